@@ -7,6 +7,7 @@
     api/           one package for each API of AWS
     definition/    task definitions as data, and the payload that an agent gets
     tasks/         the life of a task here       scheduler/  placement
+    services/      keeps the wanted number of tasks running: deployments, events, health
     agents/        registration, orders and reports, with two protocols
     roles/         credentials of the roles that tasks name, from STS
     store/         the contract of the store, and its implementation with SQLite

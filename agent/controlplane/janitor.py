@@ -20,6 +20,7 @@ from msgspec import Struct
 from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.secrets import stored
+from agent.controlplane.services.record import INACTIVE, ServiceRecord
 from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
 from agent.controlplane.tasks.retire import retire
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 STOPPED_TASK_S = 3600.0
 RUN_TOKEN_S = 24 * 3600.0
 INACTIVE_INSTANCE_S = 24 * 3600.0
+INACTIVE_SERVICE_S = 24 * 3600.0
 HISTORY_ROUNDS = 10
 """For how many rounds watches can read old history."""
 ROUND_S = 60.0
@@ -77,6 +79,7 @@ class Janitor:
             if token.at < now - RUN_TOKEN_S:
                 gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         gone += await self._instances(now)
+        gone += await self._services(now)
         if self._parts.secrets is not None:
             gone += await stored.sweep(self._parts.secrets, now)
         if len(self._revisions) == HISTORY_ROUNDS:
@@ -84,6 +87,19 @@ class Janitor:
         self._revisions.append(store.revision)
         if gone:
             _log.info("old records deleted", count=gone)
+        return gone
+
+    async def _services(self, now: float) -> int:
+        store, gone = self._parts.store, 0
+        async for kv, service in access.scan(store, ServiceRecord, records.SERVICES):
+            if service.status == INACTIVE and service.inactive_at < now - INACTIVE_SERVICE_S:
+                where = service.cluster, service.name
+                then = [
+                    Delete(kv.key),
+                    Delete(records.service_events_key(*where)),
+                    Delete(records.service_rollouts_key(*where)),
+                ]
+                gone += (await store.txn([unchanged(kv)], then, urgent=True)).succeeded
         return gone
 
     async def _instances(self, now: float) -> int:

@@ -94,6 +94,18 @@ class Names:
         """Return the ARN of one revision of a task definition."""
         return self._arn(f"task-definition/{family}:{revision}")
 
+    def service(self, cluster: str, name: str) -> str:
+        """Return the ARN of a service in the named cluster."""
+        return self._arn(f"service/{cluster}/{name}")
+
+    def service_deployment(self, cluster: str, service: str, deployment_id: str) -> str:
+        """Return the ARN of a service deployment."""
+        return self._arn(f"service-deployment/{cluster}/{service}/{deployment_id}")
+
+    def service_revision(self, cluster: str, service: str, digits: str) -> str:
+        """Return the ARN of a service revision, which has the digits of its deployment."""
+        return self._arn(f"service-revision/{cluster}/{service}/{digits}")
+
     def parameter(self, name: str) -> str:
         """Return the ARN of a parameter of Parameter Store, which leaves out its first slash."""
         return f"arn:{self.partition}:ssm:{self.region}:{self.account}:parameter/{name.lstrip('/')}"

@@ -14,6 +14,7 @@ from agent.controlplane.names import DEFAULT_REGION, Names
 from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
 from agent.controlplane.secrets.sealing import SecretsFailure
+from agent.controlplane.services.view import ServiceView
 
 if TYPE_CHECKING:
     from agent.controlplane.log_forward.forwarder import Forwarder
@@ -53,6 +54,7 @@ class Parts:
     figures: Figures = field(default_factory=Figures, repr=False)
     """Counts of what is done, for those who watch control."""
     fleet: Fleet = field(init=False, repr=False)
+    services: ServiceView = field(init=False, repr=False)
 
     def logs(self) -> LogStore:
         """Return the log store.
@@ -87,6 +89,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fleet", Fleet(self.store))
+        object.__setattr__(self, "services", ServiceView(self.store, self.clock))
 
 
 Handler = Callable[[Parts, dict[str, Any]], Awaitable[dict[str, Any]]]

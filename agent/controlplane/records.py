@@ -21,6 +21,9 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /assign/<instance id>/<task id>       AssignRecord           put in the same transaction as the
                                                                  task; what an agent's poll watches
     /manifests/<instance id>              number                 timeline of the last task manifest
+    /services/<cluster>/<name>            ServiceRecord          (``services.record``)
+    /service-events/<cluster>/<name>      EventsRecord           only put together with the service
+    /service-rollouts/<cluster>/<name>    RolloutsRecord         the same
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
     /parameters/..., /secrets/...         see ``secrets.secret_records``
     /meta/<name>                          text
@@ -57,6 +60,9 @@ TASKS = "/tasks/"
 ASSIGNMENTS = "/assign/"
 MANIFESTS = "/manifests/"
 RUN_TOKENS = "/runtokens/"
+SERVICES = "/services/"
+SERVICE_EVENTS = "/service-events/"
+SERVICE_ROLLOUTS = "/service-rollouts/"
 CONTROL_ID_KEY = "/meta/controlId"
 """The id that identifies this store to agents (``wire.Registered.control_id``)."""
 HISTORY_KEY = "/meta/history"
@@ -254,6 +260,8 @@ class TaskRecord(Record, frozen=True):
     pull_started_at: float = 0.0
     pull_stopped_at: float = 0.0
     started_at: float = 0.0
+    ran_at: float = 0.0
+    """When control first saw it RUNNING, by control's own clock."""
     stopping_at: float = 0.0
     execution_stopped_at: float = 0.0
     stopped_at: float = 0.0
@@ -270,6 +278,8 @@ class TaskRecord(Record, frozen=True):
     adopted: bool = False
     """Reported by its agent after the store had lost it: its payload cannot be built, because the
     definition may be lost too."""
+    counted: bool = False
+    """Whether its service has taken note of its end (``services.failures``)."""
     recent_changes: list[str] = field(default_factory=list)
     """Ids of the last applied reports, newest last: a repeated report changes nothing."""
 
@@ -403,6 +413,21 @@ def manifest_key(instance_id: str) -> str:
 def run_token_key(cluster: str, client_token: str) -> str:
     """Return the key of a RunTask call's client token; the token may be any text."""
     return f"{RUN_TOKENS}{cluster}/{_digest(client_token)}"
+
+
+def service_key(cluster: str, name: str) -> str:
+    """Return the key of a service."""
+    return f"{SERVICES}{cluster}/{name}"
+
+
+def service_events_key(cluster: str, name: str) -> str:
+    """Return the key of a service's events."""
+    return f"{SERVICE_EVENTS}{cluster}/{name}"
+
+
+def service_rollouts_key(cluster: str, name: str) -> str:
+    """Return the key of a service's service deployments."""
+    return f"{SERVICE_ROLLOUTS}{cluster}/{name}"
 
 
 def last_element(key: str) -> str:

@@ -55,6 +55,7 @@ from agent.controlplane.roles.issuer import RoleIssuer
 from agent.controlplane.roles.settings import RoleSettings
 from agent.controlplane.roles.sts import StsRoles
 from agent.controlplane.secrets.keeper import SecretKeeper
+from agent.controlplane.services.loop import ServiceLoop
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import ConfigError
@@ -191,6 +192,7 @@ async def serve(
                 group.create_task(issuer.run(), name="role credentials"),
                 group.create_task(Janitor(parts).run(), name="janitor"),
                 group.create_task(metrics.run(), name="metrics"),
+                group.create_task(ServiceLoop(parts).run(), name="services"),
                 group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
                     _reload(

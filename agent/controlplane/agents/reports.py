@@ -173,6 +173,8 @@ async def change_task(
         if task is found.record:
             return task
         then: list[Op] = []
+        if task.last_status == "RUNNING" and not task.ran_at:
+            task = replace(task, ran_at=parts.clock())
         if task.last_status == "STOPPED":
             task = replace(task, settled_at=parts.clock())
             then.append(Delete(records.assignment_key(task.instance_id, task_id)))

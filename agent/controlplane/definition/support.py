@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane.definition.fields import DEFINITION, RUN, Field, Support
+from agent.controlplane.definition.service_fields import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -68,6 +69,15 @@ def refusal_of_run(request: Mapping[str, Any], body: Mapping[str, Any]) -> Refus
     return _refusal(_run_rows(), request) or _refusal(_definition_rows(), body)
 
 
+def refusal_of_service(request: Mapping[str, Any]) -> Refusal | None:
+    """Return why a CreateService or UpdateService request is refused; None if it is supported.
+
+    Args:
+        request: checked against the service model.
+    """
+    return _refusal(_service_rows(), request)
+
+
 def required_attributes(definition: Mapping[str, Any]) -> list[str]:
     """Return the attributes that an instance needs to run a checked definition, by name."""
     found = {
@@ -117,6 +127,11 @@ def _definition_rows() -> Rows:
 @cache
 def _run_rows() -> Rows:
     return _by_path(RUN)
+
+
+@cache
+def _service_rows() -> Rows:
+    return _by_path(SERVICE)
 
 
 def _by_path(table: tuple[Field, ...]) -> Rows:

@@ -55,10 +55,33 @@ class ClusterContainsContainerInstancesException(ApiError):
         super().__init__(text)
 
 
+class ClusterContainsServicesException(ApiError):
+    """A cluster with services cannot be deleted."""
+
+    def __init__(
+        self, text: str = "The Cluster cannot be deleted while Services are active."
+    ) -> None:
+        super().__init__(text)
+
+
 class ServiceNotFoundException(ApiError):
     """The service does not exist."""
 
     def __init__(self, text: str = "Service not found.") -> None:
+        super().__init__(text)
+
+
+class ServiceNotActiveException(ApiError):
+    """The service was deleted."""
+
+    def __init__(self, text: str = "Service was not ACTIVE.") -> None:
+        super().__init__(text)
+
+
+class NamespaceNotFoundException(ApiError):
+    """The namespace does not exist; there are none."""
+
+    def __init__(self, text: str = "Namespace was not found.") -> None:
         super().__init__(text)
 
 

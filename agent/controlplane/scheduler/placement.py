@@ -275,6 +275,13 @@ def place_on(
     return host.take(needs)
 
 
+def suits(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> bool:
+    """Return whether a task may be on the instance at all, whatever is free and connected there."""
+    return not _missing(instance, needs) and all(
+        constraint.matcher(instance) for constraint in constraints if constraint.matcher is not None
+    )
+
+
 def _unfit(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> str:
     """Return a reason that free resources would not fix, or an empty string."""
     if not instance.agent_connected:

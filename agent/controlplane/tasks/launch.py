@@ -142,18 +142,25 @@ def place_task(
 
 
 async def commit(
-    store: Store, order: TaskRequest, tasks: Sequence[TaskRecord], hosts: Mapping[str, FleetHost]
+    store: Store,
+    order: TaskRequest,
+    tasks: Sequence[TaskRecord],
+    hosts: Mapping[str, FleetHost],
+    *,
+    compares: Sequence[Compare] = (),
+    also: Sequence[Op] = (),
 ) -> bool:
     """Create the tasks; durable if it returns True.
 
-    False means that an instance, the cluster or the client token has changed since it was read, and
-    that nothing was done: read again.
+    False means that an instance, the cluster or the client token has changed since it was read, or
+    one of ``compares`` does not hold, and that nothing was done: read again. What is in ``also`` is
+    done in the same transaction.
     """
     touched = {host.record.id: host for host in (hosts[task.instance_arn] for task in tasks)}
-    compares: list[Compare] = [present(records.cluster_key(order.cluster))]
-    then: list[Op] = []
+    conditions: list[Compare] = [present(records.cluster_key(order.cluster)), *compares]
+    then: list[Op] = [*also]
     for host in touched.values():
-        compares.extend(host.compares)
+        conditions.extend(host.compares)
         then.append(host.guard())
     for task in tasks:
         assignment = AssignRecord.of(task)
@@ -167,9 +174,9 @@ async def commit(
             task_arns=[task.arn for task in tasks],
             at=tasks[0].created_at,
         )
-        compares.append(absent(key))
+        conditions.append(absent(key))
         then.append(Put(key, records.encode(token)))
-    return (await store.txn(compares, then)).succeeded
+    return (await store.txn(conditions, then)).succeeded
 
 
 def _task(

@@ -65,21 +65,27 @@ async def order_stop(
         task = found.record
         if task.desired_status == "STOPPED" or not only_if(task):
             return task
-        stopping = replace(
-            task,
-            desired_status="STOPPED",
-            stop_code=code,
-            stopped_reason=reasons.clip(reason),
-            stopping_at=now,
-            version=task.version + 1,
-        )
-        ordered, then = await _ordered(store, stopping, now)
+        stopping, then = await ordered(store, task, code=code, reason=reason, now=now)
         if (await store.txn([unchanged(found.kv)], then, urgent=True)).succeeded:
-            return ordered
+            return stopping
         await tries.again()
 
 
-async def _ordered(store: Store, stopping: TaskRecord, now: float) -> tuple[TaskRecord, list[Op]]:
+async def ordered(
+    store: Store, task: TaskRecord, *, code: str, reason: str, now: float
+) -> tuple[TaskRecord, list[Op]]:
+    """Return a task as it is once it was ordered to stop, and what a transaction does for that.
+
+    At most two operations; the transaction must compare the task.
+    """
+    stopping = replace(
+        task,
+        desired_status="STOPPED",
+        stop_code=code,
+        stopped_reason=reasons.clip(reason),
+        stopping_at=now,
+        version=task.version + 1,
+    )
     key = records.task_key(stopping.cluster, stopping.id)
     assignment_key = records.assignment_key(stopping.instance_id, stopping.id)
     instance = await access.find(

@@ -18,6 +18,7 @@ from agent.controlplane.agents.amazon import calls
 from agent.controlplane.api.table import APIS, ECS
 from agent.controlplane.definition import fields
 from agent.controlplane.definition.fields import DEFINITION, RUN, Field, Support
+from agent.controlplane.definition.service_fields import SERVICE
 from agent.controlplane.front.door import ServiceRouter
 from agent.controlplane.roles.needed import ECR_IMAGE
 from tests.support import generated
@@ -85,6 +86,7 @@ def _fields() -> str:
             RUN,
             {Support.REFUSED: "refused"},
         ),
+        ("CreateService and UpdateService", SERVICE, {Support.REFUSED: "refused"}),
     ):
         parts.append(f"\n### {title}\n\n")
         headers = ["Field", "What becomes of it", "Why, or what to do"]

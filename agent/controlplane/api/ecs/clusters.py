@@ -17,6 +17,7 @@ from agent.controlplane.api.ecs.tags import read_tags, show_tags
 from agent.controlplane.front.errors import (
     ClientException,
     ClusterContainsContainerInstancesException,
+    ClusterContainsServicesException,
     ClusterContainsTasksException,
     ClusterNotFoundException,
     InvalidParameterException,
@@ -160,7 +161,7 @@ async def list_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
 
 
 async def delete_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Set a cluster to INACTIVE; it must have no container instances and no tasks."""
+    """Set a cluster to INACTIVE; it must have no container instances, services and tasks."""
     name = cluster_name(request["cluster"])
     key, members_key = records.cluster_key(name), records.members_key(name)
     tries = access.ConflictRetries(key)
@@ -174,6 +175,8 @@ async def delete_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         counts = await _count(parts, name)
         if counts["instances"]:
             raise ClusterContainsContainerInstancesException
+        if counts["services"]:
+            raise ClusterContainsServicesException
         if counts["tasks"]:
             raise ClusterContainsTasksException
         gone = replace(found.record, status="INACTIVE")
@@ -194,6 +197,13 @@ async def _count(parts: Parts, name: str) -> Counter[str]:
             counts[f"{state} {task.launch_type}"] += 1
     async for _, instance in access.scan(parts.store, _Status, records.instances_prefix(name)):
         counts["instances"] += instance.status != "INACTIVE"
+    await parts.services.read()
+    for service in parts.services.services(name):
+        if service.status != "INACTIVE":
+            counts["services"] += 1
+            is_fargate = bool(service.primary.platform_version)
+            counts[f"{service.status} {capacity.FARGATE if is_fargate else capacity.EC2}"] += 1
+            counts[service.status] += 1
     return counts
 
 
@@ -205,7 +215,7 @@ def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]
         "registeredContainerInstancesCount": counts["instances"],
         "runningTasksCount": counts["running"],
         "pendingTasksCount": counts["pending"],
-        "activeServicesCount": 0,
+        "activeServicesCount": counts["ACTIVE"],
         "statistics": _statistics(counts) if "STATISTICS" in include else [],
         "tags": show_tags(cluster.tags) if "TAGS" in include else [],
         "settings": _settings(cluster) if "SETTINGS" in include else [],
@@ -234,11 +244,11 @@ def _statistics(counts: Counter[str]) -> list[dict[str, str]]:
         "pendingEC2TasksCount": counts["pending"] - fargate["pending"],
         "pendingFargateTasksCount": fargate["pending"],
         "pendingExternalTasksCount": 0,
-        "activeEC2ServiceCount": 0,
-        "activeFargateServiceCount": 0,
+        "activeEC2ServiceCount": counts["ACTIVE EC2"],
+        "activeFargateServiceCount": counts["ACTIVE FARGATE"],
         "activeExternalServiceCount": 0,
-        "drainingEC2ServiceCount": 0,
-        "drainingFargateServiceCount": 0,
+        "drainingEC2ServiceCount": counts["DRAINING EC2"],
+        "drainingFargateServiceCount": counts["DRAINING FARGATE"],
         "drainingExternalServiceCount": 0,
     }
     return [{"name": name, "value": str(value)} for name, value in values.items()]

@@ -116,6 +116,37 @@ def resource_id(names: Names, text: str, kind: str, cluster: str) -> str:
     return arn.id
 
 
+def service_name(names: Names, text: str, cluster: str) -> str:
+    """Return the name of a service given as name or ARN.
+
+    Args:
+        names: of this control endpoint; an ARN of another account or region is refused.
+        text: as given by the client.
+        cluster: name of the cluster it must be in. An ARN in the old, short format has no cluster.
+
+    Raises:
+        InvalidParameterException: it is malformed, or of another cluster, account or region.
+    """
+    name = text
+    if text.startswith("arn:"):
+        arn = parse_arn(text)
+        if arn is None or arn.kind != "service" or len(arn.path) > 2 or not names.owns(arn):
+            raise InvalidParameterException(
+                f"Invalid identifier: {text[:255]} is not the ARN of a service here."
+            )
+        if len(arn.path) == 2 and arn.path[0] != cluster:
+            raise InvalidParameterException(
+                f"Invalid identifier: Identifier is for {arn.path[0]}. Your cluster is {cluster}"
+            )
+        name = arn.id
+    if not _CLUSTER_NAME.fullmatch(name):
+        raise InvalidParameterException(
+            "Invalid service name: only letters, numbers, hyphens and underscores are allowed, and "
+            "at most 255 of them."
+        )
+    return name
+
+
 def at_most(items: Sequence[Any], limit: int, name: str) -> None:
     """Raise ``InvalidParameterException`` if a list is longer than the service allows."""
     if len(items) > limit:

@@ -8,6 +8,8 @@ from agent.controlplane.api.ecs import (
     attributes,
     clusters,
     instances,
+    service_deployments,
+    services,
     tags,
     task_definitions,
     task_protection,
@@ -28,4 +30,6 @@ def handlers() -> Handlers:
         **attributes.HANDLERS,
         **task_protection.HANDLERS,
         **tasks.handlers(),
+        **services.HANDLERS,
+        **service_deployments.HANDLERS,
     }

@@ -1,6 +1,6 @@
 """Tags: TagResource, UntagResource, ListTagsForResource, and the rules for all tags.
 
-Tags are part of the record of the tagged resource: a cluster, a task, a task definition or a
+Tags are part of the record of the tagged resource: a cluster, a service, a task, a task definition or a
 container instance. Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
 """
 
@@ -25,6 +25,7 @@ from agent.controlplane.records import (
     TaskDefinitionRecord,
     TaskRecord,
 )
+from agent.controlplane.services.record import ServiceRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,7 +39,7 @@ VALUE_LIMIT = 256
 
 _ALLOWED = TAG.pattern
 
-Tagged = ClusterRecord | InstanceRecord | TaskDefinitionRecord | TaskRecord
+Tagged = ClusterRecord | InstanceRecord | ServiceRecord | TaskDefinitionRecord | TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,8 @@ def _place_of(arn: Arn) -> _Place | None:
             return _Place(ClusterRecord, key)
         case "task", (cluster, task_id):
             return _Place(TaskRecord, records.task_key(cluster, task_id))
+        case "service", (cluster, name):
+            return _Place(ServiceRecord, records.service_key(cluster, name))
         case "container-instance", (cluster, instance_id):
             key = records.instance_key(cluster, instance_id)
             return _Place(InstanceRecord, key)
@@ -118,7 +121,8 @@ def _place_of(arn: Arn) -> _Place | None:
 
 def _is_gone(record: Tagged) -> bool:
     """Return whether a record cannot be tagged any more; INACTIVE task definitions still can."""
-    return isinstance(record, ClusterRecord | InstanceRecord) and record.status == "INACTIVE"
+    mortal = ClusterRecord | InstanceRecord | ServiceRecord
+    return isinstance(record, mortal) and record.status == "INACTIVE"
 
 
 async def _change(

@@ -31,6 +31,7 @@ from agent.controlplane.front.errors import (
 from agent.controlplane.roles import words
 from agent.controlplane.roles.needed import asked_of_aws
 from agent.controlplane.secrets import task_values
+from agent.controlplane.services import record as services
 from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
 from agent.controlplane.tasks.protection import OF_SERVICES
@@ -54,8 +55,15 @@ _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
 _log = structlog.get_logger(__name__)
 
 
-async def active_task_definition(parts: Parts, given: str) -> TaskDefinitionRecord:
+async def active_task_definition(
+    parts: Parts, given: str, *, or_inactive: bool = False
+) -> TaskDefinitionRecord:
     """Return the ACTIVE revision that ``family``, ``family:revision`` or an ARN names.
+
+    Args:
+        parts: the store.
+        given: which one.
+        or_inactive: also take one that was deregistered.
 
     Raises:
         ClientException: it does not exist, or was deregistered.
@@ -64,19 +72,27 @@ async def active_task_definition(parts: Parts, given: str) -> TaskDefinitionReco
     record = await find_task_definition(parts, given)
     if record is None:
         raise ClientException("TaskDefinition not found.")
-    if record.status != "ACTIVE":
+    if record.status != "ACTIVE" and not or_inactive:
         raise ClientException("TaskDefinition is inactive")
     return record
 
 
-async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
+async def read_order(parts: Parts, request: Mapping[str, Any], *, service: str = "") -> TaskRequest:
     """Check a request and return what it orders.
+
+    Args:
+        parts: the store, and what is known of roles and secrets.
+        request: of RunTask or StartTask, checked against the service model.
+        service: the name of the service that the tasks are for; its definition may have been
+            deregistered meanwhile, as on Amazon ECS.
 
     Raises:
         ApiError: with the code that ECS would return.
     """
     cluster = await active_cluster(parts, request)
-    definition = await active_task_definition(parts, request["taskDefinition"])
+    definition = await active_task_definition(
+        parts, request["taskDefinition"], or_inactive=bool(service)
+    )
     body = _effective(request, definition)
     runs_on = _capacity(request, cluster, definition, body)
     token = request.get("clientToken") or ""
@@ -87,11 +103,11 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
         definition=definition,
         overrides=request.get("overrides") or {},
         body=body,
-        group=_group(request, definition),
+        group=services.group(service) if service else _group(request, definition),
         started_by=_started_by(request),
         capacity=runs_on,
         network_configuration=_network(request, payload.network_mode(body), runs_on),
-        tags=_tags(request, cluster, definition),
+        tags=_tags(request, cluster, definition, service),
         client_token=token,
         fingerprint=_fingerprint(request),
         kept_here=await _kept_here(parts, body),
@@ -255,11 +271,18 @@ def _network(request: Mapping[str, Any], mode: str, runs_on: Capacity) -> dict[s
 
 
 def _tags(
-    request: Mapping[str, Any], cluster: ClusterRecord, definition: TaskDefinitionRecord
+    request: Mapping[str, Any],
+    cluster: ClusterRecord,
+    definition: TaskDefinitionRecord,
+    service: str,
 ) -> dict[str, str]:
     own = read_tags(request.get("tags", ()))
     inherited = definition.tags if request.get("propagateTags") == "TASK_DEFINITION" else {}
-    managed = {"aws:ecs:clusterName": cluster.name} if request.get("enableECSManagedTags") else {}
+    managed = {}
+    if request.get("enableECSManagedTags"):
+        managed["aws:ecs:clusterName"] = cluster.name
+        if service:
+            managed["aws:ecs:serviceName"] = service
     return {**inherited, **own, **managed}
 
 

@@ -8,10 +8,17 @@ from msgspec import Struct
 
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import task_shapes
-from agent.controlplane.api.ecs.naming import DESCRIBE_LIMIT, active_cluster, at_most, resource_id
+from agent.controlplane.api.ecs.naming import (
+    DESCRIBE_LIMIT,
+    active_cluster,
+    at_most,
+    resource_id,
+    service_name,
+)
 from agent.controlplane.front import pages
 from agent.controlplane.front.errors import InvalidParameterException, ServiceNotFoundException
 from agent.controlplane.records import TaskRecord
+from agent.controlplane.services.record import group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,7 +126,10 @@ async def _filter(
     if "family" in request:
         wanted["family"] = request["family"]
     if "serviceName" in request:
-        raise ServiceNotFoundException
+        name = service_name(parts.names, request["serviceName"], cluster)
+        if await parts.store.get(records.service_key(cluster, name)) is None:
+            raise ServiceNotFoundException
+        wanted["group"] = group(name)
     if "launchType" in request:
         wanted["launch_type"] = request["launchType"]
     if "containerInstance" in request:

@@ -9,11 +9,18 @@ from botocore.model import ServiceModel
 
 from agent.controlplane.definition import support
 from agent.controlplane.definition.fields import DEFINITION, RUN, Field, Support
+from agent.controlplane.definition.service_fields import SERVICE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TABLES = {"RegisterTaskDefinition": DEFINITION, "RunTask": RUN, "StartTask": RUN}
+TABLES = {
+    "RegisterTaskDefinition": DEFINITION,
+    "RunTask": RUN,
+    "StartTask": RUN,
+    "CreateService": SERVICE,
+    "UpdateService": SERVICE,
+}
 
 
 def leaves(shape: Any, path: str = "") -> Iterator[str]:
@@ -52,13 +59,14 @@ def test_the_table_has_nothing_that_the_model_lacks(model: Any) -> None:
     for table, operations in (
         (DEFINITION, TABLES.keys() & {"RegisterTaskDefinition"}),
         (RUN, ("RunTask", "StartTask")),
+        (SERVICE, ("CreateService", "UpdateService")),
     ):
         known = {p for o in operations for p in leaves(model.operation_model(o).input_shape)}
         unknown = [row.path for row in table if not any(support.covers(row, p) for p in known)]
         assert unknown == []
 
 
-@pytest.mark.parametrize("table", [DEFINITION, RUN], ids=["definition", "run"])
+@pytest.mark.parametrize("table", [DEFINITION, RUN, SERVICE], ids=["definition", "run", "service"])
 def test_a_field_has_one_row_and_others_for_single_values(table: tuple[Field, ...]) -> None:
     twice = [
         p for p, count in Counter(r.path for r in table if r.only is None).items() if count > 1
@@ -70,7 +78,7 @@ def test_a_field_has_one_row_and_others_for_single_values(table: tuple[Field, ..
     assert all(last[path].only is None for path in special), "the row for all values comes last"
 
 
-@pytest.mark.parametrize("row", [*DEFINITION, *RUN], ids=lambda row: row.path)
+@pytest.mark.parametrize("row", [*DEFINITION, *RUN, *SERVICE], ids=lambda row: row.path)
 def test_what_is_not_done_says_why(row: Field) -> None:
     if row.support is not Support.DONE:
         assert row.note or row.text

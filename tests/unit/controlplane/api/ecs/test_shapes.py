@@ -15,7 +15,12 @@ from agent.controlplane import records
 from agent.controlplane.agents import reports
 from agent.controlplane.api.ecs import operations
 from agent.controlplane.definition.rules import check_definition
-from agent.controlplane.front.errors import ClientException, InvalidParameterException
+from agent.controlplane.front.errors import (
+    ClientException,
+    InvalidParameterException,
+    NamespaceNotFoundException,
+)
+from agent.controlplane.services.loop import ServiceLoop
 from agent.controlplane.store.contract import Put
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface
 from agent.model.task import NetworkBinding
@@ -98,6 +103,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
     await reports.apply(endpoint.parts, host, [report])
     await call("DescribeTasks", tasks=[arn, other["taskArn"], "0" * 32], include=["TAGS"])
     await call("ListTasks")
+    await _call_services(call, endpoint)
     await call("TagResource", resourceArn=arn, tags=tags)
     await call("ListTagsForResource", resourceArn=arn)
     await call("UntagResource", resourceArn=arn, tagKeys=["k"])
@@ -122,11 +128,34 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
     assert visited == set(operations.handlers())
 
 
+async def _call_services(call: Any, endpoint: Endpoint) -> None:
+    service = {"taskDefinition": "web", "desiredCount": 1, "networkConfiguration": VPC}
+    tags = [{"key": "k", "value": "v"}]
+    made = await call("CreateService", serviceName="shop", **service, tags=tags)
+    await call("UpdateService", service="shop", desiredCount=2, forceNewDeployment=True)
+    await ServiceLoop(endpoint.parts).settle()
+    await call("DescribeServices", services=["shop", "nowhere"], include=["TAGS"])
+    await call("ListServices", schedulingStrategy="REPLICA")
+    (newest, _) = (await call("ListServiceDeployments", service="shop"))["serviceDeployments"]
+    arns = [newest["serviceDeploymentArn"]]
+    await call("DescribeServiceDeployments", serviceDeploymentArns=arns)
+    arns = [newest["targetServiceRevisionArn"]]
+    await call("DescribeServiceRevisions", serviceRevisionArns=arns)
+    await call("ListTasks", serviceName=made["service"]["serviceArn"])
+    with pytest.raises(NamespaceNotFoundException):
+        await call("ListServicesByNamespace", namespace="shop.local")
+    await call("DeleteService", service="shop", force=True)
+    await ServiceLoop(endpoint.parts).settle()
+    await call("DescribeServices", services=["shop"])
+
+
 async def test_paginators_see_everything_once(endpoint: Endpoint, cluster: str) -> None:
     for number in range(7):
         await endpoint.call("create_cluster", clusterName=f"c{number}")
         await endpoint.call("register_task_definition", **definition(family=f"f{number}"))
         await endpoint.add_task(await endpoint.add_instance(cluster))
+        service = {"serviceName": f"s{number}", "taskDefinition": "f0", "desiredCount": 0}
+        await endpoint.call("create_service", **service)
 
     def pages(operation: str, member: str, **request: Any) -> list[Any]:
         paginator = endpoint.client.get_paginator(operation)
@@ -139,6 +168,7 @@ async def test_paginators_see_everything_once(endpoint: Endpoint, cluster: str) 
         ("list_task_definitions", "taskDefinitionArns", 7, {"sort": "DESC"}),
         ("list_task_definition_families", "families", 7, {}),
         ("list_tasks", "taskArns", 7, {}),
+        ("list_services", "serviceArns", 7, {}),
         ("list_container_instances", "containerInstanceArns", 7, {}),
         (
             "list_container_instances",

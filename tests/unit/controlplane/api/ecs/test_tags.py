@@ -51,7 +51,8 @@ async def test_everything_that_can_be_tagged(endpoint: Endpoint, cluster: str) -
     ("arn", "error"),
     [
         ("nonsense", "InvalidParameterException"),
-        (f"{PREFIX}:service/default/web", "InvalidParameterException"),
+        (f"{PREFIX}:task-set/default/web/1", "InvalidParameterException"),
+        (f"{PREFIX}:service/default/missing", "ResourceNotFoundException"),
         (f"{PREFIX}:task-definition/web", "InvalidParameterException"),
         (f"{PREFIX}:task/short-format", "InvalidParameterException"),
         (f"{PREFIX}:cluster/missing", "ClusterNotFoundException"),

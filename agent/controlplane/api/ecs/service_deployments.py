@@ -1,0 +1,215 @@
+"""ListServiceDeployments, DescribeServiceDeployments, DescribeServiceRevisions: how updates went.
+
+They read the store and write nothing. A service that is purged takes its deployments with it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agent.controlplane import access, records
+from agent.controlplane.api.ecs.naming import active_cluster
+from agent.controlplane.api.ecs.service_shapes import runs_on
+from agent.controlplane.api.ecs.services import find_service
+from agent.controlplane.api.ecs.task_definitions import find_task_definition
+from agent.controlplane.front import pages
+from agent.controlplane.front.errors import InvalidParameterException
+from agent.controlplane.names import parse_arn
+from agent.controlplane.services import rollouts
+from agent.controlplane.services.rollouts import RolloutRecord, RolloutsRecord
+from agent.controlplane.services.view import ServiceKey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.controlplane.parts import Handlers, Parts
+    from agent.controlplane.services.observed import SeenTask
+    from agent.controlplane.services.record import ServiceRecord
+
+DESCRIBE_LIMIT = 20
+_LIST_SIZE = 20
+_SHORT = (
+    *("serviceDeploymentArn", "serviceArn", "clusterArn", "startedAt", "createdAt"),
+    *("finishedAt", "status", "statusReason"),
+)
+"""The members of a service deployment that a list shows too."""
+
+
+async def list_service_deployments(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """List the service deployments of a service, newest first, in pages."""
+    cluster = await active_cluster(parts, request)
+    service = (await find_service(parts, cluster.name, request["service"])).record
+    size = pages.page_size({"maxResults": _LIST_SIZE, **request})
+    last = pages.start_after("ListServiceDeployments", request)
+    known = await _known(parts, service.cluster, service.name)
+    left = [one for one in known if _is_listed(one, request)]
+    if last is not None:
+        ids = [one.id for one in left]
+        left = left[ids.index(last) + 1 :] if last in ids else []
+    shown = [_show(parts, service, one, ()) for one in left[:size]]
+    answer: dict[str, Any] = {
+        "serviceDeployments": [
+            {name: one.get(name) for name in _SHORT}
+            | {"targetServiceRevisionArn": one["targetServiceRevision"]["arn"]}
+            for one in shown
+        ]
+    }
+    if len(left) > size:
+        answer["nextToken"] = pages.token("ListServiceDeployments", request, left[size - 1].id)
+    return answer
+
+
+def _is_listed(one: RolloutRecord, request: dict[str, Any]) -> bool:
+    created = request.get("createdAt", {})
+    return (
+        (not request.get("status") or one.status in request["status"])
+        and one.deployment.created_at > created.get("after", 0)
+        and one.deployment.created_at < created.get("before", float("inf"))
+    )
+
+
+async def describe_service_deployments(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Describe up to 20 service deployments; those that do not exist are MISSING."""
+    shown, failures = [], []
+    await parts.services.read()
+    for arn in _asked(request["serviceDeploymentArns"], "serviceDeploymentArns"):
+        found = await _find(parts, arn, "service-deployment")
+        if found is None:
+            failures.append({"arn": arn, "reason": "MISSING"})
+        else:
+            service, one = found
+            key = ServiceKey(service.cluster, service.name)
+            shown.append(_show(parts, service, one, tuple(parts.services.tasks(key))))
+    return {"serviceDeployments": shown, "failures": failures}
+
+
+async def describe_service_revisions(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Describe up to 20 service revisions; those that do not exist are MISSING."""
+    shown, failures = [], []
+    for arn in _asked(request["serviceRevisionArns"], "serviceRevisionArns"):
+        found = await _find(parts, arn, "service-revision")
+        if found is None:
+            failures.append({"arn": arn, "reason": "MISSING"})
+        else:
+            shown.append(await _show_revision(parts, *found))
+    return {"serviceRevisions": shown, "failures": failures}
+
+
+def _asked(arns: Sequence[str], member: str) -> list[str]:
+    if not 1 <= len(arns) <= DESCRIBE_LIMIT:
+        raise InvalidParameterException(f"{member} must have 1 to {DESCRIBE_LIMIT} items.")
+    return list(dict.fromkeys(arns))
+
+
+async def _known(parts: Parts, cluster: str, name: str) -> list[RolloutRecord]:
+    key = records.service_rollouts_key(cluster, name)
+    found = await access.find(parts.store, RolloutsRecord, key)
+    return found.record.rollouts if found is not None else []
+
+
+async def _find(parts: Parts, text: str, kind: str) -> tuple[ServiceRecord, RolloutRecord] | None:
+    """Return the service and the service deployment of an ARN, or of a revision's ARN."""
+    arn = parse_arn(text)
+    if arn is None or arn.kind != kind or len(arn.path) != 3:
+        raise InvalidParameterException(
+            f"Invalid identifier: {text[:255]} is not the ARN of a {kind}"
+        )
+    if not parts.names.owns(arn):
+        return None
+    cluster, name, wanted = arn.path
+    await parts.services.read()
+    service = parts.services.service(ServiceKey(cluster, name))
+    if service is None:
+        return None
+    for one in await _known(parts, cluster, name):
+        if wanted == (one.id if kind == "service-deployment" else one.deployment.digits):
+            return service.record, one
+    return None
+
+
+def _show(
+    parts: Parts, service: ServiceRecord, one: RolloutRecord, tasks: Sequence[SeenTask]
+) -> dict[str, Any]:
+    names, where = parts.names, (service.cluster, service.name)
+
+    def revision(digits: str) -> dict[str, Any]:
+        own = [t for t in tasks if t.started_by == f"ecs-svc/{digits}" and t.is_wanted]
+        is_primary = service.primary.digits == digits
+        return {
+            "arn": names.service_revision(*where, digits),
+            "requestedTaskCount": service.desired_count if is_primary else len(own),
+            "runningTaskCount": sum(task.is_running for task in own),
+            "pendingTaskCount": sum(not task.is_running for task in own),
+        }
+
+    target = one.deployment.digits
+    is_over = one.status not in rollouts.ONGOING
+    shown: dict[str, Any] = {
+        "serviceDeploymentArn": names.service_deployment(*where, one.id),
+        "serviceArn": service.arn,
+        "clusterArn": names.cluster(service.cluster),
+        "createdAt": one.deployment.created_at,
+        "startedAt": one.deployment.created_at,
+        "finishedAt": one.finished_at or None,
+        "updatedAt": one.updated_at,
+        "targetServiceRevision": revision(target),
+        "sourceServiceRevisions": [revision(digits) for digits in one.sources],
+        "status": one.status,
+        "statusReason": one.reason or None,
+        "lifecycleStage": "CLEAN_UP" if is_over else "SCALE_UP",
+        "deploymentConfiguration": service.deployment_configuration,
+        "deploymentCircuitBreaker": _breaker(service, one),
+        "alarms": {"status": "DISABLED", "alarmNames": [], "triggeredAlarmNames": []},
+    }
+    if one.rolled_back_at:
+        shown["rollback"] = {
+            "reason": one.reason,
+            "startedAt": one.rolled_back_at,
+            "serviceRevisionArn": names.service_revision(*where, one.rolled_back_to),
+        }
+    return shown
+
+
+def _breaker(service: ServiceRecord, one: RolloutRecord) -> dict[str, Any]:
+    if not service.breaker.get("enable"):
+        return {"status": "DISABLED"}
+    own = next((d for d in service.deployments if d.id == one.deployment.id), None)
+    is_ongoing = one.status == rollouts.IN_PROGRESS
+    status = "MONITORING" if is_ongoing else "MONITORING_COMPLETE"
+    if one.status.startswith("ROLLBACK") or one.reason == rollouts.FAILED_REASON:
+        status = "TRIGGERED"
+    return {
+        "status": status,
+        "failureCount": own.failed_tasks if own is not None and is_ongoing else one.failures,
+        "threshold": service.breaker_threshold,
+    }
+
+
+async def _show_revision(
+    parts: Parts, service: ServiceRecord, one: RolloutRecord
+) -> dict[str, Any]:
+    deployment = one.deployment
+    definition = await find_task_definition(parts, deployment.task_definition_arn)
+    containers = definition.definition["containerDefinitions"] if definition is not None else []
+    return {
+        "serviceRevisionArn": parts.names.service_revision(
+            service.cluster, service.name, deployment.digits
+        ),
+        "serviceArn": service.arn,
+        "clusterArn": parts.names.cluster(service.cluster),
+        "taskDefinition": deployment.task_definition_arn,
+        **runs_on(deployment),
+        "loadBalancers": [],
+        "serviceRegistries": [],
+        "containerImages": [{"containerName": c["name"], "image": c["image"]} for c in containers],
+        "guardDutyEnabled": False,
+        "serviceConnectConfiguration": {"enabled": False},
+        "createdAt": deployment.created_at,
+    }
+
+
+HANDLERS: Handlers = {
+    "ListServiceDeployments": list_service_deployments,
+    "DescribeServiceDeployments": describe_service_deployments,
+    "DescribeServiceRevisions": describe_service_revisions,
+}

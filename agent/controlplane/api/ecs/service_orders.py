@@ -1,0 +1,291 @@
+"""Turns CreateService and UpdateService requests into records: all checks that need no instance.
+
+Error texts are those of Amazon ECS where they are known. Reads the store (cluster, task definition),
+writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from agent.controlplane.api.ecs import task_orders
+from agent.controlplane.api.ecs.tags import read_tags
+from agent.controlplane.definition import support
+from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
+from agent.controlplane.scheduler.placement import PlacementError
+from agent.controlplane.scheduler.query import QueryError
+from agent.controlplane.services import launching, wording
+from agent.controlplane.services.record import DAEMON, REPLICA, DeploymentRecord, ServiceRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.controlplane.parts import Parts
+    from agent.controlplane.records import ClusterRecord
+
+TASKS_LIMIT = 5000
+"""Of one service; Amazon's quota."""
+TOKEN_LENGTH = 36
+
+_PERCENT = "maximumPercent", "minimumHealthyPercent"
+_DEFAULTS = {REPLICA: (200, 100), DAEMON: (100, 0)}
+_NOTHING = {
+    "deploymentCircuitBreaker": {"enable": False, "rollback": False},
+    "alarms": {"alarmNames": [], "rollback": False, "enable": False},
+    "strategy": "ROLLING",
+    "bakeTimeInMinutes": 0,
+}
+"""What is shown of a deployment configuration besides what was given."""
+_STRATEGY_NEEDS_FORCE = (
+    "When switching from launch type to capacity provider strategy on an existing service, or making "
+    "a change to a capacity provider strategy on a service that is already using one, you must force "
+    "a new deployment."
+)
+
+
+def fingerprint(request: Mapping[str, Any]) -> str:
+    """Return what makes two CreateService requests the same one."""
+    body = {name: value for name, value in request.items() if name != "clientToken"}
+    return hashlib.sha256(msgspec.json.encode(body, order="deterministic")).hexdigest()
+
+
+async def new_service(
+    parts: Parts, cluster: ClusterRecord, name: str, request: Mapping[str, Any]
+) -> ServiceRecord:
+    """Return the record of a new service.
+
+    Raises:
+        ApiError: with the code that ECS would return.
+    """
+    refuse(request)
+    scheduling: str = request.get("schedulingStrategy") or REPLICA
+    token = request.get("clientToken") or ""
+    if len(token) > TOKEN_LENGTH:
+        raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
+    service = ServiceRecord(
+        name=name,
+        arn=parts.names.service(cluster.name, name),
+        cluster=cluster.name,
+        scheduling=scheduling,
+        desired_count=_desired_count(request, scheduling),
+        deployments=[await _deployment(parts, cluster, request)],
+        deployment_configuration=_configuration(request, scheduling, {}),
+        placement_constraints=request.get("placementConstraints", []),
+        placement_strategy=request.get("placementStrategy", []),
+        grace_s=_grace_s(request),
+        propagate_tags=request.get("propagateTags") or "NONE",
+        managed_tags=bool(request.get("enableECSManagedTags")),
+        tags=read_tags(request.get("tags", ())),
+        client_token=token,
+        fingerprint=fingerprint(request),
+        created_at=parts.clock(),
+    )
+    return await _checked(parts, service)
+
+
+async def updated_service(
+    parts: Parts, cluster: ClusterRecord, old: ServiceRecord, request: Mapping[str, Any]
+) -> ServiceRecord:
+    """Return the record after an UpdateService request; with a new deployment if it begins one.
+
+    Raises:
+        ApiError: with the code that ECS would return.
+    """
+    refuse(request)
+    if old.is_daemon and "desiredCount" in request:
+        raise InvalidParameterException(
+            "The daemon scheduling strategy does not support a desired count for services."
+        )
+    changed = replace(
+        old,
+        desired_count=(
+            _desired_count(request, REPLICA) if "desiredCount" in request else old.desired_count
+        ),
+        deployment_configuration=_configuration(
+            request, old.scheduling, old.deployment_configuration
+        ),
+        placement_constraints=request.get("placementConstraints", old.placement_constraints),
+        placement_strategy=request.get("placementStrategy", old.placement_strategy),
+        grace_s=_grace_s(request) if "healthCheckGracePeriodSeconds" in request else old.grace_s,
+        propagate_tags=request.get("propagateTags") or old.propagate_tags,
+        managed_tags=request.get("enableECSManagedTags", old.managed_tags),
+    )
+    deployment = await _next_deployment(parts, cluster, old.primary, request)
+    if deployment is not None:
+        changed = replace(changed, deployments=[deployment, *old.deployments])
+    return await _checked(parts, changed)
+
+
+def refuse(request: Mapping[str, Any]) -> None:
+    """Raise ``UnsupportedFeatureException`` for what services cannot do here."""
+    refusal = support.refusal_of_service(request)
+    if refusal is not None:
+        error = InvalidParameterException if refusal.by_ecs else UnsupportedFeatureException
+        raise error(refusal.text)
+
+
+async def _checked(parts: Parts, service: ServiceRecord) -> ServiceRecord:
+    """Return the service; raises ``ApiError`` if RunTask would refuse its tasks."""
+    if service.is_daemon and service.placement_strategy:
+        raise InvalidParameterException(
+            "Placement strategies are not supported with the daemon scheduling strategy."
+        )
+    if service.is_daemon and service.primary.platform_version:
+        raise InvalidParameterException(
+            "The daemon scheduling strategy is not supported with launch type FARGATE."
+        )
+    try:
+        await launching.read_order(parts, service, service.primary)
+    except (PlacementError, QueryError) as error:
+        raise InvalidParameterException(str(error)) from None
+    return service
+
+
+async def _deployment(
+    parts: Parts, cluster: ClusterRecord, request: Mapping[str, Any]
+) -> DeploymentRecord:
+    if not request.get("taskDefinition"):
+        raise InvalidParameterException("TaskDefinition can not be blank.")
+    strategy: list[dict[str, Any]] = request.get("capacityProviderStrategy") or []
+    launch_type: str = request.get("launchType") or ""
+    if strategy and launch_type:
+        raise InvalidParameterException(
+            "Specifying both a launch type and capacity provider strategy is not supported. "
+            "Remove one and try again."
+        )
+    if not strategy and not launch_type:
+        strategy = cluster.default_strategy
+    return await _new_deployment(
+        parts,
+        request["taskDefinition"],
+        launch_type="" if strategy else launch_type or "EC2",
+        capacity_provider_strategy=strategy,
+        platform_version=request.get("platformVersion") or "",
+        network_configuration=request.get("networkConfiguration") or {},
+    )
+
+
+async def _next_deployment(
+    parts: Parts, cluster: ClusterRecord, old: DeploymentRecord, request: Mapping[str, Any]
+) -> DeploymentRecord | None:
+    """Return the deployment that an update begins, or None."""
+    force = bool(request.get("forceNewDeployment"))
+    strategy: list[dict[str, Any]] = request.get(
+        "capacityProviderStrategy", old.capacity_provider_strategy
+    )
+    if strategy != old.capacity_provider_strategy and not force:
+        raise InvalidParameterException(_STRATEGY_NEEDS_FORCE)
+    wanted = old.task_definition_arn
+    if request.get("taskDefinition"):
+        found = await task_orders.active_task_definition(parts, request["taskDefinition"])
+        wanted = found.arn
+    network = request.get("networkConfiguration", old.network_configuration)
+    version = request.get("platformVersion") or old.platform_version
+    launch_type = "" if strategy else old.launch_type or "EC2"
+    is_new = (wanted, network, _number(version)) != (
+        old.task_definition_arn,
+        old.network_configuration,
+        _number(old.platform_version),
+    )
+    if not is_new and not force:
+        return None
+    return await _new_deployment(
+        parts,
+        wanted,
+        launch_type=launch_type,
+        capacity_provider_strategy=strategy,
+        platform_version=version,
+        network_configuration=network,
+        or_inactive=not request.get("taskDefinition"),
+    )
+
+
+def _number(version: str) -> str:
+    """Return the platform version that is meant; LATEST is one of them."""
+    return "" if version == "LATEST" else version
+
+
+async def _new_deployment(
+    parts: Parts, definition: str, *, or_inactive: bool = False, **runs_on: Any
+) -> DeploymentRecord:
+    found = await task_orders.active_task_definition(parts, definition, or_inactive=or_inactive)
+    now = parts.clock()
+    deployment_id = f"ecs-svc/{secrets.randbelow(10**19):019d}"
+    is_fargate = runs_on["launch_type"] == "FARGATE" or runs_on["capacity_provider_strategy"]
+    family = (found.definition.get("runtimePlatform") or {}).get("operatingSystemFamily", "LINUX")
+    if is_fargate:
+        runs_on["platform_version"] = runs_on["platform_version"] or "LATEST"
+        runs_on["platform_family"] = str(family).capitalize()
+    return DeploymentRecord(
+        id=deployment_id,
+        task_definition_arn=found.arn,
+        created_at=now,
+        updated_at=now,
+        rollout_reason=wording.in_progress(deployment_id),
+        **runs_on,
+    )
+
+
+def _desired_count(request: Mapping[str, Any], scheduling: str) -> int:
+    given: int | None = request.get("desiredCount")
+    if scheduling == DAEMON:
+        if given is not None:
+            raise InvalidParameterException(
+                "The daemon scheduling strategy does not support a desired count for services."
+            )
+        return 0
+    if given is None:
+        raise InvalidParameterException("Desired count cannot be null or empty.")
+    if not 0 <= given <= TASKS_LIMIT:
+        raise InvalidParameterException(f"desiredCount must be between 0 and {TASKS_LIMIT}.")
+    return given
+
+
+def _grace_s(request: Mapping[str, Any]) -> int | None:
+    given: int | None = request.get("healthCheckGracePeriodSeconds")
+    if given is not None and given < 0:
+        raise InvalidParameterException("healthCheckGracePeriodSeconds must be at least 0.")
+    return given
+
+
+def _configuration(
+    request: Mapping[str, Any], scheduling: str, old: Mapping[str, Any]
+) -> dict[str, Any]:
+    given: Mapping[str, Any] = request.get("deploymentConfiguration") or {}
+    defaults = dict(zip(_PERCENT, _DEFAULTS[scheduling], strict=True))
+    merged = {**_NOTHING, **defaults, **old, **given}
+    merged["alarms"] = {"alarmNames": [], "rollback": False, "enable": False, **merged["alarms"]}
+    most, least = merged["maximumPercent"], merged["minimumHealthyPercent"]
+    if not 0 <= least <= 100:
+        raise InvalidParameterException("minimumHealthyPercent must be between 0 and 100.")
+    if scheduling == DAEMON and most != 100:
+        raise InvalidParameterException(
+            "maximumPercent must be 100 with the daemon scheduling strategy."
+        )
+    if most < 100:
+        raise InvalidParameterException("maximumPercent must be at least 100.")
+    if scheduling == REPLICA and most == least == 100:
+        raise InvalidParameterException(
+            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block "
+            "deployments"
+        )
+    threshold = merged["deploymentCircuitBreaker"].get("thresholdConfiguration")
+    if threshold is not None:
+        _check_threshold(threshold)
+    return {name: value for name, value in merged.items() if name != "earlySuccessCriteria"}
+
+
+def _check_threshold(threshold: Mapping[str, Any]) -> None:
+    value = threshold["value"]
+    if threshold["type"] == "COUNT":
+        if value < 1:
+            raise InvalidParameterException("The value of thresholdConfiguration must be above 0.")
+    elif not 1 <= value <= 100:
+        raise InvalidParameterException(
+            "The value of thresholdConfiguration must be between 1 and 100 per cent."
+        )

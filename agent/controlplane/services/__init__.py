@@ -1,0 +1,31 @@
+"""Services: keep a wanted number of tasks running, and replace them when a service is updated.
+
+::
+
+    record.py     what is stored about a service, its deployments and its events
+    observed.py   the tasks and hosts of a service as the scheduler sees them, and who is healthy
+    step.py       pure: record + observed + now → the next record, tasks to stop, tasks to start
+      failures.py   counts tasks that failed: throttling of starts, circuit breaker
+      rollout.py    when a deployment is completed, failed, rolled back or gone
+      replicas.py   arithmetic of REPLICA; victims.py has the order of scaling in
+      daemons.py    arithmetic of DAEMON
+      wording.py    texts of events
+    rollouts.py   service deployments, as the API shows them, also when they are over
+    view.py       services, their tasks and hosts in memory, updated by what the store commits
+    acts.py       carries out a plan, each part in one transaction
+    launching.py  starts tasks by the code that RunTask uses
+    loop.py       wakes when something changed or a time has come, and takes one step after another
+
+Every transaction compares the service's record with what was planned from, and puts it. So of two
+schedulers that plan from the same state, only one acts; the other plans again. A task's end is counted
+by marking the task (``TaskRecord.counted``) in the same transaction as the service, so a restart counts
+nothing twice. Nothing else must survive a crash: a new process loads the store and plans.
+
+May use the store, ``tasks``, ``scheduler`` and the checks of RunTask (``api.ecs.task_orders``). What the
+store raises pauses the loop, which then loads everything again. Tests:
+``tests/unit/controlplane/services``, ``tests/unit/controlplane/api/ecs/test_services.py``,
+``tests/integration/e2e/test_services.py``.
+
+Source of all rules and texts: the Amazon ECS developer guide ("Amazon ECS services", "Service deployment
+circuit breaker", "Service event messages", "Service throttle logic") and API reference.
+"""

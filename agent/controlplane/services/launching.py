@@ -1,0 +1,256 @@
+"""Starts tasks of a service with the code, the checks and the refusals of RunTask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from agent.controlplane import records
+from agent.controlplane.api.ecs import task_orders
+from agent.controlplane.api.ecs.tags import show_tags
+from agent.controlplane.scheduler import placement
+from agent.controlplane.services import acts, wording
+from agent.controlplane.services.observed import SeenHost
+from agent.controlplane.services.step import notice
+from agent.controlplane.store.contract import Put, unchanged
+from agent.controlplane.tasks import launch
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping, Sequence
+
+    from agent.controlplane.access import Found
+    from agent.controlplane.parts import Parts
+    from agent.controlplane.scheduler.fleet import FleetHost
+    from agent.controlplane.scheduler.instance import TaskNeeds
+    from agent.controlplane.scheduler.placement import Constraint, Placed, Rejection
+    from agent.controlplane.services.observed import Observed
+    from agent.controlplane.services.plan import Plan
+    from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
+    from agent.controlplane.tasks.launch import TaskRequest
+
+_DEFAULT_STRATEGIES = (
+    placement.Strategy("spread", "attribute:ecs.availability-zone"),
+    placement.Strategy("spread", "instanceId"),
+)
+"""What Amazon ECS does for a service without strategies."""
+
+
+class Launched(Enum):
+    """How a launch went."""
+
+    ALL = "all tasks were placed"
+    SOME = "there was no room for some of them"
+    CONFLICT = "something has changed, so nothing was done"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a deployment's tasks are, and where they may be placed."""
+
+    task: TaskRequest
+    needs: TaskNeeds
+    constraints: Sequence[Constraint]
+    strategies: Sequence[placement.Strategy]
+
+
+async def read_order(parts: Parts, service: ServiceRecord, deployment: DeploymentRecord) -> Order:
+    """Check a deployment as RunTask would, and return what to launch.
+
+    Raises:
+        ApiError: RunTask would refuse it.
+        PlacementError, QueryError: a constraint or a strategy is malformed.
+    """
+    request = _request(service, deployment)
+    task = await task_orders.read_order(parts, request, service=service.name)
+    constraints = placement.parse_constraints(
+        [
+            *task.definition.definition.get("placementConstraints", ()),
+            *service.placement_constraints,
+        ]
+    )
+    strategies = placement.parse_strategies(service.placement_strategy) or _DEFAULT_STRATEGIES
+    needs = launch.needs(task, task_orders.required_attributes(task))
+    return Order(task, needs, constraints, strategies)
+
+
+def _request(service: ServiceRecord, deployment: DeploymentRecord) -> dict[str, Any]:
+    """Return the RunTask request of a deployment."""
+    request: dict[str, Any] = {
+        "cluster": service.cluster,
+        "taskDefinition": deployment.task_definition_arn,
+        "startedBy": deployment.id,
+        "placementConstraints": service.placement_constraints,
+        "enableECSManagedTags": service.managed_tags,
+    }
+    if service.placement_strategy:
+        request["placementStrategy"] = service.placement_strategy
+    if deployment.capacity_provider_strategy:
+        request["capacityProviderStrategy"] = deployment.capacity_provider_strategy
+    else:
+        request["launchType"] = deployment.launch_type
+    if deployment.platform_version:
+        request["platformVersion"] = deployment.platform_version
+    if deployment.network_configuration:
+        request["networkConfiguration"] = deployment.network_configuration
+    if service.propagate_tags == "SERVICE":
+        request["tags"] = show_tags(service.tags)
+    elif service.propagate_tags == "TASK_DEFINITION":
+        request["propagateTags"] = "TASK_DEFINITION"
+    return request
+
+
+def seen_hosts(
+    order: Order, hosts: Mapping[str, FleetHost], seen: Observed, group: str
+) -> dict[str, SeenHost]:
+    """Return the hosts of a cluster as a DAEMON service sees them, by id.
+
+    A host that is cut off and has no task of the service is left out: none could be started.
+    """
+    used = {task.instance_id for task in seen.tasks.values() if task.is_wanted}
+    found: dict[str, SeenHost] = {}
+    for host in hosts.values():
+        instance, id_ = host.instance, host.record.id
+        known = seen.hosts.get(id_)
+        is_there = instance.agent_connected or id_ in used
+        lost_since = known.lost_since if known is not None else None
+        found[id_] = SeenHost(
+            id_,
+            instance.active,
+            None if instance.agent_connected else lost_since or 0.0,
+            takes_daemon=is_there
+            and instance.active
+            and placement.suits(instance, order.needs, order.constraints),
+            other_tasks=sum(n for name, n in instance.task_groups.items() if name != group),
+        )
+    return found
+
+
+def roomy_hosts(hosts: Mapping[str, FleetHost], seen: Observed) -> dict[str, SeenHost]:
+    """Return the hosts of a service's tasks with what placement strategies look at, by id."""
+    found: dict[str, SeenHost] = {}
+    for host in hosts.values():
+        known = seen.hosts.get(host.record.id)
+        if known is not None:
+            found[known.id] = SeenHost(
+                known.id,
+                known.is_active,
+                known.lost_since,
+                attributes=host.instance.attributes,
+                free_memory_mib=host.instance.memory_mib,
+                free_cpu_units=host.instance.cpu_units,
+            )
+    return found
+
+
+async def start(
+    parts: Parts,
+    found: Found[ServiceRecord],
+    plan: Plan,
+    order: Order,
+    seen: Observed,
+    rng: random.Random,
+) -> Launched:
+    """Start the tasks of a plan where there is room, and say why if there is none.
+
+    Raises:
+        StoreFailure: it may not be done; to plan again is safe.
+    """
+    service, now = plan.service, parts.clock()
+    hosts = await parts.fleet.read(service.cluster)
+    placed, refused = _place(order, plan, hosts, rng)
+    providers = _providers(service, order, seen, len(placed))
+    tasks = [
+        launch.place_task(
+            order.task,
+            order.needs,
+            p,
+            hosts[p.instance_arn],
+            provider=name,
+            names=parts.names,
+            now=now,
+        )
+        for p, name in zip(placed, providers, strict=True)
+    ]
+    is_short = len(tasks) < plan.start
+    message = ""
+    if is_short:
+        is_fargate = order.task.capacity.is_fargate
+        message = wording.cannot_place(service.name, refused, is_fargate=is_fargate)
+    changed, events = notice(service, wording.PLACEMENT, message, now)
+    if tasks:
+        ids = [task.id for task in tasks]
+        unhealthy = min(len(ids), plan.replaces_unhealthy)
+        events.insert(0, wording.has_started(service.name, ids, unhealthy=unhealthy))
+    elif changed == service:
+        return Launched.SOME
+    changed = replace(changed, turn=service.turn + 1)
+    compares = [unchanged(found.kv)]
+    then = [
+        Put(found.kv.key, records.encode(changed)),
+        *await acts.event_ops(parts.store, service, events, now),
+    ]
+    if tasks:
+        done = await launch.commit(
+            parts.store, order.task, tasks, hosts, compares=compares, also=then
+        )
+    else:
+        done = (await parts.store.txn(compares, then)).succeeded
+    if not done:
+        return Launched.CONFLICT
+    return Launched.SOME if is_short else Launched.ALL
+
+
+async def explain(
+    parts: Parts, found: Found[ServiceRecord], service: ServiceRecord, reason: str
+) -> None:
+    """Write the event of a service whose tasks RunTask would refuse; once while that lasts."""
+    now = parts.clock()
+    message = wording.cannot_launch(service.name, reason)
+    changed, events = notice(service, wording.PLACEMENT, message, now)
+    if events:
+        put = Put(found.kv.key, records.encode(replace(changed, turn=service.turn + 1)))
+        ops = await acts.event_ops(parts.store, service, events, now)
+        await parts.store.txn([unchanged(found.kv)], [put, *ops])
+
+
+def _place(
+    order: Order, plan: Plan, hosts: Mapping[str, FleetHost], rng: random.Random
+) -> tuple[list[Placed], list[Rejection]]:
+    if plan.service.is_daemon:
+        by_id = {host.record.id: host for host in hosts.values()}
+        answers = [
+            placement.place_on(by_id[name].instance, order.needs, order.constraints)
+            for name in plan.hosts
+            if name in by_id
+        ]
+        placed = [answer for answer in answers if isinstance(answer, placement.Placed)]
+        return placed, [a for a in answers if isinstance(a, placement.Rejection)]
+    try:
+        outcome = placement.place(
+            (host.instance for host in hosts.values()),
+            order.needs,
+            plan.start,
+            constraints=order.constraints,
+            strategies=order.strategies,
+            rng=rng,
+        )
+    except placement.PlacementError:
+        return [], []  # there are no hosts
+    return outcome.placed, outcome.refused
+
+
+def _providers(service: ServiceRecord, order: Order, seen: Observed, count: int) -> list[str]:
+    """Return the capacity provider of each new task, so that all tasks together follow the strategy."""
+    wanted = Counter(order.task.capacity.providers(max(service.desired_count, count)))
+    wanted.subtract(
+        task.capacity_provider
+        for task in seen.tasks.values()
+        if task.is_wanted and task.started_by == service.primary.id
+    )
+    missing = list((+wanted).elements())
+    return [*missing, *order.task.capacity.providers(count)][:count]

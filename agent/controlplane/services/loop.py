@@ -1,0 +1,265 @@
+"""The loop behind services: wakes when something changed or a time has come, and plans again.
+
+A change of a service, of its tasks or of their hosts wakes that service. A service whose tasks found no
+room is also woken when room may have appeared in its cluster, but less and less often. Services take
+turns; a turn ends when there is nothing to do. What fails is logged and tried again.
+
+A second loop over the same store, or a restart at any moment, is safe: see the package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.controlplane import records
+from agent.controlplane.front.errors import ApiError
+from agent.controlplane.scheduler.placement import PlacementError
+from agent.controlplane.scheduler.query import QueryError
+from agent.controlplane.services import acts, launching
+from agent.controlplane.services.launching import Launched
+from agent.controlplane.services.step import step
+from agent.controlplane.store.contract import Compacted, StoreFailure
+
+if TYPE_CHECKING:
+    from agent.controlplane.access import Found
+    from agent.controlplane.parts import Parts
+    from agent.controlplane.services.launching import Order
+    from agent.controlplane.services.observed import Observed
+    from agent.controlplane.services.plan import Plan
+    from agent.controlplane.services.record import ServiceRecord
+    from agent.controlplane.services.view import ServiceKey
+
+ACTS_IN_A_TURN = 16
+"""After so many acts, other services get their turn."""
+TURN_LIMIT_S = 60.0
+FIRST_HOLD_S = 1.0
+LONGEST_HOLD_S = 60.0
+_LONGEST_SLEEP_S = 600.0
+"""Due times are wall-clock times; after this, the clock is read again."""
+_RETRY_S = 1.0
+_CONFLICT_S = 0.02
+_WATCHED = (records.SERVICES, records.TASKS, records.INSTANCES, records.ALIVE)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """Nothing is launched for a service for a while, because it did not work."""
+
+    until: float
+    tries: int
+    of: tuple[str, int]
+    """The deployment and the desired count that did not work; with others it is tried at once."""
+
+
+class ServiceLoop:
+    """Keeps every service of one store as it should be."""
+
+    def __init__(self, parts: Parts, rng: random.Random | None = None) -> None:
+        self._parts = parts
+        self._view = parts.services
+        self._rng = rng or random.SystemRandom()
+        self._bell = asyncio.Event()
+        self._dirty: set[ServiceKey] = set()
+        self._due: dict[ServiceKey, float] = {}
+        """When to take a turn even if nothing changes; Unix seconds."""
+        self._holds: dict[ServiceKey, _Hold] = {}
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(), name="changes of services")
+            group.create_task(self._work(), name="turns of services")
+
+    async def settle(self) -> None:
+        """Take turns until nothing is left to do now.
+
+        Raises:
+            StoreFailure, TimeoutError: the turns of some services failed. They are tried again after a
+                moment; the others were taken.
+        """
+        problem: Exception | None = None
+        await self._look()
+        while self._dirty:
+            key = self._dirty.pop()
+            try:
+                await self._turn(key)
+            except (StoreFailure, TimeoutError) as error:
+                problem = error
+                self._plan_for(key, self._parts.clock() + _RETRY_S)
+            await self._look()
+        if problem is not None:
+            raise problem
+
+    async def _listen(self) -> None:
+        """Ring the bell for every change that may matter."""
+        store = self._parts.store
+        while True:
+            try:
+                async with store.watch("/", after_revision=store.revision) as watch:
+                    self._bell.set()
+                    async for batch in watch:
+                        if any(event.kv.key.startswith(_WATCHED) for event in batch.events):
+                            self._bell.set()
+            except Compacted:
+                _log.warning("the loop of services fell behind; it reads the store again")
+            except StoreFailure as error:
+                _log.warning("the loop of services hears of no changes", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                await self._wait()
+                await self.settle()
+            except (StoreFailure, TimeoutError) as error:
+                _log.warning("services wait; trying again", error=repr(error))
+                await asyncio.sleep(_RETRY_S)
+                self._bell.set()
+
+    async def _wait(self) -> None:
+        """Return when the bell rings or a turn is due."""
+        now = self._parts.clock()
+        due = min(self._due.values(), default=now + _LONGEST_SLEEP_S)
+        try:
+            async with asyncio.timeout(min(max(0.0, due - now), _LONGEST_SLEEP_S)):
+                await self._bell.wait()
+        except TimeoutError:
+            return
+
+    async def _look(self) -> None:
+        """Find the services that need a turn."""
+        self._bell.clear()
+        await self._view.read()
+        now = self._parts.clock()
+        changes = self._view.take_changes()
+        self._dirty |= changes.services
+        for cluster in changes.clusters:
+            self._dirty |= self._view.daemons(cluster)
+        for key, hold in self._holds.items():
+            if key.cluster in changes.clusters:
+                self._plan_for(key, max(now, hold.until))
+        for key in [key for key, at in self._due.items() if at <= now]:
+            del self._due[key]
+            self._dirty.add(key)
+
+    def _plan_for(self, key: ServiceKey, at: float) -> None:
+        self._due[key] = min(at, self._due.get(key, at))
+
+    async def _turn(self, key: ServiceKey) -> None:
+        """Do for one service what can be done now."""
+        self._due.pop(key, None)
+        try:
+            async with asyncio.timeout(TURN_LIMIT_S):
+                for _ in range(ACTS_IN_A_TURN):
+                    if not await self._act(key):
+                        return
+                    await self._view.read()
+        except (StoreFailure, TimeoutError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of one service must not stop all others
+            _log.error(
+                "a service could not take its turn; trying again in a minute",
+                service=key.name,
+                cluster=key.cluster,
+                error=repr(error),
+            )
+            self._plan_for(key, self._parts.clock() + LONGEST_HOLD_S)
+            return
+        self._dirty.add(key)
+
+    async def _act(self, key: ServiceKey) -> bool:
+        """Do one thing for a service; False if nothing is left to do now."""
+        found = self._view.service(key)
+        if found is None:
+            self._holds.pop(key, None)
+            return False
+        now = self._parts.clock()
+        seen, order = await self._observe(key, found)
+        if seen is None:
+            return False
+        plan = step(found.record, seen, now)
+        if plan.wake_at is not None:
+            self._plan_for(key, plan.wake_at)
+        if plan.service is not found.record or plan.stops or plan.counted:
+            if not await acts.commit(self._parts.store, found, plan, now):
+                await self._yield()
+            return True
+        return bool(plan.start) and await self._launch(key, found, plan, seen, order)
+
+    async def _observe(
+        self, key: ServiceKey, found: Found[ServiceRecord]
+    ) -> tuple[Observed | None, Order | None]:
+        """Return what a step needs to see; None if that cannot be found out now."""
+        service, seen = found.record, self._view.observed(key)
+        if service.status != "ACTIVE":
+            return seen, None
+        if service.is_daemon:
+            order = await self._order(key, found)
+            if order is None:
+                return None, None
+            hosts = await self._parts.fleet.read(key.cluster)
+            known = launching.seen_hosts(order, hosts, seen, service.group)
+            return self._view.observed(key, known), order
+        if service.placement_strategy:
+            hosts = await self._parts.fleet.read(key.cluster)
+            return self._view.observed(key, launching.roomy_hosts(hosts, seen)), None
+        return seen, None
+
+    async def _order(self, key: ServiceKey, found: Found[ServiceRecord]) -> Order | None:
+        service = found.record
+        try:
+            return await launching.read_order(self._parts, service, service.primary)
+        except (ApiError, PlacementError, QueryError) as error:
+            await launching.explain(self._parts, found, service, str(error))
+            self._hold(key, service)
+            self._plan_for(key, self._holds[key].until)
+            return None
+
+    async def _launch(
+        self,
+        key: ServiceKey,
+        found: Found[ServiceRecord],
+        plan: Plan,
+        seen: Observed,
+        order: Order | None,
+    ) -> bool:
+        hold = self._holds.get(key)
+        if hold is not None and hold.of != _what(found.record):
+            del self._holds[key]
+        elif hold is not None and self._parts.clock() < hold.until:
+            self._plan_for(key, hold.until)
+            return False
+        order = order or await self._order(key, found)
+        if order is None:
+            return False
+        outcome = await launching.start(self._parts, found, plan, order, seen, self._rng)
+        if outcome is Launched.SOME:
+            self._hold(key, found.record)
+            return False
+        if outcome is Launched.ALL:
+            self._holds.pop(key, None)
+        else:
+            await self._yield()
+        return True
+
+    def _hold(self, key: ServiceKey, service: ServiceRecord) -> None:
+        """Launch nothing for the service for a while, longer each time."""
+        old = self._holds.get(key)
+        tries = old.tries + 1 if old is not None else 0
+        wait_s = min(FIRST_HOLD_S * 2.0 ** min(tries, 10), LONGEST_HOLD_S)
+        self._holds[key] = _Hold(self._parts.clock() + wait_s, tries, _what(service))
+
+    async def _yield(self) -> None:
+        """Let the other scheduler, or whoever else was faster, go on."""
+        await asyncio.sleep(random.uniform(0, _CONFLICT_S))  # noqa: S311 - spreads retries
+
+
+def _what(service: ServiceRecord) -> tuple[str, int]:
+    return service.primary.id, service.desired_count

@@ -1,0 +1,184 @@
+"""What the scheduler sees of a service: its tasks, and the hosts that they are on. Pure.
+
+Times are control's own, because an agent's clock may be wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec import field as member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.controlplane.services.record import ServiceRecord
+
+HEALTHY_AFTER_S = 40.0
+"""How long a task without health checks must be RUNNING to count as healthy (Amazon's figure)."""
+LOST_AFTER_S = 300.0
+"""How long a host may be disconnected until its tasks are replaced elsewhere. Ours: Amazon ECS waits
+until somebody ends the instance."""
+
+
+class SeenContainer(Struct, frozen=True, rename="camel"):
+    """The fields of a ``ContainerRecord`` that the scheduler needs."""
+
+    essential: bool = True
+    health_check: bool = False
+
+
+class SeenTask(Struct, frozen=True, rename="camel"):
+    """The fields of a ``TaskRecord`` that the scheduler needs; others are not decoded."""
+
+    id: str
+    group: str = ""
+    started_by: str = ""
+    instance_id: str = ""
+    desired_status: str = "RUNNING"
+    last_status: str = "PENDING"
+    health_status: str = "UNKNOWN"
+    containers: list[SeenContainer] = member(default_factory=list)
+    capacity_provider: str = ""
+    availability_zone: str = ""
+    created_at: float = 0.0
+    ran_at: float = 0.0
+    """When control first saw it RUNNING."""
+    settled_at: float = 0.0
+    """When control saw it STOPPED."""
+    stop_code: str = ""
+    stopped_reason: str = ""
+    counted: bool = False
+    """Whether its service has taken note of its end."""
+    protected_until: float = 0.0
+    """Until when it is not stopped to scale in or to replace it (``tasks.protection``)."""
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it runs, or is to run; one that is being stopped is not."""
+        return self.desired_status == "RUNNING" and self.last_status != "STOPPED"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it counts in ``runningCount``."""
+        return self.is_wanted and self.last_status == "RUNNING"
+
+    @property
+    def has_check(self) -> bool:
+        """Whether an essential container has a health check."""
+        return any(c.essential and c.health_check for c in self.containers)
+
+    @property
+    def serves(self) -> bool:
+        """Whether it runs and has not failed its health checks."""
+        return self.is_running and not (self.has_check and self.health_status == "UNHEALTHY")
+
+    def is_healthy(self, now: float) -> bool:
+        """Return whether it counts as healthy for a deployment."""
+        if not self.is_running:
+            return False
+        if self.has_check:
+            return self.health_status == "HEALTHY"
+        return now >= self.ran_at + HEALTHY_AFTER_S
+
+    def is_unhealthy(self, grace_s: float, now: float) -> bool:
+        """Return whether it has failed its health checks, and the grace period is over."""
+        return (
+            self.is_running
+            and self.has_check
+            and self.health_status == "UNHEALTHY"
+            and now >= self.ran_at + grace_s
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SeenHost:
+    """A container instance; one that was deregistered is not seen."""
+
+    id: str
+    is_active: bool = True
+    """False while it is DRAINING."""
+    lost_since: float | None = None
+    """When its agent was found to be disconnected; None while it is connected."""
+    takes_daemon: bool = False
+    """Whether a DAEMON service should have a task here; only known for its own step."""
+    other_tasks: int = 0
+    """Tasks of other groups on it; only known for the step of a DAEMON service."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """This and what is free are only known for services with placement strategies."""
+    free_memory_mib: int = 0
+    free_cpu_units: int = 0
+
+    def is_lost(self, now: float) -> bool:
+        """Return whether it has been disconnected for too long."""
+        return self.lost_since is not None and now >= self.lost_since + LOST_AFTER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A service's tasks by id and hosts by id, both as the store has them."""
+
+    tasks: Mapping[str, SeenTask] = field(default_factory=dict)
+    """Those that are not STOPPED, and those whose end is not counted yet."""
+    hosts: Mapping[str, SeenHost] = field(default_factory=dict)
+    """At least every host that one of the tasks is on; for DAEMON, all of the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The wanted tasks of a service, sorted by what is to become of them."""
+
+    good: tuple[SeenTask, ...]
+    """Of the primary deployment, on a host where they may stay, and not unhealthy."""
+    unhealthy: tuple[SeenTask, ...]
+    """Of the primary deployment, on a host where they may stay."""
+    moving: tuple[SeenTask, ...]
+    """Of the primary deployment, on a host that is being drained."""
+    old: tuple[SeenTask, ...]
+    """Of the other deployments."""
+    lost: tuple[SeenTask, ...]
+    """Of any deployment, on a host that is lost: nobody knows whether they run."""
+    healthy: frozenset[str]
+    """Ids of all that are healthy and not lost."""
+
+    @property
+    def present(self) -> int:
+        """How many there are, besides those that are lost."""
+        return len(self.good) + len(self.unhealthy) + len(self.moving) + len(self.old)
+
+    def healthy_of(self, tasks: Iterable[SeenTask]) -> list[SeenTask]:
+        """Return the healthy ones of some tasks."""
+        return [task for task in tasks if task.id in self.healthy]
+
+    @classmethod
+    def of(cls, service: ServiceRecord, seen: Observed, now: float) -> Wanted:
+        """Sort what is observed; tasks are in order of creation."""
+        good, unhealthy, moving, old, lost = [], [], [], [], []
+        healthy = set()
+        for task in sorted(seen.tasks.values(), key=lambda t: (t.created_at, t.id)):
+            if not task.is_wanted:
+                continue
+            host = seen.hosts.get(task.instance_id)
+            if host is None or host.is_lost(now):
+                lost.append(task)
+                continue
+            if task.is_healthy(now):
+                healthy.add(task.id)
+            if task.started_by != service.primary.id:
+                old.append(task)
+            elif not host.is_active:
+                moving.append(task)
+            elif task.is_unhealthy(service.grace_s or 0, now):
+                unhealthy.append(task)
+            else:
+                good.append(task)
+        return cls(
+            tuple(good),
+            tuple(unhealthy),
+            tuple(moving),
+            tuple(old),
+            tuple(lost),
+            frozenset(healthy),
+        )

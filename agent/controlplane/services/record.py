@@ -1,0 +1,177 @@
+"""What is stored about a service. Plain data; the keys are in ``controlplane.records``.
+
+The record of a service is written by operators' calls and by the scheduler, always by comparing it.
+Its events have a key of their own, which is only written together with the record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct, field
+
+REPLICA = "REPLICA"
+DAEMON = "DAEMON"
+
+ACTIVE = "ACTIVE"
+DRAINING = "DRAINING"
+INACTIVE = "INACTIVE"
+
+IN_PROGRESS = "IN_PROGRESS"
+COMPLETED = "COMPLETED"
+FAILED = "FAILED"
+
+EVENT_LIMIT = 100
+"""How many events of a service are kept."""
+_LEAST_THRESHOLD = 3
+_MOST_THRESHOLD = 200
+_DEFAULT_PERCENT = 50
+
+
+class _Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """As in ``controlplane.records``."""
+
+
+class Throttle(_Record, frozen=True):
+    """How starts are slowed down after tasks that failed again and again."""
+
+    level: int = 0
+    """How many rounds of starts in a row have failed; 0 for no throttling."""
+    until: float = 0.0
+    """Nothing is started before; Unix seconds. The tasks of one round count once."""
+
+
+class DeploymentRecord(_Record, frozen=True):
+    """One deployment: a revision of what the service runs, and how its rollout goes."""
+
+    id: str
+    """``ecs-svc/<19 digits>``; ``startedBy`` of its tasks."""
+    task_definition_arn: str
+    launch_type: str = "EC2"
+    """What was asked for, empty with a strategy."""
+    capacity_provider_strategy: list[dict[str, Any]] = field(default_factory=list)
+    platform_version: str = ""
+    platform_family: str = ""
+    network_configuration: dict[str, Any] = field(default_factory=dict)
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    rollout_state: str = IN_PROGRESS
+    rollout_reason: str = ""
+    finished_at: float = 0.0
+    was_completed: bool = False
+    """Whether it may be rolled back to: it has been COMPLETED and was not rolled back to since."""
+    failed_tasks: int = 0
+    """Failures in a row, as the circuit breaker counts them."""
+    failed_created_at: float = 0.0
+    """When the newest of the failed tasks was created: a healthy task that is not older ends the row."""
+    throttle: Throttle = Throttle()
+
+    @property
+    def digits(self) -> str:
+        """The number in its id, which its revision has too."""
+        return self.id.rpartition("/")[2]
+
+
+class Notice(_Record, frozen=True):
+    """An event that is not repeated while its cause lasts, except after a long time."""
+
+    message: str
+    at: float
+
+
+class ServiceRecord(_Record, frozen=True):
+    """A service."""
+
+    name: str
+    arn: str
+    cluster: str
+    """Name of the cluster."""
+    status: str = ACTIVE
+    """ACTIVE, DRAINING (deleted, and tasks are still to stop) or INACTIVE."""
+    scheduling: str = REPLICA
+    desired_count: int = 0
+    """For DAEMON, the number of hosts that should have a task; the scheduler computes it."""
+    deployments: list[DeploymentRecord] = field(default_factory=list)
+    """The first is PRIMARY, the others are being replaced; never empty."""
+    deployment_configuration: dict[str, Any] = field(default_factory=dict)
+    """As DescribeServices shows it."""
+    placement_constraints: list[dict[str, Any]] = field(default_factory=list)
+    placement_strategy: list[dict[str, Any]] = field(default_factory=list)
+    grace_s: int | None = None
+    """``healthCheckGracePeriodSeconds``; None if it was not given."""
+    propagate_tags: str = "NONE"
+    managed_tags: bool = False
+    tags: dict[str, str] = field(default_factory=dict)
+    client_token: str = ""
+    fingerprint: str = ""
+    """Hash of the request that created it."""
+    created_at: float = 0.0
+    inactive_at: float = 0.0
+    notices: dict[str, Notice] = field(default_factory=dict)
+    """By kind (``wording``)."""
+    turn: int = 0
+    """Grows with every act of the scheduler, so that each of them changes the record."""
+
+    @property
+    def primary(self) -> DeploymentRecord:
+        """The deployment that gets all new tasks."""
+        return self.deployments[0]
+
+    @property
+    def group(self) -> str:
+        """The group of its tasks."""
+        return group(self.name)
+
+    @property
+    def is_daemon(self) -> bool:
+        """Whether it runs one task on each host."""
+        return self.scheduling == DAEMON
+
+    @property
+    def least_healthy(self) -> int:
+        """How many healthy tasks the scheduler keeps at least; rounded up, as on Amazon ECS."""
+        percent: int = self.deployment_configuration["minimumHealthyPercent"]
+        return -(-self.desired_count * percent // 100)
+
+    @property
+    def most_running(self) -> int:
+        """How many tasks there may be during a deployment; rounded down, as on Amazon ECS."""
+        percent: int = self.deployment_configuration["maximumPercent"]
+        return self.desired_count * percent // 100
+
+    @property
+    def breaker(self) -> dict[str, Any]:
+        """``deploymentCircuitBreaker``; empty if there is none."""
+        found: dict[str, Any] = self.deployment_configuration.get("deploymentCircuitBreaker") or {}
+        return found
+
+    @property
+    def breaker_threshold(self) -> int:
+        """How many failures in a row open the circuit breaker, by the newest desired count."""
+        given = self.breaker.get("thresholdConfiguration") or {}
+        kind, value = given.get("type", "BOUNDED_PERCENT"), given.get("value", _DEFAULT_PERCENT)
+        if kind == "COUNT":
+            return max(1, int(value))
+        share: int = -(-self.desired_count * value // 100)
+        if kind == "UNBOUNDED_PERCENT":
+            return max(1, share)
+        return min(max(share, _LEAST_THRESHOLD), _MOST_THRESHOLD)
+
+
+def group(service: str) -> str:
+    """Return the group of a service's tasks."""
+    return f"service:{service}"
+
+
+class EventRecord(_Record, frozen=True):
+    """One event, as DescribeServices shows it."""
+
+    id: str
+    at: float
+    message: str
+
+
+class EventsRecord(_Record, frozen=True):
+    """The events of a service, newest first."""
+
+    events: list[EventRecord] = field(default_factory=list)

@@ -1,0 +1,106 @@
+"""The arithmetic of a REPLICA service: how many tasks to start, and which to stop. Pure.
+
+- New tasks are of the primary deployment, and there are never more than ``most_running`` by the
+  scheduler's own doing. Tasks that are being stopped do not count.
+- A protected task is neither stopped to scale in nor to replace it.
+- A task that is not needed is stopped if it is not running, or if enough others remain: never fewer
+  healthy ones than ``least_healthy`` (nor fewer running ones, if none is healthy yet).
+- An unhealthy task is stopped once its replacement is healthy; if there is no room for a replacement,
+  one after the other is stopped first.
+- Tasks on a host that is cut off count for nothing.
+- A deployment that FAILED starts nothing, and nothing is stopped in its favour.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.controlplane.services import victims
+from agent.controlplane.services.plan import Budget, Decision, Why
+from agent.controlplane.services.record import FAILED
+
+if TYPE_CHECKING:
+    from agent.controlplane.services.observed import Observed, SeenTask, Wanted
+    from agent.controlplane.services.record import ServiceRecord
+
+
+def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -> Decision:
+    """Return what to start and to stop.
+
+    Args:
+        service: the record; its failures are counted.
+        seen: tasks and hosts.
+        wanted: the same tasks, sorted.
+        now: Unix seconds.
+    """
+    has_failed = service.primary.rollout_state == FAILED
+    room = service.most_running - wanted.present
+    needed = 0 if has_failed else max(0, service.desired_count - len(wanted.good))
+    is_throttled = now < service.primary.throttle.until
+    start = 0 if is_throttled else max(0, min(needed, room))
+    budget = _budget(service, wanted, now)
+    if not has_failed:
+        budget.stop([*wanted.old, *wanted.moving])
+    _scale_in(service, seen, wanted, budget)
+    coming = [task for task in wanted.good if task.id not in wanted.healthy]
+    if not has_failed:
+        budget.stop_anyway(
+            _unhealthy(service, wanted, room=room, is_coming=bool(coming)), Why.UNHEALTHY
+        )
+    budget.stop_anyway(wanted.lost, Why.LOST)
+    waits_for_room = needed > 0 and room <= 0 and not is_throttled
+    return Decision(
+        start=start,
+        stops=tuple(budget.stops),
+        protected=budget.protected,
+        is_blocked=waits_for_room and not (budget.stops or coming or budget.protected),
+        is_stable=_is_stable(service, wanted),
+    )
+
+
+def _budget(service: ServiceRecord, wanted: Wanted, now: float) -> Budget:
+    serving = [*wanted.good, *wanted.moving, *wanted.old]
+    running = sum(task.serves for task in serving)
+    least = service.least_healthy
+    return Budget(
+        healthy=len(wanted.healthy) - least,
+        running=running - least,
+        healthy_ids=wanted.healthy,
+        now=now,
+    )
+
+
+def _scale_in(service: ServiceRecord, seen: Observed, wanted: Wanted, budget: Budget) -> None:
+    excess = len(wanted.good) - service.desired_count
+    if excess <= 0:
+        return
+    free = [task for task in wanted.good if task.protected_until <= budget.now]
+    budget.protected += max(0, excess - len(free))
+    coming = [task for task in free if task.id not in wanted.healthy]
+    first = coming[::-1][:excess]
+    healthy = wanted.healthy_of(free)
+    left = excess - len(first)
+    chosen: list[SeenTask] = healthy
+    if left < len(healthy):
+        allowed = min(left, max(0, budget.healthy))
+        chosen = victims.choose(
+            healthy, allowed, strategies=service.placement_strategy, hosts=seen.hosts
+        )
+    budget.stop([*first, *chosen])
+
+
+def _unhealthy(
+    service: ServiceRecord, wanted: Wanted, *, room: int, is_coming: bool
+) -> tuple[SeenTask, ...]:
+    """Return the unhealthy tasks that are stopped now."""
+    if len(wanted.healthy) >= service.desired_count:
+        return wanted.unhealthy
+    if room <= 0 and not is_coming:
+        return wanted.unhealthy[:1]
+    return ()
+
+
+def _is_stable(service: ServiceRecord, wanted: Wanted) -> bool:
+    others = [*wanted.unhealthy, *wanted.moving, *wanted.old, *wanted.lost]
+    healthy = len(wanted.healthy_of(wanted.good))
+    return not others and len(wanted.good) == healthy == service.desired_count

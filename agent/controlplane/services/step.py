@@ -1,0 +1,189 @@
+"""One step of one service: what to change, to stop and to start now. Pure.
+
+The same record, observation and time give the same plan. A plan that changes nothing has no events and
+no acts, so the loop ends by itself; ``wake_at`` says when time alone may change that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from agent.controlplane.services import daemons, failures, replicas, rollout, wording
+from agent.controlplane.services.observed import HEALTHY_AFTER_S, LOST_AFTER_S, Observed, Wanted
+from agent.controlplane.services.plan import Decision, Plan, Stop, Why
+from agent.controlplane.services.record import (
+    COMPLETED,
+    DRAINING,
+    INACTIVE,
+    Notice,
+    ServiceRecord,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+REPEAT_NOTICE_S = 6 * 3600.0
+"""After this time an event is repeated, even though its cause lasts."""
+STOP_BATCH = 20
+START_BATCH = 20
+"""How many tasks one step stops or starts at most: each is one transaction."""
+COUNT_BATCH = 40
+
+
+def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
+    """Return what to do for a service now.
+
+    Args:
+        service: its record.
+        seen: its tasks and hosts, not older than the record.
+        now: Unix seconds.
+    """
+    if service.status == INACTIVE:
+        return Plan(service)
+    before = service
+    service, counted = failures.count(service, _bounded(seen), now)
+    if service.status == DRAINING:
+        return _drained(before, service, seen, counted, now)
+    service, events = rollout.with_breaker(service, now)
+    if service.is_daemon:
+        service = replace(service, desired_count=len(daemons.target_hosts(seen)))
+    wanted = Wanted.of(service, seen, now)
+    decision = _decide(service, seen, wanted, now)
+    service, completed = rollout.with_completion(service, is_stable=decision.is_stable, now=now)
+    events += completed
+    service = rollout.without_gone(service, seen)
+    stops = decision.stops[:STOP_BATCH]
+    events += _stop_events(service, stops)
+    service, noticed = _noticed(service, decision, now)
+    events += noticed
+    return Plan(
+        _turned(before, service, bool(counted or stops), now),
+        events=tuple(events),
+        counted=tuple(counted),
+        stops=stops,
+        start=min(decision.start, START_BATCH),
+        hosts=decision.hosts[:START_BATCH],
+        replaces_unhealthy=len(wanted.unhealthy),
+        wake_at=min(_times(service, seen, now), default=None),
+    )
+
+
+def _bounded(seen: Observed) -> Observed:
+    """Return the observation with so many ended tasks as one transaction can count."""
+    ended = [t for t in seen.tasks.values() if t.last_status == "STOPPED" and not t.counted]
+    if len(ended) <= COUNT_BATCH:
+        return seen
+    later = {task.id for task in sorted(ended, key=lambda t: (t.created_at, t.id))[COUNT_BATCH:]}
+    kept = {task_id: task for task_id, task in seen.tasks.items() if task_id not in later}
+    return Observed(kept, seen.hosts)
+
+
+def _decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -> Decision:
+    if service.is_daemon:
+        return daemons.decide(service, seen, now)
+    return replicas.decide(service, seen, wanted, now)
+
+
+def _drained(
+    before: ServiceRecord, service: ServiceRecord, seen: Observed, counted: list[str], now: float
+) -> Plan:
+    """Return the plan for a deleted service: stop everything; INACTIVE when all is being stopped."""
+    left = [task for task in seen.tasks.values() if task.is_wanted]
+    stops = tuple(Stop(task) for task in sorted(left, key=lambda t: t.id)[:STOP_BATCH])
+    if not left:
+        service = replace(service, status=INACTIVE, inactive_at=now)
+    return Plan(
+        _turned(before, service, bool(counted or stops), now),
+        events=tuple(_stop_events(service, stops)),
+        counted=tuple(counted),
+        stops=stops,
+    )
+
+
+def _turned(before: ServiceRecord, service: ServiceRecord, acts: bool, now: float) -> ServiceRecord:
+    """Return the record with a new turn if there is something to do or to change."""
+    if service == before and not acts:
+        return before
+    return replace(service, turn=before.turn + 1)
+
+
+def _stop_events(service: ServiceRecord, stops: Sequence[Stop]) -> list[str]:
+    events = [
+        wording.failed_health_checks(service.name, stop.task.id)
+        for stop in stops
+        if stop.why is Why.UNHEALTHY
+    ]
+    lost: dict[str, list[str]] = {}
+    for stop in stops:
+        if stop.why is Why.LOST:
+            lost.setdefault(stop.task.instance_id, []).append(stop.task.id)
+    events += [wording.replaces_lost(service.name, host, ids) for host, ids in lost.items()]
+    others = [stop.task for stop in stops if stop.why is not Why.LOST]
+    running = [task.id for task in others if task.is_running]
+    if running:
+        events.append(wording.has_stopped(service.name, running))
+    if len(others) > len(running):
+        events.append(wording.stopped_pending(service.name, len(others) - len(running)))
+    return events
+
+
+def _noticed(
+    service: ServiceRecord, decision: Decision, now: float
+) -> tuple[ServiceRecord, list[str]]:
+    """Return the service and the events of what lasts: each once, and again after six hours."""
+    name, primary = service.name, service.primary
+    is_steady = decision.is_stable and primary.rollout_state == COMPLETED
+    is_impaired = primary.throttle.level >= failures.IMPAIRED_LEVEL
+    protected = decision.protected
+    events: list[str] = []
+    for kind, holds, message in (
+        (wording.IMPAIRED, is_impaired, wording.is_impaired(name)),
+        (wording.BLOCKED, decision.is_blocked, wording.is_blocked(name)),
+        (wording.PROTECTED, protected, wording.is_protected(name, primary.id, protected)),
+        (wording.STEADY, is_steady, wording.is_steady(name)),
+    ):
+        service, told = notice(service, kind, message if holds else "", now)
+        events += told
+    if not decision.start and wording.PLACEMENT in service.notices:
+        service, _ = notice(service, wording.PLACEMENT, "", now)
+    return service, events
+
+
+def notice(
+    service: ServiceRecord, kind: str, message: str, now: float
+) -> tuple[ServiceRecord, list[str]]:
+    """Return the service and the event, if it is new or old enough; an empty message ends the cause."""
+    known = service.notices.get(kind)
+    others = {name: value for name, value in service.notices.items() if name != kind}
+    if not message:
+        return (service if known is None else replace(service, notices=others)), []
+    if known is not None and known.message == message and now < known.at + REPEAT_NOTICE_S:
+        return service, []
+    return replace(service, notices=others | {kind: Notice(message=message, at=now)}), [message]
+
+
+def _times(service: ServiceRecord, seen: Observed, now: float) -> Iterator[float]:
+    """Yield the later moments at which the plan may be another one."""
+    grace_s = service.grace_s or 0
+    moments = [service.primary.throttle.until]
+    for task in seen.tasks.values():
+        moments.append(task.protected_until)
+        if not task.is_running:
+            continue
+        if not task.has_check:
+            moments.append(task.ran_at + HEALTHY_AFTER_S)
+        elif task.health_status == "UNHEALTHY":
+            moments.append(task.ran_at + grace_s)
+    used = Counter(task.instance_id for task in seen.tasks.values() if task.is_wanted)
+    moments += [
+        host.lost_since + LOST_AFTER_S
+        for host_id in used
+        if (host := seen.hosts.get(host_id)) is not None and host.lost_since is not None
+    ]
+    steady = service.notices.get(wording.STEADY)
+    if steady is not None:
+        moments.append(steady.at + REPEAT_NOTICE_S)
+    yield from (moment for moment in moments if moment > now)

@@ -1,0 +1,180 @@
+"""Texts of a service's events and of its tasks' stop reasons, as Amazon ECS writes them. Pure.
+
+Texts of causes that Amazon ECS does not have (a host that is cut off) are our own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.controlplane.scheduler import placement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.controlplane.scheduler.placement import Rejection
+
+# Kinds of notices: events that are not repeated while their cause lasts.
+STEADY = "steady"
+PLACEMENT = "placement"
+BLOCKED = "blocked"
+IMPAIRED = "impaired"
+PROTECTED = "protected"
+
+UNHEALTHY_REASON = "Task failed container health checks"
+STOP_CODE = "ServiceSchedulerInitiated"
+CIRCUIT_BREAKER_REASON = "ECS deployment circuit breaker: tasks failed to start."
+
+_GUIDE = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
+_CLOSEST = {
+    placement.CPU: "has insufficient CPU units available",
+    placement.MEMORY: "has insufficient memory available",
+    placement.GPU: "has insufficient GPUs available",
+    placement.PORTS: "is already using a port required by your task",
+    placement.DISTINCT_INSTANCE: f'encountered error "{placement.DISTINCT_INSTANCE}"',
+    placement.MEMBER_OF: f'encountered error "{placement.MEMBER_OF}"',
+    placement.ATTRIBUTE: "is missing an attribute required by your task",
+    placement.AGENT: 'encountered error "AGENT"',
+}
+"""By the reason why a host was refused; a host that is refused for an earlier one is closer."""
+
+
+def scaling_reason(deployment: str) -> str:
+    """Return why the scheduler stops a task that is not needed any more."""
+    return f"Scaling activity initiated by (deployment {deployment})"
+
+
+def lost_reason(instance_id: str) -> str:
+    """Return why a task on a host that is cut off is stopped."""
+    return (
+        f"The agent of (container-instance {instance_id}) has been disconnected for too long; "
+        "the service replaces the task"
+    )
+
+
+def in_progress(deployment: str) -> str:
+    """Return the reason of a rollout that goes on."""
+    return f"ECS deployment {deployment} in progress."
+
+
+def completed(deployment: str) -> str:
+    """Return the reason of a rollout that has ended well."""
+    return f"ECS deployment {deployment} completed."
+
+
+def rolling_back_to(deployment: str) -> str:
+    """Return the reason of a rollout back to an earlier deployment."""
+    return f"ECS deployment circuit breaker: rolling back to deploymentId {deployment}."
+
+
+def has_completed(service: str, deployment: str) -> str:
+    """Return the event of a completed deployment."""
+    return f"(service {service}) (deployment {deployment}) deployment completed."
+
+
+def has_failed(service: str, deployment: str) -> str:
+    """Return the event of an open circuit breaker."""
+    return (
+        f"(service {service}) (deployment {deployment}) deployment failed: tasks failed to start."
+    )
+
+
+def rolls_back(service: str, deployment: str) -> str:
+    """Return the event of a rollback."""
+    return f"(service {service}) rolling back to deployment {deployment}."
+
+
+def is_steady(service: str) -> str:
+    """Return the event of a service that has what it wants."""
+    return f"(service {service}) has reached a steady state."
+
+
+def has_started(service: str, tasks: Sequence[str], *, unhealthy: int = 0) -> str:
+    """Return the event of started tasks; ``unhealthy`` is how many of them replace unhealthy ones."""
+    told = f"(service {service}) has started {len(tasks)} tasks: {_tasks(tasks)}."
+    if unhealthy:
+        told += f" Amazon ECS replaced {unhealthy} tasks due to an unhealthy status."
+    return told
+
+
+def has_stopped(service: str, tasks: Sequence[str]) -> str:
+    """Return the event of running tasks that are stopped."""
+    return f"(service {service}) has stopped {len(tasks)} running tasks: {_tasks(tasks)}."
+
+
+def stopped_pending(service: str, count: int) -> str:
+    """Return the event of tasks that are stopped before they run."""
+    return f"(service {service}) stopped {count} pending tasks."
+
+
+def failed_health_checks(service: str, task: str) -> str:
+    """Return the event of an unhealthy task."""
+    return f"(service {service}) (task {task}) failed container health checks."
+
+
+def replaces_lost(service: str, instance_id: str, tasks: Sequence[str]) -> str:
+    """Return the event of tasks on a host that is cut off: they may still run there."""
+    return (
+        f"(service {service}) replaces {len(tasks)} tasks on (container-instance {instance_id}), whose "
+        f"agent has been disconnected for 5 minutes: {_tasks(tasks)}. If they still run, they are "
+        "stopped as soon as the agent is connected again."
+    )
+
+
+def is_impaired(service: str) -> str:
+    """Return the event of starts that are slowed down."""
+    return (
+        f"(service {service}) is unable to consistently start tasks successfully. For more "
+        "information, see the Troubleshooting section."
+    )
+
+
+def is_blocked(service: str) -> str:
+    """Return the event of a deployment whose percentages leave no room for a step."""
+    return (
+        f"(service {service}) was unable to stop or start tasks during a deployment because of the "
+        "service deployment configuration. Update the minimumHealthyPercent or maximumPercent value "
+        "and try again."
+    )
+
+
+def is_protected(service: str, deployment: str, count: int) -> str:
+    """Return the event of tasks that are not stopped because they are protected."""
+    return (
+        f"(service {service}) was unable to reach steady state because (taskSet {deployment}) was "
+        f"unable to scale in due to (reason {count} tasks under protection)"
+    )
+
+
+def cannot_launch(service: str, reason: str) -> str:
+    """Return the event of a task that cannot be started on any host."""
+    return f"(service {service}) was unable to place a task. Reason: {reason}"
+
+
+def cannot_place(service: str, refused: Sequence[Rejection], *, is_fargate: bool = False) -> str:
+    """Return the event of a task that no host can take; ``refused`` is empty if there are no hosts."""
+    if is_fargate:
+        return cannot_launch(
+            service,
+            "Capacity is unavailable at this time. Please try again later or in a different "
+            "availability zone.",
+        )
+    told = (
+        f"(service {service}) was unable to place a task because no container instance met all of "
+        "its requirements."
+    )
+    if not refused:
+        return f"{told} Reason: {placement.NO_INSTANCES} {_GUIDE}"
+    closest = min(refused, key=_distance)
+    instance = closest.arn.rpartition("/")[2]
+    why = _CLOSEST.get(closest.reason) or f'encountered error "{closest.reason}"'
+    return f"{told} The closest matching (container-instance {instance}) {why}. {_GUIDE}"
+
+
+def _distance(refused: Rejection) -> int:
+    reasons = list(_CLOSEST)
+    return reasons.index(refused.reason) if refused.reason in reasons else len(reasons)
+
+
+def _tasks(ids: Sequence[str]) -> str:
+    return " ".join(f"(task {task_id})" for task_id in ids)
