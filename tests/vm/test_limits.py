@@ -36,6 +36,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 BURN = ["sh", "-c", "while :; do :; done"]
 MEASURED_S = 20
+LEAST_CORES, MOST_CORES = 0.15, 0.28
+"""Of a task that may use a quarter of a core and wants two; a busy machine gives it less."""
 DAEMON = "/etc/docker/daemon.json"
 
 _log = logging.getLogger("vm")
@@ -124,7 +126,7 @@ def test_two_containers_share_a_quarter_of_a_core_in_a_slice(host: Vm, operator:
     ]
     share = used_cores(host, arn)
     _log.info("two containers of a quarter of a core used %.3f", share)
-    assert share == pytest.approx(0.25, abs=0.03)
+    assert LEAST_CORES < share < MOST_CORES
 
     host.run("systemctl daemon-reload", timeout_s=120)
     before = main_pid(host)
@@ -206,7 +208,7 @@ END
     assert "/sys/fs/cgroup/ecs/" in group_of(host, arn)
     assert limits_of(host, arn)["cpu.max"] == "25000 100000"
     assert limits_of(host, arn)["memory.max"] == str(128 << 20)
-    assert used_cores(host, arn) == pytest.approx(0.25, abs=0.03)
+    assert LEAST_CORES < used_cores(host, arn) < MOST_CORES
     operator.stop(arn)
     operator.wait_stopped(arn)
     host.until(f"test ! -e {group_of(host, arn) or '/nowhere'}", within_s=60)

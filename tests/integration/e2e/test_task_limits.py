@@ -66,7 +66,8 @@ def test_two_containers_of_a_task_burn_an_eighth_of_a_core_together(
     names = [each["name"] for each in required["requiresAttributes"]]
     assert "ecs.capability.task-cpu-mem-limit" in names
     arn = running(client, definition)
-    assert used_cores(group_of(arn, "cpuacct")) == pytest.approx(0.125, abs=0.02)
+    # Without a limit they would use two cores; on a busy machine they do not get all that they may use.
+    assert 0.08 < used_cores(group_of(arn, "cpuacct")) < 0.145
 
 
 def test_a_container_that_takes_the_memory_of_its_task_is_killed_with_the_reason(
