@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+LATE_S = 20.0
 _MIB = 1024 * 1024
 _INFLATED_BYTES = 300 * _MIB
 _TARGET = "AmazonEC2ContainerServiceV20141113"
@@ -96,8 +97,9 @@ async def _hold(attacker: Attacker, number: int, sent: bytes) -> None:
     attacker.open_now += 1
     try:
         writer.write(sent)
-        while await reader.read(65536):
-            pass
+        with contextlib.suppress(ConnectionResetError):
+            while await reader.read(65536):
+                pass
         attacker.seen["closed"] += 1
     finally:
         attacker.open_now -= 1
@@ -165,6 +167,11 @@ async def main(kind: str, host: str, port: int, senders: int, *, many: bool) -> 
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     await asyncio.to_thread(sys.stdin.read)
+    if attack is silent_once:  # on a busy machine, it is behind what the server has done
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LATE_S):
+                while attacker.seen["closed"] < senders:  # noqa: ASYNC110 - one event of many
+                    await asyncio.sleep(0.05)
     told = dict(attacker.seen) | {"open": attacker.open_now}
     for one in senders_now:
         one.cancel()

@@ -76,7 +76,7 @@ async def test_silent_connections(control: AttackedControl, many: bool, of_agent
         async with asyncio.timeout(20):  # Ten seconds, and what the machine takes.
             while control.descriptors() > 60:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.1)
-    assert counted["closed"] == SILENT
+    assert counted["closed"] == SILENT, counted
     text = control.process.log.read_text()
     assert text.count("its place was needed") <= 2
     assert "Traceback" not in text
