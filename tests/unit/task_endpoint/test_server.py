@@ -67,6 +67,10 @@ async def test_paths_are_cleaned_by_a_redirect(serve: Serve) -> None:
         said = await asked.raw(b"GET //v4//x?a=b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert said.startswith(b"HTTP/1.1 301 ")
         assert b"\r\nLocation: /v4/x?a=b\r\n" in said
+        given = b"id=%0d%0aX:%20y%26z%25"
+        head = b"GET //v4/x?" + given + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        said = await asked.raw(head)
+        assert b"\r\nLocation: /v4/x?" + given + b"\r\n" in said
 
 
 @pytest.mark.parametrize(
