@@ -89,7 +89,16 @@ def parsed(text: str) -> Node:
     parser = _Parser(_tokens(text))
     node = parser.sum(0)
     parser.end()
+    _refuse_texts(node)
     return node
+
+
+def _refuse_texts(node: Node) -> None:
+    """Raise ``ValidationException`` for a text that is no argument of SEARCH."""
+    if node.kind == "text":
+        raise _unsupported(node.text)
+    for part in node.parts if node.kind != "SEARCH" else ():
+        _refuse_texts(part)
 
 
 def names_in(node: Node) -> set[str]:

@@ -168,6 +168,8 @@ async def test_what_grafana_sends(metrics: Metrics) -> None:
         ({"Id": "a", "Expression": "SELECT AVG(x) FROM y"}, "Metrics Insights"),
         ({"Id": "a", "Expression": "(" * 500}, "nested too deeply"),
         ({"Id": "a", "Expression": "1 +"}, "ends too early"),
+        ({"Id": "a", "Expression": "'b'"}, "not supported from ''b'' on"),
+        ({"Id": "a", "Expression": "SUM([METRICS() + 'b'])"}, "not supported from ''b'' on"),
         ({"Id": "a", "Expression": "1 $ 2"}, "not supported from '$ 2' on"),
         ({"Id": "a", "Expression": "SEARCH('x')"}, "needs a search"),
         ({"Id": "a", "Expression": "SUM(1)"}, "a number stands where"),
