@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LENGTH_MOST: Final = 1024
 """As on CloudWatch."""
 _DEEPEST: Final = 32
+_SIGNS_MOST: Final = 256
+"""Each makes the tree one deeper, and Python has a limit of calls within calls."""
 _SHOWN: Final = 64
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<number>[0-9]+(?:\.[0-9]+)?)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
@@ -179,6 +181,7 @@ class _Parser:
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens
         self._at = 0
+        self._signs = 0
 
     def end(self) -> None:
         if self._at < len(self._tokens):
@@ -187,14 +190,21 @@ class _Parser:
     def sum(self, depth: int) -> Node:
         node = self._product(depth)
         while (sign := self._take("+", "-")) is not None:
+            self._count_sign()
             node = Node(sign, parts=(node, self._product(depth)))
         return node
 
     def _product(self, depth: int) -> Node:
         node = self._factor(depth)
         while (sign := self._take("*", "/")) is not None:
+            self._count_sign()
             node = Node(sign, parts=(node, self._factor(depth)))
         return node
+
+    def _count_sign(self) -> None:
+        self._signs += 1
+        if self._signs > _SIGNS_MOST:
+            raise ValidationException(f"An expression may have {_SIGNS_MOST} signs.")
 
     def _factor(self, depth: int) -> Node:
         if depth > _DEEPEST:

@@ -167,6 +167,7 @@ async def test_what_grafana_sends(metrics: Metrics) -> None:
         ),
         ({"Id": "a", "Expression": "SELECT AVG(x) FROM y"}, "Metrics Insights"),
         ({"Id": "a", "Expression": "(" * 500}, "nested too deeply"),
+        ({"Id": "a", "Expression": "a" + "+a" * 511}, "may have 256 signs"),
         ({"Id": "a", "Expression": "1 +"}, "ends too early"),
         ({"Id": "a", "Expression": "'b'"}, "not supported from ''b'' on"),
         ({"Id": "a", "Expression": "SUM([METRICS() + 'b'])"}, "not supported from ''b'' on"),
@@ -184,6 +185,12 @@ async def test_what_is_refused(metrics: Metrics, query: dict[str, Any], text: st
     code, message = await metrics.refused("get_metric_data", MetricDataQueries=[query], **TIME)
     assert code == "ValidationError"
     assert text.lower() in message.lower()
+
+
+async def test_many_signs(metrics: Metrics) -> None:
+    used = stat("u", "CpuUtilized", ClusterName="main")
+    found = await metrics.values(used, {"Id": "sum", "Expression": "u" + "+u" * 256})
+    assert found["sum"] == [257 * value for value in found["u"]]
 
 
 async def test_limits(metrics: Metrics) -> None:
