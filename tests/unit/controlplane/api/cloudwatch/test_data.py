@@ -120,6 +120,16 @@ async def test_expressions(metrics: Metrics) -> None:
     assert len(found["over"]) == 9, "no point where it would divide by zero"
 
 
+async def test_lists_of_lists_do_not_grow_without_end(metrics: Metrics) -> None:
+    used = stat("e0", "CpuUtilized", ClusterName="main")
+    lists = [
+        {"Id": f"e{n}", "Expression": f"[{','.join([f'e{n - 1}'] * 300)}]", "ReturnData": False}
+        for n in range(1, 5)
+    ]
+    code, text = await metrics.refused("get_metric_data", MetricDataQueries=[used, *lists], **TIME)
+    assert (code, "more than 4000000 values" in text) == ("ValidationError", True)
+
+
 async def test_what_grafana_sends(metrics: Metrics) -> None:
     def search(text: str) -> dict[str, str]:
         return {"Id": "s", "Expression": f"REMOVE_EMPTY(SEARCH('{text}', 'Average', 60))"}
