@@ -25,6 +25,8 @@ class Continuous:
         """Number of runs that were seen."""
         self._base: list[int] = [0] * COUNTERS
         """What is added to each counter."""
+        self._lost: dict[int, int] = {}
+        """Counters of this run that are missing by now, by their number, as they were last."""
         self._moved = False
         """Whether any of it is not 0."""
         self._last: Usage | None = None
@@ -61,11 +63,16 @@ class Continuous:
         """Raise the base where a counter began anew.
 
         In a new run every counter did. Within a run, a sum decreases if one of its devices is gone:
-        then it goes on from where it was.
+        then it goes on from where it was. A counter that is missing in the last reading of a run, which may
+        have ended meanwhile, has counted what it said before.
         """
         for index, (old, new) in enumerate(zip(before, now, strict=True)):
             if new_run:
-                self._base[index] += old or 0
+                self._base[index] += self._lost.pop(index, 0) if old is None else old
+            elif new is None and old is not None:
+                self._lost[index] = old
+            elif new is not None and old is None:
+                self._base[index] += max(0, self._lost.pop(index, 0) - new)
             elif old is not None and new is not None and new < old:
                 self._base[index] += old - new
         self._moved = any(self._base)

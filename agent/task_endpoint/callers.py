@@ -10,7 +10,8 @@ none   cannot ask
 Looking on demand leaves no gap in which a new container is unknown, and nothing to mislead: a neighbour that
 takes a container's address has no connection inside of it. All tasks in ``host`` mode and the host itself
 share addresses, so there it is the process that counts. A process of the host's superuser that is in no
-container of ours is the engine as far as can be told.
+container of ours is the engine as far as can be told; it must be seen with the socket, because a container's
+process can hide one, for example by sending it to itself.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class Callers:
 
     async def of(self, peer: Peer) -> Caller:
         """Return who has the other end of a connection; an unknown one if that takes too long."""
-        return await self._look(peer, list(self._places()))
+        return await self._look(peer, list(self._places()), is_host_asked=True)
 
     async def is_of(self, peer: Peer, task_arn: str) -> bool:
         """Return whether a container of this task has the other end of a connection."""
@@ -89,23 +90,29 @@ class Callers:
 
     async def is_host(self, peer: Peer) -> bool:
         """Return whether a process of the superuser has it that is in no container of ours."""
-        return (await self._look(peer, list(self._places()))).is_host
+        return (await self.of(peer)).is_host
 
-    async def _look(self, peer: Peer, places: Sequence[TaskPlace]) -> Caller:
+    async def _look(
+        self, peer: Peer, places: Sequence[TaskPlace], *, is_host_asked: bool = False
+    ) -> Caller:
         if not peer.ipv4:
             return Caller()
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(LOOK_S):
-                return await loop.run_in_executor(self._lane, self._find, peer, places)
+                return await loop.run_in_executor(
+                    self._lane, self._find, peer, places, is_host_asked
+                )
         except (TimeoutError, OSError):
             return Caller()
 
-    def _find(self, peer: Peer, places: Sequence[TaskPlace]) -> Caller:
-        """Find who it is among these tasks; blocks."""
+    def _find(self, peer: Peer, places: Sequence[TaskPlace], is_host_asked: bool) -> Caller:
+        """Find who it is among these tasks, or whether it is the host; blocks."""
         on_host = self._of_this_namespace(peer)
         if on_host is not None:
-            return self._of_host(on_host, places)
+            caller = self._of_host(on_host, places)
+            is_host = is_host_asked and not caller.task_arn and self._is_host(on_host, places)
+            return caller._replace(is_host=is_host)
         for place in places:
             if place.mode is NetworkMode.AWSVPC and place.ipv4 == peer.ipv4:
                 return Caller(place.task_arn)
@@ -124,7 +131,13 @@ class Callers:
             for container in place.containers:
                 if self._processes.has_socket(container, found.inode):
                     return Caller(place.task_arn, container.name)
-        return Caller(is_host=found.uid == self._superuser)
+        return Caller()
+
+    def _is_host(self, found: ConnectedSocket, places: Sequence[TaskPlace]) -> bool:
+        if found.uid != self._superuser:
+            return False
+        containers = [container for place in places for container in place.containers]
+        return self._processes.is_held_outside(containers, found.inode)
 
     def _of_this_namespace(self, peer: Peer) -> ConnectedSocket | None:
         with sockets.open_diag() as diag:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from agent.cgroups.mount import CgroupMount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from agent.engine.task_places import ContainerPlace
 
@@ -49,6 +49,22 @@ class ContainerProcesses:
         wanted = f"socket:[{inode}]"
         return any(wanted in self._open_files(pid) for pid in self.pids(place))
 
+    def is_held_outside(self, places: Iterable[ContainerPlace], inode: int) -> bool:
+        """Return whether a process that is in none of these containers has a socket open.
+
+        That none of theirs was seen with it does not say so: they may pass it on at that moment.
+        """
+        wanted = f"socket:[{inode}]"
+        runtime_ids = [place.runtime_id for place in places]
+        return any(wanted in self._open_files(pid) for pid in self._outside(runtime_ids))
+
+    def _outside(self, runtime_ids: Sequence[str]) -> Iterator[int]:
+        with os.scandir(self._proc) as entries:
+            for entry in entries:
+                groups = self._groups(int(entry.name)) if entry.name.isdecimal() else ""
+                if groups and not any(runtime_id in groups for runtime_id in runtime_ids):
+                    yield int(entry.name)
+
     def network_namespaces(self, place: ContainerPlace) -> list[int]:
         """Return descriptors of the network namespaces of a container, other than our own.
 
@@ -75,10 +91,14 @@ class ContainerProcesses:
         return list(opened.values())
 
     def _is_of(self, pid: int, runtime_id: str) -> bool:
+        return runtime_id in self._groups(pid)
+
+    def _groups(self, pid: int) -> str:
+        """Return the control groups of a process; empty if it has ended."""
         try:
-            return runtime_id in (self._proc / str(pid) / "cgroup").read_text()
+            return (self._proc / str(pid) / "cgroup").read_text()
         except OSError:
-            return False
+            return ""
 
     def _open_files(self, pid: int) -> Iterator[str]:
         folder = self._proc / str(pid) / "fd"

@@ -187,7 +187,8 @@ class _Desk:
         path = request.path
         clean = cleaned(path)
         if clean != path:
-            query = f"?{request.query_string}" if request.query_string else ""
+            given = request.rel_url.raw_query_string  # decoded, it may have an end of line
+            query = f"?{given}" if given else ""
             location = request.rel_url.with_path(clean).raw_path + query
             return web.Response(status=301, headers={"Location": location})
         for pattern, route in self._routes:

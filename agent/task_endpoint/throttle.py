@@ -30,11 +30,12 @@ class Throttle:
         """Take the rate; ``clock`` returns seconds that never go back."""
         self.rate = rate
         self._clock = clock
-        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[tuple[str, int], tuple[float, float]] = OrderedDict()
+        """By address and hash of the path: a client may ask for ever new paths of many kilobytes."""
 
     def take(self, address: str, path: str) -> bool:
         """Return whether a client may ask for a path now; if so, count it."""
-        key, now = (address, path), self._clock()
+        key, now = (address, hash(path)), self._clock()
         left, at = self._buckets.get(key, (float(self.rate.burst), now))
         left = min(float(self.rate.burst), left + (now - at) * self.rate.per_s)
         is_free = left >= 1

@@ -140,7 +140,11 @@ class Drain:
                 await self._changed.wait_for(lambda: self._wish != than)
 
     async def told(self, wish: DrainWish, instance_arn: str) -> None:
-        """Record that control has set the status of an instance as this wish wants it."""
+        """Record that control has set the status of an instance as this wish wants it.
+
+        Raises:
+            StateFailure: it could not be stored; control must be told again.
+        """
         self.trouble = ""
         if self._wish == wish:
             await self._keep(msgspec.structs.replace(wish, told_to=instance_arn))
@@ -237,9 +241,11 @@ class DrainTeller:
             try:
                 async with asyncio.timeout(CALL_LIMIT_S):
                     trouble = await self._tell(status)
+                if not trouble:
+                    await self._drain.told(wish, arn)
             except TimeoutError:
                 trouble = f"no answer within {CALL_LIMIT_S:g} s"
-            except (ControlFailure, AwsFailure) as error:
+            except (ControlFailure, AwsFailure, StateFailure) as error:
                 trouble = str(error)
             if trouble:
                 if trouble != self._drain.trouble:
@@ -249,4 +255,3 @@ class DrainTeller:
                 continue
             backoff.reset()
             _log.info("control has set the status of this instance", status=status)
-            await self._drain.told(wish, arn)

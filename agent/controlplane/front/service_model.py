@@ -10,7 +10,7 @@ As on Amazon ECS, unknown members and nulls are ignored and a value of a wrong t
 
 from __future__ import annotations
 
-import math
+import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -191,11 +191,11 @@ def _read_scalar(shape: Any, value: Any, path: str) -> Any:
         case "boolean":
             _expect(isinstance(value, bool), shape, value, path)
         case "float" | "double" | "timestamp":
-            # JSON has no other numbers, but forms and CBOR have.
+            # Not endless, nor larger than a float; such numbers are valid JSON or CBOR.
             number = (
                 isinstance(value, int | float)
                 and not isinstance(value, bool)
-                and math.isfinite(value)
+                and abs(value) <= sys.float_info.max
             )
             _expect(number, shape, value, path)
         case _:

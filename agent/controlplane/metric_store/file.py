@@ -238,8 +238,10 @@ class MetricsFile:
     def _drop_old(self, at: int) -> None:
         minutes, days = at - self._bounds.minutes, at - self._bounds.days * 24 * 60
         # Whole fives, so that those take over where the minutes end.
-        self._db.execute("DELETE FROM minute WHERE at < ?", (minutes - minutes % FIVE,))
+        minutes -= minutes % FIVE
+        self._db.execute("DELETE FROM minute WHERE at < ?", (minutes,))
         self._db.execute("DELETE FROM five WHERE at < ?", (days,))
+        # None that still has points: the next scope may get its number.
         self._db.execute(
             "DELETE FROM scope WHERE last < ? OR (last < ? AND kind IN (?, ?))",
             (days, minutes, Kind.TASK, Kind.INSTANCE),

@@ -2,7 +2,7 @@
 
 - A host has at most one task of the service. In an update, the old task is stopped before the new one is
   started; ``minimumHealthyPercent`` says how many hosts keep theirs meanwhile.
-- On a host that is being drained, the daemon is stopped last.
+- On a host that is being drained, daemons are stopped last, together.
 - On a host that is cut off, nothing is changed: nothing else could run there.
 - A deployment that FAILED starts nothing, and nothing is stopped in its favour.
 """

@@ -21,7 +21,7 @@ from agent.controlplane.tasks import launch
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Parts
@@ -105,11 +105,12 @@ def _request(service: ServiceRecord, deployment: DeploymentRecord) -> dict[str, 
 
 
 def seen_hosts(
-    order: Order, hosts: Mapping[str, FleetHost], seen: Observed, group: str
+    order: Order, hosts: Mapping[str, FleetHost], seen: Observed, daemons: Collection[str]
 ) -> dict[str, SeenHost]:
     """Return the hosts of a cluster as a DAEMON service sees them, by id.
 
-    A host that is cut off and has no task of the service is left out: none could be started.
+    A host that is cut off and has no task of the service is left out: none could be started. Tasks of the groups
+    ``daemons``, all DAEMON services of the cluster, are not waited for: they would wait for each other.
     """
     used = {task.instance_id for task in seen.tasks.values() if task.is_wanted}
     found: dict[str, SeenHost] = {}
@@ -125,7 +126,7 @@ def seen_hosts(
             takes_daemon=is_there
             and instance.active
             and placement.suits(instance, order.needs, order.constraints),
-            other_tasks=sum(n for name, n in instance.task_groups.items() if name != group),
+            other_tasks=sum(n for name, n in instance.task_groups.items() if name not in daemons),
         )
     return found
 

@@ -22,6 +22,7 @@ from agent.controlplane.scheduler.placement import PlacementError
 from agent.controlplane.scheduler.query import QueryError
 from agent.controlplane.services import acts, launching
 from agent.controlplane.services.launching import Launched
+from agent.controlplane.services.record import group as group_of
 from agent.controlplane.services.step import step
 from agent.controlplane.store.contract import Compacted, StoreFailure
 
@@ -205,7 +206,8 @@ class ServiceLoop:
             if order is None:
                 return None, None
             hosts = await self._parts.fleet.read(key.cluster)
-            known = launching.seen_hosts(order, hosts, seen, service.group)
+            daemons = {group_of(each.name) for each in self._view.daemons(key.cluster)}
+            known = launching.seen_hosts(order, hosts, seen, daemons | {service.group})
             return self._view.observed(key, known), order
         if service.placement_strategy:
             hosts = await self._parts.fleet.read(key.cluster)

@@ -105,7 +105,7 @@ class SeenHost:
     takes_daemon: bool = False
     """Whether a DAEMON service should have a task here; only known for its own step."""
     other_tasks: int = 0
-    """Tasks of other groups on it; only known for the step of a DAEMON service."""
+    """Tasks on it that are of no DAEMON service; only known for the step of one."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """This and what is free are only known for services with placement strategies."""
     free_memory_mib: int = 0

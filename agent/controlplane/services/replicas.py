@@ -7,7 +7,8 @@
   healthy ones than ``least_healthy`` (nor fewer running ones, if none is healthy yet).
 - An unhealthy task is stopped once its replacement is healthy; if there is no room for a replacement,
   one after the other is stopped first.
-- Tasks on a host that is cut off count for nothing.
+- Tasks on a host that is cut off count for nothing. They most likely run, so they are stopped only when others
+  have taken their place: hosts that were all cut off, as by control's own network, come back with their tasks.
 - A deployment that FAILED starts nothing, and nothing is stopped in its favour.
 """
 
@@ -47,7 +48,7 @@ def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -
         budget.stop_anyway(
             _unhealthy(service, wanted, room=room, is_coming=bool(coming)), Why.UNHEALTHY
         )
-    budget.stop_anyway(wanted.lost, Why.LOST)
+    budget.stop_anyway(_replaced(service, wanted), Why.LOST)
     waits_for_room = needed > 0 and room <= 0 and not is_throttled
     return Decision(
         start=start,
@@ -98,6 +99,13 @@ def _unhealthy(
     if room <= 0 and not is_coming:
         return wanted.unhealthy[:1]
     return ()
+
+
+def _replaced(service: ServiceRecord, wanted: Wanted) -> list[SeenTask]:
+    """Return the tasks on hosts that are cut off that are not needed any more, other deployments' first."""
+    missing = max(0, service.desired_count - len(wanted.good))
+    lost = sorted(wanted.lost, key=lambda task: task.started_by == service.primary.id)
+    return lost[: max(0, len(lost) - missing)]
 
 
 def _is_stable(service: ServiceRecord, wanted: Wanted) -> bool:

@@ -92,9 +92,8 @@ class MetadataAnswers:
         Raises:
             Refusal: it has none, or no such container.
         """
-        caller = await call.caller()
-        record = self._sources.tasks.record(caller.task_arn) if caller.task_arn else None
-        if record is None or record.payload.mode is not NetworkMode.AWSVPC:
+        record = self._at(call.peer.ipv4)
+        if record is None or not await call.is_from(record.arn):
             raise version.unknown_id(path.subject, call.peer.ipv4)
         docker_id = call.match.groupdict().get("docker_id")
         if docker_id is None:
@@ -105,6 +104,15 @@ class MetadataAnswers:
         if path.subject is Subject.CONTAINER_STATS:
             raise version.no_container_stats(docker_id)
         raise version.no_container(docker_id)
+
+    def _at(self, ipv4: str) -> AgentTask | None:
+        """Return the task with an address of its own; None for any other caller."""
+        tasks = self._sources.tasks
+        for record in filter(None, map(tasks.record, tasks.known_tasks())):
+            network = record.network if record.network_held else None
+            if record.payload.mode is NetworkMode.AWSVPC and network and network.ipv4 == ipv4:
+                return record
+        return None
 
     async def _of_id(self, version: Version, path: Path, call: Call) -> _Meant:
         """Return what a request of version 3 or 4 is about.

@@ -39,6 +39,18 @@ def test_a_device_that_vanishes_takes_nothing_away() -> None:
     assert counters.run == 1
 
 
+def test_what_is_missing_when_a_run_ends_was_counted() -> None:
+    counters = Continuous()
+    counters.of(Usage(cpu_ns=5, io_reads=100, oom_kills=2), new_run=True)
+    gone = counters.of(Usage(cpu_ns=6, oom_kills=2), new_run=False)
+    assert gone == Usage(cpu_ns=6, oom_kills=2)
+    counters.of(Usage(cpu_ns=7), new_run=False)
+    again = counters.of(Usage(cpu_ns=1, io_reads=3, oom_kills=0), new_run=True)
+    assert again == Usage(cpu_ns=8, io_reads=103, oom_kills=2)
+    after = counters.of(Usage(cpu_ns=1, io_reads=1), new_run=True)
+    assert after == Usage(cpu_ns=9, io_reads=104)
+
+
 def test_what_is_missing_stays_missing() -> None:
     counters = Continuous()
     counters.of(Usage(cpu_ns=5), new_run=True)
@@ -62,7 +74,8 @@ def test_counters_never_decrease(given_readings: list[tuple[bool, int, int | Non
         assert (told.io_read_bytes is None) == (moved is None)
         if told.io_read_bytes is not None:
             assert told.io_read_bytes >= moved  # type: ignore[operator]
-            read = max(read, told.io_read_bytes)
+            assert told.io_read_bytes >= read
+            read = told.io_read_bytes
 
 
 @given(st.lists(st.lists(st.integers(0, 2**40), min_size=1, max_size=5).map(sorted), max_size=5))

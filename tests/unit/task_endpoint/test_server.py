@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,10 @@ async def test_paths_are_cleaned_by_a_redirect(serve: Serve) -> None:
         said = await asked.raw(b"GET //v4//x?a=b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         assert said.startswith(b"HTTP/1.1 301 ")
         assert b"\r\nLocation: /v4/x?a=b\r\n" in said
+        given = b"id=%0d%0aX:%20y%26z%25"
+        head = b"GET //v4/x?" + given + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        said = await asked.raw(head)
+        assert b"\r\nLocation: /v4/x?" + given + b"\r\n" in said
 
 
 @pytest.mark.parametrize(
@@ -151,3 +156,22 @@ async def test_a_handler_learns_who_asks(serve: Serve) -> None:
     async with serve(ROUTES, places, superuser=4_000_000_000) as asked:
         said = json.loads((await asked.get("/who")).body)
         assert said == ["", "", False, [False, False, False], False]
+
+
+async def test_who_hides_its_socket_is_not_the_host(serve: Serve) -> None:
+    counts: Counter[tuple[str, int]] = Counter()
+    ours = place(TASK, OURS, NetworkMode.HOST)
+    one, other = socket.socketpair()
+    async with serve(ROUTES, [ours], counts=counts) as asked:
+        with one, other, socket.create_connection((HOST, asked.port)) as asking:
+            asking.sendall(b"GET /who HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            socket.send_fds(one, [b"-"], [asking.fileno()])  # only in this message from now on
+            asking.close()
+            async with asyncio.timeout(20):
+                while not counts:  # noqa: ASYNC110 - nothing tells of it
+                    await asyncio.sleep(0.01)
+            _, (back,), _, _ = socket.recv_fds(other, 1, 1)
+        with socket.socket(fileno=back) as asking:
+            said = await asyncio.to_thread(asking.recv, 65536)
+    body = json.loads(said.partition(b"\r\n\r\n")[2])
+    assert body == ["", "", False, [False, False, False], False]

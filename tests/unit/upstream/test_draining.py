@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from agent.state import Batch
+
 LIMIT_S = 20.0
 
 
@@ -75,6 +77,26 @@ async def test_a_wish_is_told_until_it_is_taken(
         await until(lambda: drain.view.told)
         assert instance.told[3:] == ["ACTIVE"]
         running.cancel()
+
+
+async def test_a_full_disk_does_not_end_the_agent(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "RETRY_S", (0.01, 0.05))
+    drain, instance = await Drain.open(store), Instance()
+    await drain.order(wanted=True)
+    commit, failures = store.commit, [StateFailure("the disk is full")]
+
+    async def failing(batch: Batch) -> None:
+        if failures:
+            raise failures.pop()
+        await commit(batch)
+
+    monkeypatch.setattr(store, "commit", failing)
+    teller = asyncio.create_task(DrainTeller(drain, instance.identity, instance.tell).run())
+    await until(lambda: drain.view.told or teller.done())
+    assert (teller.done(), instance.told) == (False, ["DRAINING"] * 2)
+    teller.cancel()
 
 
 async def test_the_trouble_is_shown_while_it_lasts(

@@ -143,6 +143,7 @@ class _Evaluation:
         self._window = window
         self._queries = queries
         self._values: dict[str, Value] = {}
+        self._budget = expressions.Budget()
 
     async def values(self) -> dict[str, Value]:
         """Return the value of every query, by id; raises ``ValidationException``."""
@@ -161,7 +162,9 @@ class _Evaluation:
             for id_, expression in ready.items():
                 searches = expressions.searches_in(expression)
                 found = {asked: await self._found(asked) for asked in searches}
-                self._values[id_] = expressions.evaluated(expression, self._values, found, metrics)
+                self._values[id_] = expressions.evaluated(
+                    expression, self._values, found, metrics, self._budget
+                )
                 del waiting[id_]
         return self._values
 
@@ -200,6 +203,7 @@ class _Evaluation:
         async for one in listing.every(self._store):
             if wanted.finds(one.metric, one.scope, account):
                 series = await self._series(one.metric, one.scope, asked.stat, asked.period_s)
+                self._budget.paid(series)
                 found.append(msgspec.structs.replace(series, label=_search_label(one.scope)))
                 if len(found) == SEARCHED_MOST:
                     break

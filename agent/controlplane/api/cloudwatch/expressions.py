@@ -19,11 +19,15 @@ from msgspec import Struct, field
 from agent.controlplane.api.cloudwatch.errors import ValidationException
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 LENGTH_MOST: Final = 1024
 """As on CloudWatch."""
+VALUES_MOST: Final = 4_000_000
+"""That the expressions of one request may compute with: a second or two of work."""
 _DEEPEST: Final = 32
+_SIGNS_MOST: Final = 256
+"""Each makes the tree one deeper, and Python has a limit of calls within calls."""
 _SHOWN: Final = 64
 _TOKEN: Final = re.compile(
     r"\s*(?:(?P<number>[0-9]+(?:\.[0-9]+)?)|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"
@@ -55,6 +59,28 @@ class Series(Struct, frozen=True):
 
 
 Value = float | Series | list[Series]
+
+
+class Budget:
+    """How many values the expressions of one request may still use: lists of lists grow without end."""
+
+    def __init__(self, values: int = VALUES_MOST) -> None:
+        self._left = values
+
+    def pay(self, values: int) -> None:
+        """Count values that are used; raises ``ValidationException`` if they are too many."""
+        self._left -= values
+        if self._left < 0:
+            raise ValidationException(
+                f"The expressions of the request use more than {VALUES_MOST} values: ask for fewer "
+                "metrics, a shorter time or a longer Period."
+            )
+
+    def paid(self, value: Value) -> Value:
+        """Return a value that is computed with, after its count."""
+        if not isinstance(value, float):
+            self.pay(sum(1 + len(each.values) for each in _several(value)))
+        return value
 
 
 class Asked(NamedTuple):
@@ -89,7 +115,16 @@ def parsed(text: str) -> Node:
     parser = _Parser(_tokens(text))
     node = parser.sum(0)
     parser.end()
+    _refuse_texts(node)
     return node
+
+
+def _refuse_texts(node: Node) -> None:
+    """Raise ``ValidationException`` for a text that is no argument of SEARCH."""
+    if node.kind == "text":
+        raise _unsupported(node.text)
+    for part in node.parts if node.kind != "SEARCH" else ():
+        _refuse_texts(part)
 
 
 def names_in(node: Node) -> set[str]:
@@ -114,6 +149,7 @@ def evaluated(
     names: Mapping[str, Value],
     searches: Mapping[Asked, list[Series]],
     metrics: Sequence[Series],
+    budget: Budget,
 ) -> Value:
     """Return the value of an expression.
 
@@ -122,9 +158,10 @@ def evaluated(
         names: what other queries of the request are, by their ids.
         searches: what searches found.
         metrics: all metrics of the request, for ``METRICS()``.
+        budget: of the request.
 
     Raises:
-        ValidationException: operands do not go together.
+        ValidationException: operands do not go together, or there are too many values.
     """
 
     def value_of(part: Node) -> Value:
@@ -138,13 +175,14 @@ def evaluated(
             case "SEARCH":
                 return searches[_asked(part)]
             case "list":
-                return [each for one in part.parts for each in _several(value_of(one))]
+                return _joined((value_of(one) for one in part.parts), budget)
             case "REMOVE_EMPTY":
                 return [each for each in _several(value_of(part.parts[0])) if each.values]
             case kind if kind in _SUMMARIES:
-                return _summary(_SUMMARIES[kind], value_of(part.parts[0]))
+                return _summary(_SUMMARIES[kind], budget.paid(value_of(part.parts[0])))
             case sign:
-                return _combined(_SIGNS[sign], *(value_of(each) for each in part.parts))
+                one, other = value_of(part.parts[0]), value_of(part.parts[1])
+                return _combined(_SIGNS[sign], budget.paid(one), budget.paid(other))
 
     return value_of(node)
 
@@ -170,6 +208,7 @@ class _Parser:
     def __init__(self, tokens: list[_Token]) -> None:
         self._tokens = tokens
         self._at = 0
+        self._signs = 0
 
     def end(self) -> None:
         if self._at < len(self._tokens):
@@ -178,14 +217,21 @@ class _Parser:
     def sum(self, depth: int) -> Node:
         node = self._product(depth)
         while (sign := self._take("+", "-")) is not None:
+            self._count_sign()
             node = Node(sign, parts=(node, self._product(depth)))
         return node
 
     def _product(self, depth: int) -> Node:
         node = self._factor(depth)
         while (sign := self._take("*", "/")) is not None:
+            self._count_sign()
             node = Node(sign, parts=(node, self._factor(depth)))
         return node
+
+    def _count_sign(self) -> None:
+        self._signs += 1
+        if self._signs > _SIGNS_MOST:
+            raise ValidationException(f"An expression may have {_SIGNS_MOST} signs.")
 
     def _factor(self, depth: int) -> Node:
         if depth > _DEEPEST:
@@ -260,6 +306,16 @@ def _several(value: Value) -> list[Series]:
     if isinstance(value, float):
         raise ValidationException("A number stands where a metric is needed.")
     return [value] if isinstance(value, Series) else value
+
+
+def _joined(values: Iterable[Value], budget: Budget) -> list[Series]:
+    """Return the series of all values in one list."""
+    found: list[Series] = []
+    for value in values:
+        several = _several(value)
+        budget.pay(len(several))
+        found += several
+    return found
 
 
 def _summary(summarize: Callable[[Sequence[float]], float], value: Value) -> Value:

@@ -189,6 +189,14 @@ def test_forms_that_are_refused(body: bytes) -> None:
         Codecs(MODEL).of(request).read(request, body)
 
 
+def test_a_number_larger_than_a_float_is_refused() -> None:
+    request, _ = sent("json", "GetMetricData", {"StartTime": 0, "EndTime": 1})
+    body = b'{"MetricDataQueries": [], "StartTime": 0, "EndTime": ' + b"9" * 400 + b"}"
+    operation, read = Codecs(MODEL).of(request).read(request, body)
+    with pytest.raises(ApiError, match="can not be converted to Timestamp at EndTime"):
+        MODEL.check(operation, read)
+
+
 @given(st.binary(max_size=300) | st.text("&=.aMetricDataQueries1%").map(str.encode))
 def test_any_bytes_are_refused_or_read(body: bytes) -> None:
     for request in (

@@ -54,6 +54,15 @@ def test_points_come_back_as_they_were(row: dict[int, StatisticSet]) -> None:
     assert unpacked(packed(row)) == row
 
 
+def test_a_new_scope_has_no_points_of_one_that_is_gone(file: MetricsFile) -> None:
+    other = scopes.task("c", "u", "f")
+    file.add(BEGIN, {CLUSTER: {5: one(1.0)}, TASK: {5: one(1.0)}})
+    for at in range(BEGIN + 30, BEGIN + 35):  # what is too old goes by whole fives
+        file.add(at, {CLUSTER: {5: one(1.0)}})
+    file.add(BEGIN + 34, {other: {5: one(2.0)}})
+    assert times(file.points(other, 5, 0, BEGIN + 1000)) == [BEGIN + 34]
+
+
 def test_minutes_become_five_minutes_and_go(file: MetricsFile) -> None:
     for at in range(BEGIN, BEGIN + 100):
         file.add(at, {CLUSTER: {5: one(float(at))}, TASK: {5: one(1.0)}})

@@ -108,6 +108,21 @@ async def test_loops_that_act_at_the_same_time_never_double(parts: Parts, schedu
         assert len(await live_tasks(parts)) <= 2 * wanted
 
 
+async def test_daemons_of_a_draining_host_do_not_wait_for_each_other(parts: Parts) -> None:
+    for name in ("logs", "shop"):
+        request = {"serviceName": name, "taskDefinition": "web", "schedulingStrategy": "DAEMON"}
+        await call(parts, "CreateService", **request)
+    loop = ServiceLoop(parts)
+    await loop.settle()
+    drained = (await live_tasks(parts))[0].instance_id
+    await call(
+        parts, "UpdateContainerInstancesState", containerInstances=[drained], status="DRAINING"
+    )
+    await loop.settle()
+    left = [task.instance_id for task in await live_tasks(parts)]
+    assert (len(left), drained in left) == (4, False)
+
+
 async def test_a_loop_that_dies_anywhere_is_continued_by_the_next(parts: Parts) -> None:
     await create(parts, desiredCount=50)
     for steps in range(1, 40):

@@ -357,6 +357,20 @@ def test_tasks_of_a_lost_host_are_replaced_after_five_minutes_and_that_is_said(
     assert all(not world.tasks[t.id].is_wanted for t in lost), "stopped when the host is back"
 
 
+def test_tasks_of_lost_hosts_are_kept_while_nothing_takes_their_place(world: World) -> None:
+    world.steady()
+    for host in ("host-0", "host-1", "host-2"):
+        world.lose(host)
+    world.pass_time(1000)
+    assert len(world.wanted()) == 4
+    world.find("host-0")
+    world.settle()
+    assert (len(world.wanted()), len(world.wanted(instance_id="host-0"))) == (4, 4)
+    world.find("host-1")
+    world.settle()
+    assert (len(world.wanted()), world.started) == (4, 6)
+
+
 def test_a_host_that_is_back_in_time_keeps_its_tasks(world: World) -> None:
     world.steady()
     world.lose("host-0")

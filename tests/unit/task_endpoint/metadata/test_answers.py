@@ -13,7 +13,7 @@ from agent.metrics.cgroup import RawTexts
 from agent.model.metrics import ContainerSample, HostSample, MetricsBatch, TaskSample
 from agent.model.payload import Association, AssociationContent
 from agent.model.status import ContainerStatus, NetworkMode, TaskStatus
-from agent.task_endpoint.contract import Caller
+from agent.model.task import TaskNetwork
 from agent.task_endpoint.metadata.endpoint_ids import EndpointIds
 from agent.task_endpoint.metadata.parts import HostNames, Later, MetadataParts
 from agent.task_endpoint.server import TaskServer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.model.task import AgentTask
-    from agent.task_endpoint.contract import Peer
+    from agent.task_endpoint.contract import Caller, Peer
     from agent.task_endpoint.metadata.stats import Samples
     from tests.unit.task_endpoint.conftest import Serve
 
@@ -198,10 +198,10 @@ async def test_version_2_needs_an_address_of_the_task(serve: Serve, tasks: Tasks
 
 
 class Knows:
-    """Says of every caller that it is this task; a real one needs an address of its own."""
+    """Says of every caller that it is this task."""
 
     async def of(self, _peer: Peer) -> Caller:
-        return Caller(TASK)
+        raise AssertionError("a look at every container takes long")
 
     async def is_of(self, _peer: Peer, task_arn: str) -> bool:
         return task_arn == TASK
@@ -212,7 +212,8 @@ class Knows:
 
 async def test_version_2_in_awsvpc_mode(tasks: Tasks) -> None:
     await tasks.add(TASK, "awsvpc")
-    docker_id = tasks.records[TASK].containers["web"].runtime_id
+    record = tasks.records[TASK]
+    docker_id = record.containers["web"].runtime_id
     foreign = tasks.records[OTHER].containers["web"].runtime_id
     bound = socket.create_server((HOST, 0))
     url = f"http://{HOST}:{bound.getsockname()[1]}"
@@ -223,6 +224,18 @@ async def test_version_2_in_awsvpc_mode(tasks: Tasks) -> None:
             async with session.get(url + path) as answer:
                 return answer.status, await answer.json()
 
+        assert (await get("/v2/metadata"))[0] == 400
+        record.network = TaskNetwork(
+            attachment_id="eni-1",
+            mac="0a:00:7f:00:00:01",
+            ipv4=HOST,
+            prefix_len=8,
+            gateway=HOST,
+            hostname="t1",
+            sandbox_id="",
+        )
+        assert (await get("/v2/metadata"))[0] == 400, "the address is of another task by now"
+        record.network_held = True
         status, task = await get("/v2/metadata")
         schemas.check(task, schemas.task(2))
         assert (status, task["TaskARN"]) == (200, TASK)

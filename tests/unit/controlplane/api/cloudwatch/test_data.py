@@ -120,6 +120,16 @@ async def test_expressions(metrics: Metrics) -> None:
     assert len(found["over"]) == 9, "no point where it would divide by zero"
 
 
+async def test_lists_of_lists_do_not_grow_without_end(metrics: Metrics) -> None:
+    used = stat("e0", "CpuUtilized", ClusterName="main")
+    lists = [
+        {"Id": f"e{n}", "Expression": f"[{','.join([f'e{n - 1}'] * 300)}]", "ReturnData": False}
+        for n in range(1, 5)
+    ]
+    code, text = await metrics.refused("get_metric_data", MetricDataQueries=[used, *lists], **TIME)
+    assert (code, "more than 4000000 values" in text) == ("ValidationError", True)
+
+
 async def test_what_grafana_sends(metrics: Metrics) -> None:
     def search(text: str) -> dict[str, str]:
         return {"Id": "s", "Expression": f"REMOVE_EMPTY(SEARCH('{text}', 'Average', 60))"}
@@ -167,7 +177,10 @@ async def test_what_grafana_sends(metrics: Metrics) -> None:
         ),
         ({"Id": "a", "Expression": "SELECT AVG(x) FROM y"}, "Metrics Insights"),
         ({"Id": "a", "Expression": "(" * 500}, "nested too deeply"),
+        ({"Id": "a", "Expression": "a" + "+a" * 511}, "may have 256 signs"),
         ({"Id": "a", "Expression": "1 +"}, "ends too early"),
+        ({"Id": "a", "Expression": "'b'"}, "not supported from ''b'' on"),
+        ({"Id": "a", "Expression": "SUM([METRICS() + 'b'])"}, "not supported from ''b'' on"),
         ({"Id": "a", "Expression": "1 $ 2"}, "not supported from '$ 2' on"),
         ({"Id": "a", "Expression": "SEARCH('x')"}, "needs a search"),
         ({"Id": "a", "Expression": "SUM(1)"}, "a number stands where"),
@@ -182,6 +195,12 @@ async def test_what_is_refused(metrics: Metrics, query: dict[str, Any], text: st
     code, message = await metrics.refused("get_metric_data", MetricDataQueries=[query], **TIME)
     assert code == "ValidationError"
     assert text.lower() in message.lower()
+
+
+async def test_many_signs(metrics: Metrics) -> None:
+    used = stat("u", "CpuUtilized", ClusterName="main")
+    found = await metrics.values(used, {"Id": "sum", "Expression": "u" + "+u" * 256})
+    assert found["sum"] == [257 * value for value in found["u"]]
 
 
 async def test_limits(metrics: Metrics) -> None:
