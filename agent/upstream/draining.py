@@ -190,7 +190,7 @@ async def leave_host(drain: Drain, leaving: Leaving, *, limit_s: float) -> None:
     ended = await _within(END_LIMIT_S, lambda: leaving.running() == 0)
     if not ended or not await _within(REPORT_LIMIT_S, lambda: leaving.unsent() == 0):
         left = {"tasks": leaving.running(), "reports": leaving.unsent()}
-        _log.warning("the host goes down before all is told; the rest follows later", **left)
+        _log.warning("the host goes down before control has all reports; they follow later", **left)
 
 
 async def _within(limit_s: float, is_so: Callable[[], bool]) -> bool:
