@@ -74,7 +74,9 @@ class Drain:
         try:
             wish = msgspec.json.decode(saved, type=DrainWish) if saved else DrainWish()
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            _log.error("the wish to drain cannot be read; order it again", error=str(error))
+            _log.error(
+                "the stored drain cannot be read; run 'ecs-agent drain' again", error=str(error)
+            )
             wish = DrainWish()
         drain = cls(store, wish)
         if wish.wanted and wish.until_restart:
