@@ -59,9 +59,10 @@ def drain(
 ) -> int:
     """Have this host take no new tasks, for example before maintenance.
 
-    Sets the container instance to DRAINING at control, at once or as soon as control answers; the wish
-    survives restarts, until `ecs-agent undrain`. Running tasks are left alone, unless --stop-tasks or
-    --deadline is given; repeat the command to change that.
+    Sets the container instance to DRAINING at control, at once or as soon as control answers. Control
+    then replaces the tasks of services on other hosts. Other tasks keep running, unless --stop-tasks or
+    --deadline is given; repeat the command to change that. The drain survives restarts and reboots, and
+    ends with `ecs-agent undrain`.
     """
     if stop_tasks and deadline_s is not None:
         raise click.UsageError("give either --deadline or --stop-tasks", ctx)

@@ -100,7 +100,7 @@ def _ask(
         answer += chunk
     words = answer.split(b"\n", 1)[0].split()
     if len(words) < 2 or not words[0].startswith(b"HTTP/"):
-        return f"what listens on {where} is no ecs-agent; see 'ecs-agent status'"
+        return f"the process that listens on {where} is not ecs-agent; see 'ecs-agent status'"
     if words[1] != b"200":
         return f"{where} answered {words[1].decode('ascii', 'replace')}; see 'ecs-agent status'"
     return ""

@@ -12,11 +12,11 @@ from agent.cli import healthcheck
 
 @click.command("healthcheck")
 def healthcheck_command() -> int:
-    """Tell by the exit code whether the agent answers: 0 if it does, else 1 and one line why.
+    """Tell by the exit code whether the agent answers: 0 if it does, else 1 with one line that says why.
 
-    It asks the introspection endpoint, http://localhost:51678/v1/metadata, and waits for at most 25 s.
-    ECS_AGENT_HEALTHCHECK_HOST names another host than localhost, ECS_INTROSPECTION_PORT another port;
-    with port 0 it asks the agent's socket, for which it needs root.
+    It requests http://localhost:51678/v1/metadata, and waits for at most 25 s. In its environment,
+    ECS_AGENT_HEALTHCHECK_HOST replaces localhost, and ECS_INTROSPECTION_PORT the port. With port 0 it asks
+    the agent's socket, for which it must run as root.
 
     In an image: HEALTHCHECK CMD ["ecs-agent", "healthcheck"].
     """

@@ -103,7 +103,7 @@ class _Seconds(click.ParamType[float]):
     type=click.Path(path_type=Path),
     help="With --fleet: data directory of control. [default: the one of standalone or of the service]",
 )
-@click.option("--once", is_flag=True, help="Print the figures of one second and end.")
+@click.option("--once", is_flag=True, help="Print the values of one second and exit.")
 @click.option("--json", "as_json", is_flag=True, help="Print each round as a line of JSON.")
 @socket_option
 @click.pass_context
@@ -123,13 +123,13 @@ def top(
     """Show what the host and its containers use, and keep it up to date.
 
     Keys: q quits; c, m, n, i, p, r, u and a sort by CPU, memory, network, disk, processes, restarts,
-    uptime and name. Without a terminal it prints one round, unless --json is given.
+    uptime and name. Without a terminal it prints one table and exits, unless --json is given.
 
     CPU is in percent of one core. Containers of a task in awsvpc mode share its network: each shows the
-    traffic of the whole task. A figure that is not known is shown as "-".
+    traffic of the whole task. An unknown value is "-".
 
-    With --fleet it asks the control endpoint of this host for the hosts and tasks of a cluster. Agents tell
-    control their figures every 20 s; those older than two minutes are not shown.
+    With --fleet it shows the hosts and tasks of a cluster, as the control endpoint on this host knows them.
+    Agents report to control every 20 s; values older than two minutes are not shown.
 
     Examples: `ecs-agent top --sort memory`, `ecs-agent top --filter web --interval 5`,
     `ecs-agent top --once --json`, `sudo ecs-agent top --fleet --cluster prod`.
@@ -140,7 +140,7 @@ def top(
     shown: _Shown
     if fleet:
         if sort not in _FLEET_SORTS:
-            text = f"control has no figures to sort by {sort}; use {', '.join(_FLEET_SORTS)}"
+            text = f"control has no values to sort by {sort}; use {', '.join(_FLEET_SORTS)}"
             raise click.UsageError(text, ctx)
         api = ControlApi.find(data_dir)
         shown = _FleetShown(

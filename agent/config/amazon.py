@@ -252,7 +252,7 @@ LOG_AND_METRICS = (
     _other(
         "ECS_ENABLE_PROMETHEUS_METRICS",
         "false",
-        "Only on loopback, with different metrics.",
+        "Other metrics, at `ECS_PROMETHEUS_ADDRESS` (by default the loopback) and `ECS_PROMETHEUS_PORT`.",
     ),
     _none("ECS_ENABLE_RUNTIME_STATS", "false", "A profiler of the Go runtime."),
     _same("ECS_AGENT_HEALTHCHECK_HOST", "localhost"),

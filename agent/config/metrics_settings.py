@@ -22,12 +22,12 @@ class MetricsSettings(TaskEndpointSettings):
         "ECS_HOST_ADDRESS",
         values.ADDRESS,
         "",
-        "Address under which other machines reach this host; control lists it for Prometheus.",
+        "Address at which other machines reach this host; control lists it for Prometheus.",
         note="the address towards the default route",
         ours=True,
     )
     disable_metrics: bool = setting(
-        "ECS_DISABLE_METRICS", values.BOOL, "false", "Take and send no samples."
+        "ECS_DISABLE_METRICS", values.BOOL, "false", "Take no samples, and send no metrics."
     )
     metrics_interval_s: float = setting(
         "ECS_POLLING_METRICS_WAIT_DURATION",
@@ -46,8 +46,8 @@ class MetricsSettings(TaskEndpointSettings):
         "ECS_PROMETHEUS_ADDRESS",
         values.ADDRESS,
         "127.0.0.1",
-        "Address of `/metrics`. `0.0.0.0` or `::` for all of this host: whoever can reach it may read the "
-        "metrics.",
+        "Address at which `/metrics` is served; `0.0.0.0` or `::` for all addresses of this host. Anyone "
+        "who can reach it can read the metrics.",
         ours=True,
     )
     prometheus_port: int = setting(
@@ -62,8 +62,8 @@ class MetricsSettings(TaskEndpointSettings):
         "ECS_OTLP_ENDPOINT",
         values.URL,
         "",
-        "URL of a collector that gets the agent's metrics by OTLP/HTTP, such as `http://192.0.2.10:4318`; "
-        "`/v1/metrics` is added. Without it, nothing is sent.",
+        "URL of a collector to which the agent sends its metrics as OTLP/HTTP, such as "
+        "`http://192.0.2.10:4318`; `/v1/metrics` is added. Without it, nothing is sent.",
         ours=True,
     )
     otlp_headers: SecretText = setting(

@@ -86,8 +86,8 @@ class Settings(MetricsSettings):
         "ECS_DRAIN_ON_SHUTDOWN",
         values.DURATION,
         "0",
-        "How long a shutdown or reboot of the host waits while control moves tasks elsewhere. What "
-        "still runs then is stopped and reported. `0` leaves tasks to the shutdown.",
+        "How long a shutdown or reboot of the host waits while control replaces the tasks of services on "
+        "other hosts. Tasks that still run are then stopped and reported. With `0`, the host is not drained.",
         ours=True,
         bounds=Bounds(high=3600),
     )

@@ -27,50 +27,51 @@ class TaskEndpointSettings(ImageSettings):
         "ECS_ENABLE_TASK_IAM_ROLE",
         values.BOOL,
         "true",
-        "Take tasks with a role of their own (`taskRoleArn`).",
+        "Accept tasks with a role (`taskRoleArn`).",
     )
     task_roles_on_host: bool = setting(
         "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST",
         values.BOOL,
         "true",
-        "Take such tasks in `host` mode, too.",
+        "Accept tasks with a role in `host` mode, too.",
     )
     task_request_rate: tuple[int, int] = setting(
         "ECS_TASK_METADATA_RPS_LIMIT",
         values.REQUEST_RATE,
         "40,60",
-        "How many requests a second a task may send to `169.254.170.2` for one path, and how many at "
-        "once; more get 429.",
+        "How many requests per second one source address may send to `169.254.170.2` for one path, and "
+        "how many at once; more get 429.",
     )
     introspection_offhost: bool = setting(
         "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS",
         values.BOOL,
         "false",
-        "Let other hosts and tasks in `awsvpc` mode reach the introspection port.",
+        "Let other hosts, and tasks in `awsvpc` mode, reach the introspection port.",
     )
     audit_log_file: Path | None = setting(
         "ECS_AUDIT_LOGFILE",
         values.PATH,
         "",
-        "File for a line about each request for credentials, in the format of Amazon's agent, with the "
-        "rollover of `ECS_LOGFILE`. The agent's log has these lines in any case.",
+        "File with one line per request for credentials, in the format of Amazon's agent, rotated like "
+        "`ECS_LOGFILE`. The agent's log also has these requests.",
         empty=NoneType,
     )
     audit_log_disabled: bool = setting(
         "ECS_AUDIT_LOGFILE_DISABLED",
         values.BOOL,
         "false",
-        "Write no `ECS_AUDIT_LOGFILE`.",
+        "Do not write `ECS_AUDIT_LOGFILE`.",
     )
     metadata_zone_hidden: bool = setting(
         "ECS_DISABLE_TASK_METADATA_AZ",
         values.BOOL,
         "false",
-        "Do not tell tasks the availability zone of this host in their metadata.",
+        "Leave the availability zone of this host out of task metadata.",
     )
     metadata_files: bool = setting(
         "ECS_ENABLE_CONTAINER_METADATA",
         values.BOOL,
         "false",
-        "Give each container a file with metadata, named in its `ECS_CONTAINER_METADATA_FILE`.",
+        "Give each container a file with metadata; its `ECS_CONTAINER_METADATA_FILE` is the path "
+        "([task-endpoint.md](task-endpoint.md#the-metadata-file)).",
     )

@@ -10,10 +10,11 @@
     services/      keeps the wanted number of tasks running: deployments, events, health
     agents/        registration, orders and reports, with two protocols
     roles/         credentials of the roles that tasks name, from STS
+    secrets/       parameters and secrets that control keeps, encrypted
     store/         the contract of the store, and its implementation with SQLite
-    monitoring/    metrics, and what Prometheus is to scrape
+    monitoring/    metrics of control and scrape targets, for Prometheus
     log_store/     log events of tasks, stored separately from the keys; log_forward/ sends them on
-    metric_store/  what tasks and hosts use: the newest, and points of minutes
+    metric_store/  usage of tasks and hosts: the newest, and points of minutes
     records.py     every kind of value and every key in one table; ``names`` makes and parses ARNs
     access.py      finds, scans and changes records; ``change`` is the one retry of compare-and-set
 

@@ -1,4 +1,4 @@
-"""Local HTTP for operators: a Unix socket, and the Prometheus page.
+"""Local HTTP: a Unix socket for operators, the Prometheus page, and introspection.
 
 ``operator`` (``operator_api``) answers on ``/run/ecs-agent/agent.sock`` (0600) with types of ``model.views``:
 ``GET /v1/agent``, ``GET /v1/tasks``, ``GET /v1/tasks/{id, prefix, ARN or name}`` (``lookup``, pure, finds

@@ -27,7 +27,7 @@ HELD_S: Final = 25.0
 LEAST_S: Final = 1.0
 MOST_S: Final = 3600.0
 _USUAL_S: Final = 10.0
-_OFF: Final = "metrics are off on this host; remove ECS_DISABLE_METRICS to have samples"
+_OFF: Final = "metrics are off on this host; remove ECS_DISABLE_METRICS from its settings"
 
 
 def asked(query: Mapping[str, str]) -> tuple[float | None, float]:

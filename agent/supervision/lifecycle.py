@@ -248,7 +248,7 @@ class Lifecycle:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
             if leaving.done() and (error := leaving.exception()) is not None:
-                _log.error("the host is not left in order", error=str(error))
+                _log.error("the host was not drained before its shutdown", error=str(error))
         finally:
             leaving.cancel()
             await asyncio.wait([leaving])

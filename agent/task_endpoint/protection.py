@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 PATH: Final = "/api/(?P<id>[^/]*)/task-protection/v1/state"
 CALL_S: Final = 4.0
-"""How long control may take; the server's own limit is five seconds."""
+"""How long control may take; the limit of the server itself is ten seconds."""
 _NAMES: Final = {"protectionenabled": "enabled", "expiresinminutes": "minutes"}
 _INT64: Final = 2**63
 _SERVER: Final = "ServerException"

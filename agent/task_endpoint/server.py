@@ -170,7 +170,7 @@ class _Desk:
             async with asyncio.timeout(HANDLER_S):
                 return await self._routed(request, peer)
         except TimeoutError:
-            _log.warning("no answer to a task in time", path=_kind(request.path))
+            _log.warning("request of a task not answered in time", path=_kind(request.path))
             return _plain(503, "the agent did not answer in time")
         except web.HTTPException as error:
             response = _plain(error.status, error.reason)

@@ -1,8 +1,8 @@
 """An operator's wish that this host takes no new tasks: kept in the store, told to control when it can be.
 
 The wish is durable before ``order`` returns, and is told again until control has taken it, across restarts of
-either. A host that was registered as another instance tells it to that one too. Control does the rest:
-it places nothing on an instance that is DRAINING.
+either. If the host is registered as another instance, that one is drained too. Control does the rest: it
+places nothing on an instance that is DRAINING, and replaces the tasks of services on it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class Drain:
         try:
             wish = msgspec.json.decode(saved, type=DrainWish) if saved else DrainWish()
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            _log.error("the wish to drain cannot be read; order it again", error=str(error))
+            _log.error(
+                "the stored drain cannot be read; run 'ecs-agent drain' again", error=str(error)
+            )
             wish = DrainWish()
         drain = cls(store, wish)
         if wish.wanted and wish.until_restart:
@@ -121,7 +123,9 @@ class Drain:
             told_to=before.told_to if same else "",
         )
         await self._keep(wish)
-        _log.warning("host drains" if wanted else "host takes tasks again", deadline=deadline)
+        _log.warning(
+            "draining the host" if wanted else "the host takes tasks again", deadline=deadline
+        )
 
     async def _keep(self, wish: DrainWish) -> None:
         batch = Batch()
@@ -166,7 +170,7 @@ async def stop_at_deadline(drain: Drain, stop_all: Callable[[], Awaitable[None]]
                 await stop_all()
                 done = wish
             except StateFailure as error:
-                _log.warning("tasks are not stopped yet", error=str(error))
+                _log.warning("tasks not stopped yet; trying again", error=str(error))
                 await drain.changed(wish, within_s=RETRY_S[1])
 
 
@@ -194,7 +198,7 @@ async def leave_host(drain: Drain, leaving: Leaving, *, limit_s: float) -> None:
     ended = await _within(END_LIMIT_S, lambda: leaving.running() == 0)
     if not ended or not await _within(REPORT_LIMIT_S, lambda: leaving.unsent() == 0):
         left = {"tasks": leaving.running(), "reports": leaving.unsent()}
-        _log.warning("the host goes down before all is told; the rest follows later", **left)
+        _log.warning("the host goes down before control has all reports; they follow later", **left)
 
 
 async def _within(limit_s: float, is_so: Callable[[], bool]) -> bool:
@@ -249,7 +253,7 @@ class DrainTeller:
                 trouble = str(error)
             if trouble:
                 if trouble != self._drain.trouble:
-                    _log.warning("control cannot be told yet", status=status, error=trouble)
+                    _log.warning("control not told yet; trying again", status=status, error=trouble)
                 self._drain.trouble = trouble
                 await self._drain.changed(wish, within_s=backoff.next_s())
                 continue

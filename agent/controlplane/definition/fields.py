@@ -73,13 +73,13 @@ _CONTAINER = (
     *_done("portMappings[].containerPort", "portMappings[].hostPort", "portMappings[].protocol"),
     Field(
         "portMappings[].name",
-        Support.NO_MEANING,
-        "names the port for Service Connect, which only services have",
+        note="Prometheus scrapes a port named `metrics`, `prometheus` or `...-metrics`, see "
+        "[monitoring.md](monitoring.md#which-containers-are-scraped); Service Connect is not served",
     ),
     Field(
         "portMappings[].appProtocol",
         Support.NO_MEANING,
-        "tells Service Connect the protocol; without it, nothing reads the traffic",
+        "tells Service Connect the protocol; it is not served here, and nothing else reads the traffic",
     ),
     Field("portMappings[].containerPortRange", attribute=f"{_E}network.container-port-range"),
     Field("restartPolicy.enabled", attribute=f"{_E}container-restart-policy"),

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from agent.controlplane.definition.fields import RUN, Field, Support
 
-_NO_BALANCERS = "there are no load balancers here yet; leave it out"
-_NO_NAMES = "tasks do not find each other by name here yet; leave it out"
+_NO_BALANCERS = "load balancers are not supported yet; leave it out"
+_NO_NAMES = "tasks cannot find each other by name yet; leave it out"
 _ONLY_ROLLING = "only rolling deployments are supported; leave it out"
 _ONLY_WITH = "only has a meaning with '{}', which is refused"
 
@@ -59,7 +59,7 @@ SERVICE: tuple[Field, ...] = (
     Field(
         f"{_DEPLOYMENT}.alarms.enable",
         Support.REFUSED,
-        "there are no alarms here yet; leave it out",
+        "alarms are not supported yet; leave it out",
     ),
     *(
         Field(f"{_DEPLOYMENT}.alarms.{name}", Support.NO_MEANING, _ONLY_WITH.format("enable"))
@@ -106,7 +106,7 @@ SERVICE: tuple[Field, ...] = (
     Field(
         "monitoring.*",
         Support.REFUSED,
-        "figures of all tasks are collected regardless; leave it out",
+        "metrics of all tasks are collected in any case; leave it out",
     ),
 )
 """CreateService and UpdateService."""

@@ -275,14 +275,14 @@ def _opened(path: Path | None, bounds: Bounds) -> MetricsFile:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             aside = path.with_name(f"{path.name}.damaged")
-            _log.error("metrics are damaged, and begun anew", old_file=str(aside), error=str(error))
+            _log.error("metrics are damaged; a new file is used", old_file=str(aside), error=str(error))
             path.replace(aside)
             for tail in ("-wal", "-shm"):
                 with contextlib.suppress(OSError):
                     path.with_name(f"{path.name}{tail}").unlink()
             return MetricsFile.open(path, bounds)
     except (MetricsFileNewer, sqlite3.Error, OSError) as error:
-        _log.error("metrics are only kept in memory", file=str(path), error=str(error))
+        _log.error("metrics are kept in memory only", file=str(path), error=str(error))
         return MetricsFile.open(IN_MEMORY, bounds)
 
 

@@ -84,7 +84,7 @@ class Monitoring:
                 async with asyncio.timeout(CALL_LIMIT_S):
                     answer = await call(request)
             except (StoreFailure, TimeoutError) as error:
-                _log.warning("call failed", path=request.path, error=repr(error))
+                _log.warning("monitoring call failed", path=request.path, error=repr(error))
                 return web.Response(status=503, text="the store does not answer\n")
             if answer.content_length and answer.content_length > _GZIP_FROM_BYTES:
                 answer.enable_compression()

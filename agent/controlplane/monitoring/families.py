@@ -56,13 +56,13 @@ def of_control(state: ControlState) -> list[Family]:
         one(
             "ecs_control_polls_held",
             "gauge",
-            "Calls of agents that wait for news.",
+            "Polls of agents that wait for orders.",
             state.polls,
         ),
         one(
             "ecs_control_troubles",
             "gauge",
-            "Number of things that do not work while control does; /healthz names them.",
+            "Number of problems that do not stop control; /healthz lists them.",
             state.troubles,
         ),
     ]
@@ -93,7 +93,7 @@ def of_fleet(counts: Counts) -> Iterator[Family]:
     yield Family(
         "ecs_control_tasks",
         "gauge",
-        "Tasks by last status; stopped ones are forgotten after an hour.",
+        "Tasks by last status; stopped tasks for an hour.",
         [
             (Labels({"cluster": cluster, "status": status}), tasks[cluster, status])
             for cluster in clusters
@@ -103,8 +103,8 @@ def of_fleet(counts: Counts) -> Iterator[Family]:
     yield Family(
         "ecs_control_scrape_targets",
         "gauge",
-        "Containers that ask to be scraped: listed for Prometheus, or lost because nothing says "
-        "where they are reached.",
+        "Containers that ask to be scraped: listed for Prometheus, or lost because they cannot be "
+        "reached.",
         [
             (Labels({"state": "listed"}), counts.listed_targets),
             (Labels({"state": "lost"}), counts.lost_targets),
@@ -148,7 +148,7 @@ def of_figures(figures: Figures) -> list[Family]:
         one(
             "ecs_control_tasks_unplaced_total",
             "counter",
-            "Copies of tasks that were asked for and that no host had room for.",
+            "Tasks that were requested, but that no host had room for.",
             figures.unplaced,
         ),
     ]

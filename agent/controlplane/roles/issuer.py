@@ -186,7 +186,7 @@ class RoleIssuer:
                 try:
                     await self._follow(group)
                 except Compacted:
-                    _log.warning("role credentials fell behind; all tasks are read again")
+                    _log.warning("role credentials fell behind; reading all tasks again")
                 except StoreFailure as error:
                     _log.warning("role credentials wait for the store", error=str(error))
                     await asyncio.sleep(_RETRY_S)

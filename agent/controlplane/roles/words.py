@@ -14,8 +14,8 @@ MEMBERS: Final = {RoleType.APPLICATION: "taskRoleArn", RoleType.EXECUTION: "exec
 """How a task definition calls each role."""
 
 KEYS_MEND: Final = (
-    "give control keys of AWS where every program of AWS finds them, for example AWS_ACCESS_KEY_ID "
-    "and AWS_SECRET_ACCESS_KEY in its environment"
+    "give control AWS keys in a place where AWS tools look for them, for example AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY in its environment"
 )
 
 
@@ -23,16 +23,16 @@ def refused(role_type: RoleType, role: str, told: str) -> str:
     """Return the reason of a task that stops because STS refused one of its roles."""
     return reasons.clip(
         f"ECS was unable to assume the role '{role}' that was provided for this task as "
-        f"{MEMBERS[role_type]}: {told}. Let the role's trust policy name whom control's keys belong "
-        "to, and let those call sts:AssumeRole on it."
+        f"{MEMBERS[role_type]}: {told}. The role's trust policy must name the owner of control's keys, "
+        "who must be allowed to call sts:AssumeRole on it."
     )
 
 
 def awaited(role_type: RoleType, role: str, told: str) -> str:
     """Return why a task waits for credentials of a role, without an end yet."""
     return reasons.clip(
-        f"waiting for credentials of the role '{role}' ({MEMBERS[role_type]}), which control asks "
-        f"STS for again and again: {told}"
+        f"waiting for credentials of the role '{role}' ({MEMBERS[role_type]}); control keeps "
+        f"trying to get them from STS: {told}"
     )
 
 

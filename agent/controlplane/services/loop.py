@@ -109,9 +109,11 @@ class ServiceLoop:
                         if any(event.kv.key.startswith(_WATCHED) for event in batch.events):
                             self._bell.set()
             except Compacted:
-                _log.warning("the loop of services fell behind; it reads the store again")
+                _log.warning("services fell behind; reading the store again")
             except StoreFailure as error:
-                _log.warning("the loop of services hears of no changes", error=str(error))
+                _log.warning(
+                    "services get no changes from the store; trying again", error=str(error)
+                )
                 await asyncio.sleep(_RETRY_S)
 
     async def _work(self) -> None:
@@ -120,7 +122,7 @@ class ServiceLoop:
                 await self._wait()
                 await self.settle()
             except (StoreFailure, TimeoutError) as error:
-                _log.warning("services wait; trying again", error=repr(error))
+                _log.warning("services cannot be updated; trying again", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
                 self._bell.set()
 
@@ -166,7 +168,7 @@ class ServiceLoop:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of one service must not stop all others
             _log.error(
-                "a service could not take its turn; trying again in a minute",
+                "service cannot be updated; trying again in a minute",
                 service=key.name,
                 cluster=key.cluster,
                 error=repr(error),

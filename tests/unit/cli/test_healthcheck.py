@@ -98,7 +98,7 @@ def test_one_that_hangs_and_one_that_is_no_agent() -> None:
                     connection.sendall(b"220 mail.example ESMTP\r\n")
 
         threading.Thread(target=greet, daemon=True).start()
-        assert "is no ecs-agent" in healthcheck.check(environ)
+        assert "is not ecs-agent" in healthcheck.check(environ)
 
 
 def test_without_introspection_the_socket_is_asked(tmp_path: Path) -> None:

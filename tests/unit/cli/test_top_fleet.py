@@ -110,7 +110,7 @@ def test_nothing_to_show_is_said() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["--fleet", "--sort", "io"], 2, "control has no figures to sort by io; use cpu, memory"),
+        (["--fleet", "--sort", "io"], 2, "control has no values to sort by io; use cpu, memory"),
         (["--cluster", "prod"], 2, "--cluster is for --fleet"),
         (["--fleet", "--data-dir", "DIR"], 1, "no control endpoint has run"),
     ],

@@ -95,7 +95,7 @@ class _Page:
         """Add the results of a query; raises ``ValidationException`` if it is no metric."""
         if isinstance(value, float):
             raise ValidationException(
-                f"The expression of {query.id} is a number; a query must return metrics."
+                f"The expression of {query.id} is a number, but a query must return metrics."
             )
         for series in [value] if isinstance(value, Series) else value:
             self._add(query, series)
@@ -157,7 +157,7 @@ class _Evaluation:
             ready = {id_: e for id_, e in waiting.items() if expressions.names_in(e) <= known}
             if not ready:
                 raise ValidationException(
-                    f"The expression of {next(iter(waiting))} names an id that is not there, or itself."
+                    f"The expression of {next(iter(waiting))} names an id that does not exist, or depends on itself."
                 )
             for id_, expression in ready.items():
                 searches = expressions.searches_in(expression)
@@ -217,7 +217,7 @@ def _search_label(scope: Scope) -> str:
 def _queries(parts: Parts, request: dict[str, Any]) -> list[Query]:
     given = request["MetricDataQueries"]
     if not 1 <= len(given) <= QUERIES_MOST:
-        raise ValidationException(f"A request has 1 to {QUERIES_MOST} queries.")
+        raise ValidationException(f"A request must have 1 to {QUERIES_MOST} queries.")
     queries = [_query(parts, one) for one in given]
     if len({query.id for query in queries}) < len(queries):
         raise ValidationException(
@@ -237,7 +237,7 @@ def _query(parts: Parts, given: dict[str, Any]) -> Query:
         )
     if given.get("AccountId", parts.names.account) != parts.names.account:
         raise ValidationException(
-            f"AccountId of {name}: this control has the account {parts.names.account} alone."
+            f"AccountId of {name}: this control only has the account {parts.names.account}."
         )
     if (stat is None) == (text is None):
         raise ValidationException(f"{name} needs one of MetricStat and Expression, and not both.")
@@ -251,8 +251,8 @@ def _query(parts: Parts, given: dict[str, Any]) -> Query:
 def _check_stat(stat: str, period_s: int) -> None:
     if stat not in STATISTICS:
         raise ValidationException(
-            f"The value {stat[:_SHOWN]} for parameter Stat is not supported: minimum, maximum, sum and "
-            f"count are kept, not every value. Use {', '.join(STATISTICS)}."
+            f"The value {stat[:_SHOWN]} for parameter Stat is not supported: only minimum, maximum, sum "
+            f"and count are kept. Use {', '.join(STATISTICS)}."
         )
     if not is_period(period_s):
         raise ValidationException(

@@ -107,7 +107,7 @@ def parsed(text: str) -> Node:
         ValidationException: it is none, or has something that is not supported.
     """
     if len(text) > LENGTH_MOST:
-        raise ValidationException(f"An expression may have {LENGTH_MOST} characters.")
+        raise ValidationException(f"An expression may have at most {LENGTH_MOST} characters.")
     if re.match(r"\s*SELECT\s", text, re.IGNORECASE):
         raise ValidationException(
             "Metrics Insights (SELECT) is not supported; use MetricStat or SEARCH."
@@ -274,7 +274,7 @@ class _Parser:
                 raise ValidationException("SEARCH needs a search, a statistic and a period.")
             return Node(name, parts=parts)
         if "text" in kinds or len(parts) != (0 if name == "METRICS" else 1):
-            raise ValidationException(f"{name} does not have these arguments.")
+            raise ValidationException(f"{name} does not take these arguments.")
         return Node(name, parts=parts)
 
     def _next(self) -> _Token:
@@ -304,7 +304,7 @@ def _asked(node: Node) -> Asked:
 
 def _several(value: Value) -> list[Series]:
     if isinstance(value, float):
-        raise ValidationException("A number stands where a metric is needed.")
+        raise ValidationException("A metric is needed, not a number.")
     return [value] if isinstance(value, Series) else value
 
 
@@ -321,7 +321,7 @@ def _joined(values: Iterable[Value], budget: Budget) -> list[Series]:
 def _summary(summarize: Callable[[Sequence[float]], float], value: Value) -> Value:
     """Return one number of a series, or one series of several."""
     if isinstance(value, float):
-        raise ValidationException("A number stands where a metric is needed.")
+        raise ValidationException("A metric is needed, not a number.")
     if isinstance(value, Series):
         if not value.values:
             return Series({})

@@ -61,7 +61,7 @@ def _refuse(request: dict[str, Any]) -> None:
     if extended:
         raise InvalidParameterValueException(
             f"The value {extended[0][:64]} for parameter ExtendedStatistics is not supported: "
-            "percentiles need every value, and minimum, maximum, sum and count are kept. Use Statistics."
+            "percentiles need every value, but only minimum, maximum, sum and count are kept. Use Statistics."
         )
 
 

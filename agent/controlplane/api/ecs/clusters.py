@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 _INSIGHTS = "containerInsights"
-"""Stored and shown. It concerns CloudWatch; here, metrics of all tasks are collected regardless."""
+"""Stored and shown. It concerns CloudWatch; here, metrics of all tasks are collected in any case."""
 _INSIGHTS_VALUES = ("enabled", "disabled", "enhanced")
 
 

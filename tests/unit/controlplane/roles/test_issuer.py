@@ -305,8 +305,8 @@ async def test_sts_that_is_away_is_asked_again_and_the_operator_sees_why(room: R
             await room.place("t1")
             await until(lambda: len(room.sts.asked) >= 5)
             assert issuer.waiting("t1") == (
-                "waiting for credentials of the role 'arn:role/app' (taskRoleArn), which control "
-                "asks STS for again and again: AssumeRole: nobody listens"
+                "waiting for credentials of the role 'arn:role/app' (taskRoleArn); control keeps "
+                "trying to get them from STS: AssumeRole: nobody listens"
             )
             assert (await room.task("t1")).desired_status == "RUNNING"
             room.sts.away = False
@@ -334,8 +334,8 @@ async def test_a_role_that_stays_refused_ends_its_task_and_no_other(room: Room) 
         assert task.stop_code == "TaskFailedToStart"
         assert task.stopped_reason == (
             "ECS was unable to assume the role 'arn:role/no' that was provided for this task as "
-            "executionRoleArn: AssumeRole: AccessDenied: no. Let the role's trust policy name whom "
-            "control's keys belong to, and let those call sts:AssumeRole on it."
+            "executionRoleArn: AssumeRole: AccessDenied: no. The role's trust policy must name the "
+            "owner of control's keys, who must be allowed to call sts:AssumeRole on it."
         )
         asked = len(room.sts.asked)
         await asyncio.sleep(0.2)

@@ -169,8 +169,11 @@ async def test_what_grafana_sends(metrics: Metrics) -> None:
         ({"Id": "A", "Expression": "1"}, "must begin with a lower-case letter"),
         ({"Id": "a", "Expression": "1"}, "is a number"),
         ({"Id": "a"}, "needs one of MetricStat and Expression"),
-        ({"Id": "a", "Expression": "b"}, "names an id that is not there, or itself"),
-        ({"Id": "a", "Expression": "a + 1"}, "names an id that is not there, or itself"),
+        ({"Id": "a", "Expression": "b"}, "names an id that does not exist, or depends on itself"),
+        (
+            {"Id": "a", "Expression": "a + 1"},
+            "names an id that does not exist, or depends on itself",
+        ),
         (
             {"Id": "a", "Expression": "ANOMALY_DETECTION_BAND(m1)"},
             "function ANOMALY_DETECTION_BAND",
@@ -183,7 +186,7 @@ async def test_what_grafana_sends(metrics: Metrics) -> None:
         ({"Id": "a", "Expression": "SUM([METRICS() + 'b'])"}, "not supported from ''b'' on"),
         ({"Id": "a", "Expression": "1 $ 2"}, "not supported from '$ 2' on"),
         ({"Id": "a", "Expression": "SEARCH('x')"}, "needs a search"),
-        ({"Id": "a", "Expression": "SUM(1)"}, "a number stands where"),
+        ({"Id": "a", "Expression": "SUM(1)"}, "a metric is needed"),
         ({"Id": "a", "Expression": "SEARCH('{AWS/ECS}', 'p50', 60)"}, "p50"),
         (stat("a", "CPUUtilization", period=90), "parameter Period must be"),
         (stat("a", "CPUUtilization") | {"ReturnData": False}, "No query of the request returns"),
