@@ -275,7 +275,9 @@ def _opened(path: Path | None, bounds: Bounds) -> MetricsFile:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             aside = path.with_name(f"{path.name}.damaged")
-            _log.error("metrics are damaged; a new file is used", old_file=str(aside), error=str(error))
+            _log.error(
+                "metrics are damaged; a new file is used", old_file=str(aside), error=str(error)
+            )
             path.replace(aside)
             for tail in ("-wal", "-shm"):
                 with contextlib.suppress(OSError):
