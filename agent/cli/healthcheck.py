@@ -34,7 +34,9 @@ def main(arguments: Sequence[str]) -> int:
         return app.main(["healthcheck", *arguments])
     trouble = check(os.environ)
     if trouble:
-        sys.stderr.write(f"ecs-agent: {trouble}\n")
+        from agent import escapes  # noqa: PLC0415 - not needed where all is well
+
+        sys.stderr.write(f"ecs-agent: {escapes.shown(trouble)}\n")
     return 1 if trouble else 0
 
 

@@ -162,9 +162,9 @@ def test_a_terminal_has_a_size_and_passes_keys_on(agent: Agent) -> None:
         shell.wait_for("24 80")
         shell.resize(33, 101)
         eventually(lambda: _size(shell) == "33 101", what="the new size")
-        shell.type("sleep 1000\r")
-        shell.wait_for("sleep 1000")
-        eventually(lambda: processes("sleep 1000"), what="the command runs")
+        shell.type("sleep 73100\r")
+        shell.wait_for("sleep 73100")
+        eventually(lambda: processes("sleep 73100"), what="the command runs")
         shell.type("\x03")
         shell.type("echo code=$?\r")
         shell.wait_for("code=130\r\n")
@@ -184,9 +184,9 @@ def _size(shell: Dialogue) -> str:
 
 
 def test_ctrl_c_ends_a_command_on_a_terminal(agent: Agent) -> None:
-    words = ("exec", "web", "--", "sleep", "1001")
+    words = ("exec", "web", "--", "sleep", "73101")
     with Dialogue(*words, environ={"ECS_AGENT_SOCKET": str(agent.socket)}) as shown:
-        eventually(lambda: processes("sleep 1001"), what="the command runs")
+        eventually(lambda: processes("sleep 73101"), what="the command runs")
         shown.type("\x03")
         assert shown.code() == 130
         assert shown.settings == shown.before
@@ -197,28 +197,28 @@ DEAF = "trap '' HUP; sleep {0} & wait; sleep {0}"
 
 
 def test_a_client_on_a_terminal_that_is_killed_takes_its_command_along(agent: Agent) -> None:
-    words = ("exec", "web", "--", "sh", "-c", DEAF.format(1002))
+    words = ("exec", "web", "--", "sh", "-c", DEAF.format(73102))
     with Dialogue(*words, environ={"ECS_AGENT_SOCKET": str(agent.socket)}) as shown:
-        eventually(lambda: processes("sleep 1002"), what="the command runs")
+        eventually(lambda: processes("sleep 73102"), what="the command runs")
         shown.process.kill()
-        eventually(lambda: not processes("sleep 1002"), what="the command ends")
+        eventually(lambda: not processes("sleep 73102"), what="the command ends")
 
 
 def test_a_client_between_pipes_that_is_killed_takes_its_command_along(agent: Agent) -> None:
-    with piped_client(agent, "web", "--", "sh", "-c", DEAF.format(1003)) as client:
-        eventually(lambda: processes("sleep 1003"), what="the command runs")
+    with piped_client(agent, "web", "--", "sh", "-c", DEAF.format(73103)) as client:
+        eventually(lambda: processes("sleep 73103"), what="the command runs")
         client.kill()
-        eventually(lambda: not processes("sleep 1003"), what="the command ends")
+        eventually(lambda: not processes("sleep 73103"), what="the command ends")
 
 
 def test_a_client_that_is_told_to_end_restores_its_terminal(agent: Agent) -> None:
-    words = ("exec", "web", "--", "sleep", "1004")
+    words = ("exec", "web", "--", "sleep", "73104")
     with Dialogue(*words, environ={"ECS_AGENT_SOCKET": str(agent.socket)}) as shown:
-        eventually(lambda: processes("sleep 1004"), what="the command runs")
+        eventually(lambda: processes("sleep 73104"), what="the command runs")
         shown.process.terminate()
         assert shown.code() == 143
         assert shown.settings == shown.before
-    eventually(lambda: not processes("sleep 1004"), what="the command ends")
+    eventually(lambda: not processes("sleep 73104"), what="the command ends")
 
 
 def test_twenty_sessions_at_once(agent: Agent) -> None:
@@ -236,8 +236,8 @@ def test_stopping_a_task_ends_its_commands(host: tuple[Fleet, Agent], busybox_im
     client = made.client()
     arns = run(client, register(client, busybox_image, LINGER[2], family="brief"))
     client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig={"Delay": 1})
-    with piped_client(agent, "brief", "--", "sleep", "1005") as command:
-        eventually(lambda: processes("sleep 1005"), what="the command runs")
+    with piped_client(agent, "brief", "--", "sleep", "73105") as command:
+        eventually(lambda: processes("sleep 73105"), what="the command runs")
         client.stop_task(task=arns[0])
         assert command.wait(LIMIT_S) == 137
     stopped = piped(agent, "brief", "--", "true")
@@ -247,13 +247,13 @@ def test_stopping_a_task_ends_its_commands(host: tuple[Fleet, Agent], busybox_im
 
 def test_an_agent_that_stops_ends_its_sessions(host: tuple[Fleet, Agent]) -> None:
     made, agent = host
-    with piped_client(agent, "web", "--", "sleep", "1006") as command:
-        eventually(lambda: processes("sleep 1006"), what="the command runs")
+    with piped_client(agent, "web", "--", "sleep", "73106") as command:
+        eventually(lambda: processes("sleep 73106"), what="the command runs")
         agent.stop()
         assert command.wait(LIMIT_S) == 1
         assert command.stderr is not None
         assert b"the agent ended the session" in command.stderr.read()
-    eventually(lambda: not processes("sleep 1006"), what="the command ends")
+    eventually(lambda: not processes("sleep 73106"), what="the command ends")
     agent.start()
     eventually(agent.socket.exists, what="the agent answers again")
     made.wait_connected()

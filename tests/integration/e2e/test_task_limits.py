@@ -125,7 +125,7 @@ def test_every_task_has_a_group_and_its_figures_are_found_there(
 
     def sampled() -> Any:
         view = next(t for t in agent.json("tasks") if t["arn"] == arn)
-        found = view.get("sample", {}).get("containers", [])
+        found = (view.get("sample") or {}).get("containers", [])
         return len(found) == 2 and all(each["memoryBytes"] for each in found)
 
     eventually(sampled, what="figures of both containers")

@@ -43,6 +43,7 @@ async def test_they_go_with_the_clean_up(hasty_host: TaskHost) -> None:
 
 
 async def test_a_restarted_agent_knows_which_ids_are_to_come(host: TaskHost) -> None:
+    keep(host.role_credentials)
     await host.order(
         container("a"), role_credentials=APPLICATION, execution_role_credentials=EXECUTION
     )

@@ -37,8 +37,8 @@ def test_values_are_told_as_an_operator_knows_them() -> None:
     assert difference(OLD, new) == [
         SettingChange("ECS_CLUSTER", "default", "web"),
         SettingChange("ECS_RESERVED_PORTS", "[22, 2375, 2376, 51678, 51679]", "[22]"),
-        SettingChange("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10800", "60"),
         SettingChange("ECS_ENABLE_PROMETHEUS_METRICS", "false", "true"),
+        SettingChange("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10800", "60"),
         SettingChange("ECS_LOGFILE", "(none)", "/var/log/ecs/agent.log"),
     ]
 

@@ -88,7 +88,7 @@ async def test_without_keys_the_mend_is_told(sts: ScriptedSts) -> None:
         problem = await roles.problem()
         with pytest.raises(RoleAwaited, match="control has no keys"):
             await roles.assume(ROLE, "task1")
-    assert "give control keys of AWS" in problem
+    assert "give control AWS keys" in problem
     assert "AWS_ACCESS_KEY_ID" in problem
     assert "environment variables: nothing there" in problem
     assert not sts.asked
