@@ -178,6 +178,10 @@ for path in sorted(pathlib.Path({str(library)!r}).glob("agent/**/*.py")):
 from botocore.session import Session
 for service in ("ecs", "ec2", "ssm", "sts"):
     Session().create_client(service, region_name="eu-west-1", aws_access_key_id="x", aws_secret_access_key="x")
+from agent.controlplane.api.table import APIS
+from agent.controlplane.front.service_model import ApiModel
+for api in APIS:
+    ApiModel.load(api.service)
 from rich.console import Console
 from rich.table import Table
 Console(force_terminal=True, file=open("/dev/null", "w")).print(Table("a"))
