@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from packager.tree import LEFT_OUT
-
 from agent.controlplane.api.table import APIS
+from packager.tree import LEFT_OUT
 
 
 def test_the_model_of_every_api_that_control_serves_is_packed() -> None:
