@@ -205,7 +205,8 @@ def test_a_task_with_all_of_it(scene: Scene) -> None:
     env = dict(pair.split("=", 1) for pair in first["Config"]["Env"])
     whole = json.loads(env.pop("WHOLE"))
     assert whole == {"user": "app", "number": 12345678901234567890, "token": f"{CANARY}-asm"}
-    given_to_all = {"PATH", "AWS_REGION", "AWS_DEFAULT_REGION"}
+    given_to_all = {"PATH", "AWS_REGION", "AWS_DEFAULT_REGION", "ECS_AGENT_URI"}
+    given_to_all |= {"ECS_CONTAINER_METADATA_URI", "ECS_CONTAINER_METADATA_URI_V4"}
     assert {name: env[name] for name in env if name not in given_to_all} == {
         "TOKEN": f"{CANARY}-ssm-1",
         "BY_ARN": f"{CANARY}-ssm-1",

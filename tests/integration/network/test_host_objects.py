@@ -93,12 +93,17 @@ async def test_forwarding_that_somebody_turns_off_is_turned_on(host: Host) -> No
 
 
 async def test_repeated_starts_do_not_pile_up_rules(host: Host) -> None:
-    for _ in range(3):
+    def rules(family: str) -> int:
+        listed = json.loads(sh("nft", "-j", "list", "table", family, SETTINGS.table).stdout)
+        return len([o for o in listed["nftables"] if "rule" in o])
+
+    await host.networks()
+    first = {family: rules(family) for family in ("inet", "bridge")}
+    for _ in range(2):
         await host.networks()
     assert len(docker_rules()) == 2
-    for family, rules in (("inet", 16), ("bridge", 19)):
-        listed = json.loads(sh("nft", "-j", "list", "table", family, SETTINGS.table).stdout)
-        assert len([o for o in listed["nftables"] if "rule" in o]) == rules
+    assert min(first.values()) > 10
+    assert {family: rules(family) for family in first} == first
 
 
 async def test_the_generation_grows_with_any_change(host: Host) -> None:
