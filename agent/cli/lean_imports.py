@@ -18,7 +18,7 @@ from typing import Any, Final
 _ABSENT: Final = ("rich", "charset_normalizer", "chardet")
 """Optional for structlog and requests: the agent prints no coloured tracebacks, and the engine's
 answers are JSON."""
-_HOLLOW: Final = ("pyroute2", "docker")
+_LAZY: Final = ("pyroute2", "docker")
 
 
 def begin() -> None:
@@ -26,11 +26,11 @@ def begin() -> None:
     for name in _ABSENT:
         sys.modules.setdefault(name, None)  # type: ignore[arg-type]
     warnings.filterwarnings("ignore", message="Unable to find acceptable character detection")
-    for name in _HOLLOW:
-        hollow(name)
+    for name in _LAZY:
+        load_lazily(name)
 
 
-def hollow(name: str) -> None:
+def load_lazily(name: str) -> None:
     """Load a package without running its ``__init__``, so that only named submodules are loaded.
 
     Whoever uses a name that is not a submodule gets the whole package then.

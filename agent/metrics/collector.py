@@ -13,9 +13,10 @@ Tests: ``tests/unit/metrics/test_collector.py``.
 
 from __future__ import annotations
 
+import errno
 import operator
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.metrics import links
 from agent.metrics.cgroup import RawTexts
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from agent.metrics.host import HostReader
     from agent.metrics.targets import SampleTarget
     from agent.model.metrics import GpuUse, NetworkSample
+
+
+_NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
 class _Container:
@@ -198,7 +202,9 @@ class Collector:
         if container.reader is not None:
             try:
                 usage = container.reader.read()
-            except OSError:
+            except OSError as error:
+                if error.errno in _NO_DESCRIPTORS:
+                    return None  # the group is there: another reader would count it twice
                 self._drop_reader(container)
         if usage is not None:
             return container.counters.of(usage, new_run=False)

@@ -100,10 +100,10 @@ class TaskServer:
             OSError: it cannot be listened on.
         """
         throttle = Throttle(rate or RequestRate())
-        desk = _Desk(
+        requests = _Requests(
             list(routes), callers, throttle, refused, Counter() if counts is None else counts
         )
-        app = web.Application(middlewares=[desk.middleware()], client_max_size=BODY_LIMIT_BYTES)
+        app = web.Application(middlewares=[requests.middleware()], client_max_size=BODY_LIMIT_BYTES)
         served = await HttpServer.open(
             app,
             _LIMITS,
@@ -123,7 +123,7 @@ class TaskServer:
         await self._server.close()
 
 
-class _Desk:
+class _Requests:
     """Answers every request, whatever its path and method."""
 
     def __init__(

@@ -7,7 +7,7 @@
     step.py       pure: record + observed + now → the next record, tasks to stop, tasks to start
       failures.py   counts tasks that failed: throttling of starts, circuit breaker
       rollout.py    when a deployment is completed, failed, rolled back or gone
-      replicas.py   arithmetic of REPLICA; victims.py has the order of scaling in
+      replicas.py   arithmetic of REPLICA; scale_in.py has the order of scaling in
       daemons.py    arithmetic of DAEMON
       wording.py    texts of events
     rollouts.py   service deployments, as the API shows them, also when they are over

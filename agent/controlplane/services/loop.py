@@ -66,7 +66,7 @@ class ServiceLoop:
         self._parts = parts
         self._view = parts.services
         self._rng = rng or random.SystemRandom()
-        self._bell = asyncio.Event()
+        self._woken = asyncio.Event()
         self._dirty: set[ServiceKey] = set()
         self._due: dict[ServiceKey, float] = {}
         """When to take a turn even if nothing changes; Unix seconds."""
@@ -99,15 +99,15 @@ class ServiceLoop:
             raise problem
 
     async def _listen(self) -> None:
-        """Ring the bell for every change that may matter."""
+        """Wake the loop for every change that may matter."""
         store = self._parts.store
         while True:
             try:
                 async with store.watch("/", after_revision=store.revision) as watch:
-                    self._bell.set()
+                    self._woken.set()
                     async for batch in watch:
                         if any(event.kv.key.startswith(_WATCHED) for event in batch.events):
-                            self._bell.set()
+                            self._woken.set()
             except Compacted:
                 _log.warning("services fell behind; reading the store again")
             except StoreFailure as error:
@@ -124,21 +124,21 @@ class ServiceLoop:
             except (StoreFailure, TimeoutError) as error:
                 _log.warning("services cannot be updated; trying again", error=repr(error))
                 await asyncio.sleep(_RETRY_S)
-                self._bell.set()
+                self._woken.set()
 
     async def _wait(self) -> None:
-        """Return when the bell rings or a turn is due."""
+        """Return when something has changed or a turn is due."""
         now = self._parts.clock()
         due = min(self._due.values(), default=now + _LONGEST_SLEEP_S)
         try:
             async with asyncio.timeout(min(max(0.0, due - now), _LONGEST_SLEEP_S)):
-                await self._bell.wait()
+                await self._woken.wait()
         except TimeoutError:
             return
 
     async def _look(self) -> None:
         """Find the services that need a turn."""
-        self._bell.clear()
+        self._woken.clear()
         await self._view.read()
         now = self._parts.clock()
         changes = self._view.take_changes()

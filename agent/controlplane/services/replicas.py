@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.services import victims
+from agent.controlplane.services import scale_in
 from agent.controlplane.services.plan import Budget, Decision, Why
 from agent.controlplane.services.record import FAILED
 
@@ -84,7 +84,7 @@ def _scale_in(service: ServiceRecord, seen: Observed, wanted: Wanted, budget: Bu
     chosen: list[SeenTask] = healthy
     if left < len(healthy):
         allowed = min(left, max(0, budget.healthy))
-        chosen = victims.choose(
+        chosen = scale_in.choose(
             healthy, allowed, strategies=service.placement_strategy, hosts=seen.hosts
         )
     budget.stop([*first, *chosen])

@@ -54,8 +54,8 @@ def test_a_loaded_package_and_one_that_is_not_installed_stay_as_they_are() -> No
 import sys, json
 from agent.cli import lean_imports
 before = sys.modules["json"]
-lean_imports.hollow("json")
-lean_imports.hollow("no_such_package")
+lean_imports.load_lazily("json")
+lean_imports.load_lazily("no_such_package")
 assert sys.modules["json"] is before
 assert "no_such_package" not in sys.modules
 """)

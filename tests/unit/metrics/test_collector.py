@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import shutil
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.metrics import cgroup
 from agent.metrics.cgroup import CgroupTree
 from agent.metrics.collector import Collector
 from agent.metrics.host import HostReader
@@ -147,6 +149,26 @@ def test_beyond_the_limit_of_open_files_containers_are_read_all_the_same(trees: 
     for _ in range(2):
         assert len(only(collector, target(), target(runtime_id="d" * 64)).containers) == 2
         assert collector._open_files == 12
+    collector.close()
+
+
+def test_a_host_without_free_descriptors_counts_nothing_twice(
+    trees: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.v1(WHERE, cpu_ns=10**9)
+    tree = CgroupTree(trees.cgroup, proc=trees.proc)
+    collector = Collector(tree, HostReader({"data": Path("/")}), proc=trees.proc, max_open_files=0)
+    before = only(collector, target()).containers[0]
+
+    def none_left(path: str, *_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cgroup.os, "open", none_left)
+        assert collector.collect([target()]).tasks == []
+    trees.v1(WHERE, cpu_ns=10**9 + 7)
+    after = only(collector, target()).containers[0]
+    assert (before.cpu_ns, after.cpu_ns) == (10**9, 10**9 + 7)
     collector.close()
 
 

@@ -265,7 +265,10 @@ def _after(asked: dict[str, Any], token: str | None) -> tuple[int, int | None]:
         after = pages.start_after("GetMetricData", asked | {"nextToken": token})
     except pages.InvalidToken:
         raise InvalidNextToken("The NextToken is not one of this request.") from None
-    return (0, None) if after is None else _place.decode(after)
+    try:
+        return (0, None) if after is None else _place.decode(after)
+    except msgspec.DecodeError:  # its digest has no key: anybody can make one that fits
+        raise InvalidNextToken("The NextToken is not one of this request.") from None
 
 
 HANDLERS: Handlers = {"GetMetricData": get_metric_data}

@@ -45,8 +45,9 @@ async def list_metrics(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         return {"Metrics": []}
     asked = {name: request[name] for name in _FILTERS if name in request}
     try:
-        after = pages.start_after("ListMetrics", asked | {"nextToken": request.get("NextToken")})
-    except pages.InvalidToken:
+        place = pages.start_after("ListMetrics", asked | {"nextToken": request.get("NextToken")})
+        after = None if place is None else _decoded(place)
+    except (pages.InvalidToken, ValueError):  # a digest has no key: anybody can make one that fits
         raise InvalidParameterValueException("The parameter NextToken is not valid.") from None
     since = int(parts.clock() - RECENT_S) // 60 if "RecentlyActive" in request else 0
     found: list[Found] = []
@@ -64,21 +65,23 @@ async def list_metrics(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def _decoded(place: str) -> tuple[Scope, int]:
+    """Return what ``Found.place`` was made of; raises ``ValueError`` for anything else."""
+    kind, *names, number = _place.decode(place)
+    return Scope(Kind(kind), *names), number
+
+
 async def every(
-    store: MetricStore, after: str | None = None, *, since: int = 0
+    store: MetricStore, after: tuple[Scope, int] | None = None, *, since: int = 0
 ) -> AsyncIterator[Found]:
     """Yield all metrics that have points, in order.
 
     Args:
         store: has them.
-        after: the place of the one before the first.
+        after: scope and number of the one before the first.
         since: the minute since which they must have had some.
     """
-    first: Scope | None = None
-    number = 0
-    if after is not None:
-        kind, *names, number = _place.decode(after)
-        first = Scope(Kind(kind), *names)
+    first, number = after or (None, 0)
     scope, done = first, None
     while page := [one for one in await store.listed(scope, _SCOPES) if one.scope != done]:
         for one in page:

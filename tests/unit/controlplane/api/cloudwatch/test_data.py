@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from agent.controlplane.api.cloudwatch import data
+from agent.controlplane.api.cloudwatch.errors import InvalidNextToken
+from agent.controlplane.front import pages
 from tests.unit.controlplane.api.cloudwatch.conftest import NOW_S, PROTOCOLS, stat
 
 if TYPE_CHECKING:
@@ -99,6 +102,13 @@ async def test_pages_in_both_directions(metrics: Metrics) -> None:
             "get_metric_data", **(asked | {"MetricDataQueries": queries[:1]}), **token
         )
         assert code == "InvalidNextToken"
+
+
+@pytest.mark.parametrize("place", ["no place", "[]", '["a",1]', "[1,2,3]"])
+def test_a_forged_token_is_refused(place: str) -> None:
+    """Its digest has no key, so anybody can make one for a place of their own."""
+    with pytest.raises(InvalidNextToken):
+        data._after({"MaxDatapoints": 7}, pages.token("GetMetricData", {"MaxDatapoints": 7}, place))
 
 
 async def test_expressions(metrics: Metrics) -> None:

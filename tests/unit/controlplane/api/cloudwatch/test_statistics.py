@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.controlplane.api.cloudwatch import listing
+from agent.controlplane.front import pages
 from tests.unit.controlplane.api.cloudwatch.conftest import NOW_S, PROTOCOLS
 
 if TYPE_CHECKING:
@@ -119,3 +120,7 @@ async def test_a_list_in_pages(metrics: Metrics, monkeypatch: pytest.MonkeyPatch
     assert sorted(found) == sorted(whole)
     code, _ = await metrics.refused("list_metrics", Namespace="AWS/ECS", **token)
     assert code == "InvalidParameterValue"
+    for place in ("not a place", '["no kind","a","b","c",1]', '["cluster","a","b","c"]'):
+        forged = pages.token("ListMetrics", {}, place)
+        code, _ = await metrics.refused("list_metrics", NextToken=forged)
+        assert code == "InvalidParameterValue", place
