@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.metrics import cgroup
 from agent.metrics.cgroup import CgroupTree
 from agent.metrics.collector import Collector
 from agent.metrics.host import HostReader
@@ -164,7 +163,7 @@ def test_a_host_without_free_descriptors_counts_nothing_twice(
         raise OSError(errno.EMFILE, "Too many open files", path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(cgroup.os, "open", none_left)
+        patched.setattr(os, "open", none_left)
         assert collector.collect([target()]).tasks == []
     trees.v1(WHERE, cpu_ns=10**9 + 7)
     after = only(collector, target()).containers[0]
