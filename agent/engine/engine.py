@@ -33,7 +33,7 @@ from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps
 from agent.engine.task_places import place_of
-from agent.engine.views import targets_of, task_facts, task_usage, task_view
+from agent.engine.views import task_facts, task_usage, task_view
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError, StateFailure
 from agent.model import ids, reasons, task
@@ -578,4 +578,4 @@ class Engine:
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
                 group = self._tools.groups.path_of(runner.record.arn)
-                yield from targets_of(runner.record, runner.live, group)
+                yield from runner.targets(group)

@@ -30,6 +30,7 @@ from agent.engine.live import DESTRUCTIVE, NETWORK, LiveState, Step, StepKind
 from agent.engine.record_saver import RecordSaver
 from agent.engine.settle import has_run, settle
 from agent.engine.transitions import TransitionLog
+from agent.engine.views import targets_of
 from agent.errors import AgentError, EngineRefused, RuntimeFailure
 from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode, TaskStatus
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from agent.engine.record_saver import Saver
     from agent.engine.steps import Steps
     from agent.engine.tools import Outcome, RecordWriter
+    from agent.metrics.targets import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.resources import Wait
     from agent.model.status import Health
@@ -94,6 +96,8 @@ class Runner:
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._saving = RecordSaver(record, self.live, callbacks.save, clock)
+        self._targets: tuple[SampleTarget, ...] | None = None
+        """Of the record as it is; None since it was changed."""
         self._released = record.is_done  # others may have the resources of a restored one by now
         self._transitions = TransitionLog(record, self.live, on_running=callbacks.running)
 
@@ -108,6 +112,16 @@ class Runner:
         waits = planner.plan(self.record, self._graph, self.live, now, self._policy).waits
         unsaved = self._saving.wait
         return waits if unsaved is None else (*waits, unsaved)
+
+    def targets(self, cgroup: str) -> tuple[SampleTarget, ...]:
+        """Return what the sampler is to read of this task; made anew only after a change.
+
+        Args:
+            cgroup: path of the task's control group, from the top of a hierarchy.
+        """
+        if self._targets is None or any(each.cgroup != cgroup for each in self._targets):
+            self._targets = tuple(targets_of(self.record, self.live, cgroup))
+        return self._targets
 
     # -- what others tell a runner; all return at once
     # ------------------------------------------------
@@ -253,6 +267,7 @@ class Runner:
                 now = self._now()
                 began = self._clock.steady()
                 settle(self.record, self._graph, self.live, now)
+                self._targets = None
                 if self.record.known is TaskStatus.RUNNING:
                     self.launch.running(began)
                 self._transitions.tell()
@@ -316,6 +331,7 @@ class Runner:
             return
         while True:
             message(self._now())
+            self._targets = None
             self._saving.note()
             if self._mailbox.empty():
                 return
