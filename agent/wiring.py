@@ -38,8 +38,8 @@ from agent.images.removal_plan import CleanupPolicy
 from agent.images.uses import ImageUses
 from agent.metrics.sampler import Sampler
 from agent.model.status import NetworkMode
-from agent.network import agent_address
-from agent.network.sandbox import SANDBOX_LABEL
+from agent.network.host import agent_address
+from agent.network.sandboxes.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
 from agent.resources import attributes, host_address, inventory
 from agent.runtime.pause.pause import REPOSITORY as PAUSE_REPOSITORY

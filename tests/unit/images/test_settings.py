@@ -6,7 +6,7 @@ import pytest
 
 from agent import wiring
 from agent.config import Settings
-from agent.network.sandbox import SANDBOX_LABEL
+from agent.network.sandboxes.sandbox import SANDBOX_LABEL
 from agent.runtime.protocol import ContainerSummary
 
 
