@@ -39,9 +39,9 @@ from agent.errors import (
 )
 from agent.fetching import TaskServices
 from agent.network.host_ports import HostPorts
-from agent.network.link_hotplug import LinkHotplug
+from agent.network.kernel.link_hotplug import LinkHotplug
+from agent.network.names.resolv_files import ResolvFiles
 from agent.network.pool import TaskNetworks
-from agent.network.resolv_files import ResolvFiles
 from agent.overview import LocalServer, Overview, RunningParts
 from agent.resources.disk_hotplug import DiskHotplug
 from agent.resources.ledger import Ledger

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.network import survey as surveys
 from agent.network.addresses import address_of_link, mac_of
-from agent.network.docker_chain import CHAIN
-from agent.network.engine_rules import EngineRules
-from agent.network.kernel_messages import EVERYTHING, Ours, Part
-from agent.network.link_repair import LinkRepair
-from agent.network.repair_loop import RepairLoop, RepairResult
+from agent.network.host.docker_chain import CHAIN
+from agent.network.host.engine_rules import EngineRules
+from agent.network.host.kernel_messages import EVERYTHING, Ours, Part
+from agent.network.host.repair_loop import RepairLoop, RepairResult
+from agent.network.sandboxes import survey as surveys
+from agent.network.sandboxes.link_repair import LinkRepair
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.model.views import RepairView
-    from agent.network.host import HostNetwork
-    from agent.network.lifecycle import SandboxLifecycle
-    from agent.network.repair_loop import Suspicions
-    from agent.network.sandbox import SandboxMaker
+    from agent.network.host.repair_loop import Suspicions
+    from agent.network.host.shared import HostNetwork
     from agent.network.sandbox_record import SandboxRecord
-    from agent.network.sandbox_table import SandboxTable
+    from agent.network.sandboxes.lifecycle import SandboxLifecycle
+    from agent.network.sandboxes.sandbox import SandboxMaker
+    from agent.network.sandboxes.sandbox_table import SandboxTable
+    from agent.network.sandboxes.survey import Survey
     from agent.network.settings import NetworkSettings
-    from agent.network.survey import Survey
 
 _log = structlog.get_logger(__name__)
 

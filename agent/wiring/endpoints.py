@@ -12,7 +12,7 @@ from agent import logs
 from agent.awslogs.relay import LogRelay
 from agent.config.addresses import TASK_PORT
 from agent.endpoints.introspection import Introspection
-from agent.network import agent_address
+from agent.network.host import agent_address
 from agent.supervision import held_sockets
 from agent.supervision.loopback_server import LoopbackServer
 from agent.task_endpoint.audit import AuditLog

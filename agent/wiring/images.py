@@ -15,7 +15,7 @@ from agent.images.locks import ImageLocks
 from agent.images.logins import RegistryLogins
 from agent.images.removal_plan import CleanupPolicy
 from agent.images.uses import ImageUses
-from agent.network.sandbox import SANDBOX_LABEL
+from agent.network.sandboxes.sandbox import SANDBOX_LABEL
 from agent.runtime.pause.pause import REPOSITORY as PAUSE_REPOSITORY
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from agent.model import reasons
 from agent.model.resources import Gpu, HostResources
 from agent.model.task import TaskNetwork
 from agent.model.wire import Assignment, Assignments
-from agent.network.resolv_files import ResolvFiles
+from agent.network.names.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore

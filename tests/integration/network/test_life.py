@@ -15,8 +15,8 @@ import pytest
 
 from agent.errors import NetworkFailure, StateFailure
 from agent.network import addresses, sandbox_record
-from agent.network.recovery import Holder
-from agent.network.sandbox import SANDBOX_LABEL
+from agent.network.sandboxes.recovery import Holder
+from agent.network.sandboxes.sandbox import SANDBOX_LABEL
 from agent.state import Batch
 from tests.integration.network.conftest import SETTINGS
 

@@ -11,7 +11,7 @@ from agent.errors import EngineUnavailable
 from agent.model import task
 from agent.model.payload import PortMapping
 from agent.model.status import ContainerStatus, TaskStatus
-from agent.network.recovery import Holder
+from agent.network.sandboxes.recovery import Holder
 from agent.state import Batch
 from tests.support.memory_engine import Fault
 from tests.support.task_host import OWNER, TaskHost, assignment

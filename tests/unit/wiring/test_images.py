@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config import Settings
-from agent.network.sandbox import SANDBOX_LABEL
+from agent.network.sandboxes.sandbox import SANDBOX_LABEL
 from agent.runtime.protocol import ContainerSummary
 from agent.wiring import images
 
