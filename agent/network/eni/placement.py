@@ -45,18 +45,10 @@ _log = structlog.get_logger(__name__)
 class EniPlacement:
     """Places ENIs and takes them back. Belongs to one event loop; one call per sandbox at a time."""
 
-    def __init__(
-        self,
-        lane: NetlinkLane,
-        settings: NetworkSettings,
-        files: Executor,
-        *,
-        arrival_limit_s: float = ARRIVAL_LIMIT_S,
-    ) -> None:
+    def __init__(self, lane: NetlinkLane, settings: NetworkSettings, files: Executor) -> None:
         self._lane = lane
         self._settings = settings
         self._files = files
-        self._arrival_limit_s = arrival_limit_s
         self._namespaces: dict[str, int] = {}
         """Descriptors by address of the sandbox."""
 
@@ -105,7 +97,7 @@ class EniPlacement:
     async def _place_on_arrival(self, netns: int, eni: TaskEni) -> None:
         with contextlib.closing(LinkNews()) as news:
             try:
-                async with asyncio.timeout(self._arrival_limit_s):
+                async with asyncio.timeout(ARRIVAL_LIMIT_S):
                     while True:
                         # First a try: it may have come before the news were subscribed to.
                         with contextlib.suppress(placing.EniAbsent):
@@ -115,7 +107,7 @@ class EniPlacement:
             except TimeoutError:
                 raise NetworkFailure(
                     f"interface {eni.eni_id} ({eni.trunk_mac or eni.mac}) did not appear on the "
-                    f"host within {self._arrival_limit_s:g} s; is it attached to this instance?"
+                    f"host within {ARRIVAL_LIMIT_S:g} s; is it attached to this instance?"
                 ) from None
 
     async def give_back(self, record: SandboxRecord, eni: TaskEni) -> None:

@@ -245,8 +245,7 @@ async def test_a_device_that_never_comes_fails_the_claim_and_leaves_nothing(
     host: Host, vpc: Vpc, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del vpc
-    defaults = placement.EniPlacement.__init__.__kwdefaults__
-    monkeypatch.setitem(defaults, "arrival_limit_s", 0.2)
+    monkeypatch.setattr(placement, "ARRIVAL_LIMIT_S", 0.2)
     networks = await host.networks()
     with pytest.raises(NetworkFailure, match=rf"eni-0123456789abcdef0 \({MAC}\) did not appear"):
         await networks.claim_eni(TASK, "", [DUAL])
@@ -289,7 +288,7 @@ async def test_a_process_that_ends_before_the_move_is_followed_by_one_that_makes
 ) -> None:
     networks = await host.networks()
     with monkeypatch.context() as patch:
-        patch.setitem(placement.EniPlacement.__init__.__kwdefaults__, "arrival_limit_s", 0.1)
+        patch.setattr(placement, "ARRIVAL_LIMIT_S", 0.1)
         with pytest.raises(NetworkFailure, match="did not appear"):
             await networks.claim_eni(TASK, "", [DUAL])
     vpc.attach()
