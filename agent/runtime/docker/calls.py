@@ -123,7 +123,7 @@ class EngineCalls:
         """Return the client; created in the first thread that needs it, because it reads files."""
         with self._making:
             if self._made is None:
-                self._made = EngineClient(self._path)
+                self._made = EngineClient(self.socket_path)
             return self._made
 
     def _lane(self, name: str, size: int) -> Lane:
