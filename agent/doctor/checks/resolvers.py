@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
     from agent.doctor.host import HostFacts
 
-_FILES = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
-"""The files that the agent reads; the second lists the servers behind systemd-resolved."""
+FILES = (
+    "etc/resolv.conf",
+    "run/systemd/resolve/resolv.conf",
+    "run/NetworkManager/no-stub-resolv.conf",
+    "run/dnsmasq/resolv.conf",
+    "run/resolvconf/resolv.conf",
+)
+"""The files that the agent reads (``network.names.resolvers``)."""
 _QUERY = bytes.fromhex("ec51010000010000000000000000020001")
 """Asks for the root name servers, which every resolver knows."""
 _ANSWER_S = 2.0
@@ -40,7 +46,7 @@ class Servers(msgspec.Struct, frozen=True, kw_only=True):
 
 async def check(host: HostFacts) -> list[Finding]:
     """Find the servers that tasks will use, and send each of them a query."""
-    texts = [await host.text(path) for path in _FILES]
+    texts = [await host.text(path) for path in FILES]
     servers = choose(host.settings.task_dns_servers, texts)
     asked = servers.chosen or servers.usable
     async with asyncio.TaskGroup() as group:

@@ -16,8 +16,15 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-HOST_FILES = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
-"""In order of preference: the second contains the real servers behind systemd's stub."""
+HOST_FILES = (
+    "/etc/resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/dnsmasq/resolv.conf",
+    "/run/resolvconf/resolv.conf",
+)
+"""In order of preference. The others contain the servers behind a resolver on the loopback: of
+systemd-resolved, of one that NetworkManager runs, and of dnsmasq with Debian's resolvconf."""
 
 
 class Resolvers(Struct, frozen=True, kw_only=True):
@@ -81,15 +88,16 @@ def _is_reachable(server: str) -> bool:
 def of_host(files: Sequence[str] = HOST_FILES) -> Resolvers:
     """Return the host's resolvers, without those that a task cannot reach. Blocks on the disk.
 
-    The first file with a usable server is used. If there is none, there are no servers, and the
-    search domains are those of the first file.
+    The first file with a usable server is used. Where it has no search domains, those of the first
+    file count. If no file has a server, there are none, and everything else is from the first file.
     """
     found = [parse(_read(path)) for path in files]
+    first = found[0] if found else Resolvers()
     for resolvers in found:
         servers = reachable(resolvers.servers)
         if servers:
-            return Resolvers(servers=servers, search=resolvers.search, options=resolvers.options)
-    first = found[0] if found else Resolvers()
+            search = resolvers.search or first.search
+            return Resolvers(servers=servers, search=search, options=resolvers.options)
     return Resolvers(search=first.search, options=first.options)
 
 

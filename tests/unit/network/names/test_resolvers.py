@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.doctor.checks import resolvers as doctor_resolvers
 from agent.network.names import resolvers
 
 if TYPE_CHECKING:
@@ -94,3 +95,13 @@ def test_without_a_usable_server_the_search_list_is_kept(tmp_path: Path) -> None
     found = resolvers.of_host([*files, str(tmp_path / "absent")])
     assert (found.servers, found.search) == ((), ("a.example",))
     assert resolvers.of_host([str(tmp_path / "absent")]) == resolvers.Resolvers()
+
+
+def test_servers_behind_a_resolver_on_the_loopback_keep_the_search_list(tmp_path: Path) -> None:
+    local = "nameserver 127.0.0.1\nsearch a.example\noptions trust-ad\n"
+    found = resolvers.of_host(_files(tmp_path, local, "", "nameserver 192.0.2.8\n"))
+    assert found == resolvers.Resolvers(servers=("192.0.2.8",), search=("a.example",))
+
+
+def test_doctor_looks_where_the_agent_looks() -> None:
+    assert tuple(f"/{path}" for path in doctor_resolvers.FILES) == resolvers.HOST_FILES
