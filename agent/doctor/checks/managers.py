@@ -56,7 +56,7 @@ class Managers(msgspec.Struct, frozen=True, kw_only=True):
 
 async def check(host: HostFacts) -> list[Finding]:
     """Find out which managers run, and read their configuration."""
-    active = await host.active_units("systemd-networkd", "NetworkManager", "firewalld", "ufw")
+    active = await host.active_units("systemd-networkd", "NetworkManager", "firewalld")
     trusts: bool | None = False
     if active and "firewalld" in active:
         trusts = await _firewalld_trusts(host.settings.task_bridge)
@@ -113,7 +113,7 @@ def judge(settings: Settings, found: Managers) -> list[Finding]:
             "which network managers run",
             "systemd does not answer",
             "ask it manually",
-            "systemctl is-active systemd-networkd NetworkManager firewalld ufw",
+            "systemctl is-active systemd-networkd NetworkManager firewalld",
         )
         return verdict.findings
     if "systemd-networkd" in found.active:
