@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from agent.errors import AgentError, ExitCode
-from agent.model.network_views import CheckOrder, NetworkCheckView, NetworkView
+from agent.model.network_views import CheckOrder, NetworkCheckView, NetworkView, TraceView
 from agent.model.views import AgentView, DrainOrder, Problem, TaskView, UsageView
 
 if TYPE_CHECKING:
@@ -101,6 +101,12 @@ class AgentClient:
         body = msgspec.json.encode(CheckOrder(repair=repair))
         with self._exchange("POST", "/v1/network/check", body=body) as response:
             return self._read(response.read(), NetworkCheckView)
+
+    def trace(self, task: str, *, peer: str, port: int, protocol: str) -> TraceView:
+        """Try a connection from a task, and return which rules of the host decide on it."""
+        body = msgspec.json.encode({"peer": peer, "port": port, "protocol": protocol})
+        with self._exchange("POST", f"{_task_path(task)}/trace", body=body) as response:
+            return self._read(response.read(), TraceView)
 
     def usage(self, *, after: float | None, every_s: float) -> UsageView:
         """Wait for a round of samples other than ``after``, and return it with the tasks.

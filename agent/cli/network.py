@@ -7,12 +7,12 @@ Tests: ``tests/unit/cli/test_network.py``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli import network_text, output, render
-from agent.cli.inspect import json_option, socket_option
+from agent.cli import completion, network_text, output, render
+from agent.cli.inspect import json_option, socket_option, task_argument
 from agent.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -20,6 +20,22 @@ if TYPE_CHECKING:
 
     from agent.cli.client import AgentClient
     from agent.cli.columns import Column
+
+
+class _Port(click.ParamType[tuple[int, str]]):
+    """A port with its protocol."""
+
+    name = "port"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, str]:
+        number, _, protocol = str(value).partition("/")
+        if not (number.isascii() and number.isdigit() and 0 < int(number[:6]) < 65536):
+            self.fail(f"{value!r} is no port; give for example 80 or 53/udp", param, ctx)
+        if protocol not in ("", "tcp", "udp"):
+            self.fail(f"{protocol!r} is no protocol; give tcp or udp", param, ctx)
+        return int(number), protocol or "tcp"
 
 
 @click.group(invoke_without_command=True)
@@ -74,6 +90,33 @@ def check(client: AgentClient, *, repair: bool, as_json: bool) -> int:
         elif left and not repair:
             output.line("mend them with 'ecs-agent network check --repair'")
     return ExitCode.ERROR if left or result.problems else ExitCode.SUCCESS
+
+
+@network.command()
+@task_argument
+@click.argument("peer", shell_complete=completion.task_ids)
+@click.argument("port", metavar="PORT[/udp]", type=_Port())
+@json_option
+@socket_option
+def trace(
+    client: AgentClient, task_id: str, peer: str, port: tuple[int, str], *, as_json: bool
+) -> int:
+    """Try one connection from a task, and show which firewall rules of this host decide on it.
+
+    TASK is as for `ecs-agent task`. PEER is an address, or a task of this host that has an address. The
+    connection is real, and is closed at once; for UDP, one empty datagram is sent. The kernel reports
+    each rule of nftables that the first packet meets, whoever made it. Rules of iptables-legacy and
+    those of other hosts are not seen. Exits with 1 if there was no connection.
+    """
+    number, protocol = port
+    view = client.trace(task_id, peer=peer, port=number, protocol=protocol)
+    if as_json:
+        render.as_json(view)
+    else:
+        if view.steps:
+            render.table(network_text.STEPS, [network_text.step(each) for each in view.steps])
+        render.sentence(network_text.conclusion(view))
+    return ExitCode.SUCCESS if network_text.is_through(view) else ExitCode.ERROR
 
 
 def _section(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

@@ -13,7 +13,14 @@ from agent.cli.task_text import SHORT_ID
 from agent.model.ids import task_id
 
 if TYPE_CHECKING:
-    from agent.model.network_views import DeviceView, PoolView, RuleView, SandboxView
+    from agent.model.network_views import (
+        DeviceView,
+        PoolView,
+        RuleView,
+        SandboxView,
+        TraceStep,
+        TraceView,
+    )
 
 POOLS: Final = (
     Column("POOL"),
@@ -49,6 +56,13 @@ RULES: Final = (
     Column("BYTES"),
 )
 
+STEPS: Final = (
+    Column("TABLE", yields=1),
+    Column("CHAIN", least=10),
+    Column("RULE", least=24),
+    Column("VERDICT", least=8),
+)
+
 
 def pool(view: PoolView) -> list[str]:
     """Return the row of a pool."""
@@ -74,3 +88,33 @@ def rule(view: RuleView) -> list[str]:
     if view.packets is not None:
         counts = [str(view.packets), render.size(view.bytes or 0)]
     return [f"{view.family} {view.table}", view.chain, view.rule, *counts]
+
+
+def step(view: TraceStep) -> list[str]:
+    """Return the row of one decision about a traced packet."""
+    return [f"{view.family} {view.table}", view.chain, view.rule, view.verdict]
+
+
+def is_through(view: TraceView) -> bool:
+    """Return whether a traced connection came about; true for UDP that nobody dropped or refused."""
+    if view.dropped_by is not None:
+        return False
+    if view.protocol == "udp":
+        return view.answer in {"answered", "no answer"}
+    return view.answer == "connected"
+
+
+def conclusion(view: TraceView) -> str:
+    """Return in one sentence what happened to a traced connection."""
+    way = f"{view.source or 'the task'} to {view.peer} port {view.port}/{view.protocol}"
+    if view.dropped_by is not None:
+        by = view.dropped_by
+        where = f"chain {by.chain} of table {by.family} {by.table}"
+        return f"{way} is dropped by '{by.rule}' in {where}"
+    if not view.source:
+        return f"{way}: {view.answer}; its own routes lead nowhere, or block this address"
+    if not view.steps:
+        return f"{way}: {view.answer}; no nftables rule of this host saw the packet"
+    passed = [each for each in view.steps if each.verdict == "accept" and each.rule != "policy"]
+    by_what = f"let through by '{passed[-1].rule}'" if passed else "let through by the policies"
+    return f"{way} is {by_what}: {view.answer}"

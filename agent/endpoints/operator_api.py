@@ -11,6 +11,7 @@ GET     ``/v1/usage``               ``?after=&every=`` → ``UsageView`` of a ro
                                     (``usage``)
 GET     ``/v1/network``             ``NetworkView``
 POST    ``/v1/network/check``       ``CheckOrder`` → ``NetworkCheckView``
+POST    ``/v1/tasks/{task}/trace``  ``TraceOrder`` → ``TraceView``, after a few seconds at most
 POST    ``/v1/drain``               ``DrainOrder`` → 202 ``AgentView``; durable when answered
 GET     ``/v1/tasks/{task}/exec``   a WebSocket with the messages of ``model.exec``
 ======= =========================== ==============================================================
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,7 +36,7 @@ from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
 from agent.endpoints.lookup import container_of, find
 from agent.errors import RuntimeFailure
-from agent.model.network_views import CheckOrder
+from agent.model.network_views import CheckOrder, TraceOrder
 from agent.model.views import DrainOrder
 from agent.runtime.protocol import LogSelection
 
@@ -81,6 +83,7 @@ class OperatorApi:
                 web.post("/v1/tasks/{task}/stop", self._stop_task),
                 web.get("/v1/tasks/{task}/logs", self._get_logs),
                 web.get("/v1/tasks/{task}/exec", self._exec),
+                web.post("/v1/tasks/{task}/trace", self._trace),
             ]
         )
         return app
@@ -139,6 +142,33 @@ class OperatorApi:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise RequestRefused(400, f"the body is no order to check: {error}") from None
         return answer(await self._agent.network().check(repair=order.repair))
+
+    async def _trace(self, request: web.Request) -> web.Response:
+        task = self._meant(request).task
+        try:
+            order = msgspec.json.decode(await _body(request), type=TraceOrder)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise RequestRefused(400, f"the body is no order to trace: {error}") from None
+        created = [container.runtime_id for container in task.containers if container.runtime_id]
+        if task.status == "STOPPED" or not created:
+            raise RequestRefused(409, f"task {task.id} has no container that runs")
+        view = await self._agent.network().trace(
+            task.arn,
+            created,
+            peer=self._address_of(order.peer),
+            port=order.port,
+            protocol=order.protocol,
+        )
+        return answer(view)
+
+    def _address_of(self, peer: str) -> str:
+        with contextlib.suppress(ValueError):
+            return str(ip_address(peer))
+        task = find(self._agent.task_views(), peer).task
+        if not task.ipv4:
+            text = f"task {task.id} has no address of its own; give the address where it listens"
+            raise RequestRefused(409, text)
+        return task.ipv4
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
         container = _choose(self._meant(request), request.query.get("container", ""))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from agent.model.exec import ExecCommand
     from agent.model.figures import AgentFigures
     from agent.model.metrics import MetricsBatch
-    from agent.model.network_views import NetworkCheckView, NetworkView
+    from agent.model.network_views import NetworkCheckView, NetworkView, TraceView
     from agent.model.views import AgentView, LaunchView, TaskView, UsageView
     from agent.runtime.protocol import ExecSession, LogSelection
 
@@ -60,6 +60,11 @@ class NetworkSource(Protocol):
 
     async def check(self, *, repair: bool) -> NetworkCheckView:
         """Compare records with kernel and engine; raises ``NetworkFailure``, ``RuntimeFailure``."""
+
+    async def trace(
+        self, task_arn: str, runtime_ids: Sequence[str], *, peer: str, port: int, protocol: str
+    ) -> TraceView:
+        """Try a connection from a task; raises as ``check``."""
 
 
 class WatchedAgent(AgentSource, Protocol):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from msgspec import Struct, field
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
 
 
 class _View(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -103,3 +105,39 @@ class CheckOrder(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
     """An order of an operator to check task networks."""
 
     repair: bool = False
+
+
+class TraceStep(_View, frozen=True):
+    """One decision about a traced packet."""
+
+    family: str
+    table: str
+    chain: str
+    rule: str
+    """The rule's text, its comment if it is ours, or ``policy`` at the end of a base chain."""
+    verdict: str
+
+
+class TraceView(_View, frozen=True):
+    """What happened to one connection that was tried from a task."""
+
+    source: str
+    """Address of the task; empty if it has no route to the peer."""
+    peer: str
+    port: int
+    protocol: str
+    answer: str
+    """``connected``, ``refused``, ``no answer``, ``answered`` for UDP, or an error of the kernel."""
+    dropped_by: TraceStep | None
+    """The rule that dropped the first packet; None if no nftables rule of this host did."""
+    steps: list[TraceStep] = field(default_factory=list)
+    """What decided on the first packet, in order."""
+
+
+class TraceOrder(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """An order of an operator to try a connection from a task."""
+
+    peer: str
+    """An address, or a task of this host that has one."""
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    protocol: Literal["tcp", "udp"] = "tcp"

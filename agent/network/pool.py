@@ -235,7 +235,7 @@ class TaskNetworks:
                 addresses=addresses,
                 survey=survey,
                 upkeep=upkeep,
-                remove_container=partial(engine.remove_container, force=True),
+                engine=engine,
                 files=files,
             )
             return cls(
@@ -303,6 +303,8 @@ class TaskNetworks:
             group.create_task(self._report_losses(on_lost), name="lost-networks")
             group.create_task(self._lifecycle.warm.refill(), name="refill-sandboxes")
             group.create_task(self._upkeep.run(), name="network-upkeep")
+            group.create_task(self.inspection.clear_trace(), name="clear-trace")
+            group.create_task(self.inspection.tell_of_firewalls(), name="other-firewalls")
 
     async def _report_losses(self, on_lost: Callable[[str, str], object]) -> None:
         while True:

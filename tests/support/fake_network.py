@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from agent.model.network_views import DifferenceView, NetworkCheckView, NetworkView
+from typing import TYPE_CHECKING
+
+from agent.model.network_views import (
+    DifferenceView,
+    NetworkCheckView,
+    NetworkView,
+    TraceView,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class FakeNetwork:
@@ -14,6 +24,11 @@ class FakeNetwork:
         self.cannot_repair: list[str] = []
         self.repairs: list[bool] = []
         self.error: Exception | None = None
+        self.traced: list[tuple[str, Sequence[str], str, int, str]] = []
+        self.trace_view = TraceView(
+            source="10.207.0.2", peer="10.0.0.9", port=80, protocol="tcp", answer="connected",
+            dropped_by=None,
+        )  # fmt: skip
 
     async def view(self) -> NetworkView:
         if self.error is not None:
@@ -29,3 +44,9 @@ class FakeNetwork:
                 for text in self.found
             ],
         )
+
+    async def trace(
+        self, task_arn: str, runtime_ids: Sequence[str], *, peer: str, port: int, protocol: str
+    ) -> TraceView:
+        self.traced.append((task_arn.rpartition("/")[2], runtime_ids, peer, port, protocol))
+        return self.trace_view

@@ -11,23 +11,32 @@ Tests: ``tests/unit/network/inspection``, ``tests/integration/network/test_inspe
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+from functools import partial
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from agent.errors import AgentError
+import structlog
+
+from agent.config.addresses import TASK_ADDRESS
+from agent.errors import AgentError, NetworkFailure, NoSuchContainer
 from agent.model.network_views import (
     DifferenceView,
     NetworkCheckView,
     NetworkView,
     PoolView,
     SandboxView,
+    TraceView,
 )
+from agent.network import other_firewalls
 from agent.network.addresses import address_of_link
 from agent.network.inspection import devices, rules
+from agent.network.other_firewalls import Doorway
 from agent.network.sandboxes import survey as surveys
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
@@ -37,8 +46,11 @@ if TYPE_CHECKING:
     from agent.network.sandboxes.survey import Strays, Survey
     from agent.network.settings import NetworkSettings
     from agent.network.upkeep import Upkeep
+    from agent.runtime.protocol import ContainerEngine
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 
 class _Found(NamedTuple):
@@ -59,19 +71,19 @@ class NetworkInspection:
         addresses: AddressPool,
         survey: Survey,
         upkeep: Upkeep,
-        remove_container: Callable[[str], Awaitable[None]],
+        engine: ContainerEngine,
         files: Executor,
     ) -> None:
-        """Take the parts; ``remove_container`` removes one by its engine id."""
         self._settings = settings
         self._host = host
         self._table = table
         self._addresses = addresses
         self._survey = survey
         self._upkeep = upkeep
-        self._remove_container = remove_container
+        self._engine = engine
         self._files = files
         self._checking = asyncio.Lock()
+        self._tracing = asyncio.Lock()
 
     async def view(self) -> NetworkView:
         """Return pools, sandboxes, devices and rules as they are now.
@@ -144,6 +156,80 @@ class NetworkInspection:
                 problems=list(dict.fromkeys([*problems, *self._upkeep.problems])),
             )
 
+    async def trace(
+        self, task_arn: str, runtime_ids: Sequence[str], *, peer: str, port: int, protocol: str
+    ) -> TraceView:
+        """Try a connection from a task, and return which rules of this host decide on it.
+
+        Connections are tried one at a time, each for a few seconds at most.
+
+        Args:
+            task_arn: the task.
+            runtime_ids: engine ids of its containers; one must run if the task holds no sandbox.
+            peer: an IPv4 or IPv6 address.
+            port: where the peer may listen.
+            protocol: ``tcp`` or ``udp``.
+
+        Raises:
+            NetworkFailure: no container of the task runs, or ``nft`` failed.
+            RuntimeFailure: the engine does not answer.
+        """
+        from agent.network.tracing import trace  # noqa: PLC0415 - few hosts ever trace
+
+        async with self._tracing:
+            netns = trace.open_netns(await self._process_of(task_arn, runtime_ids))
+            try:
+                probe = trace.Probe(peer, port, protocol)
+                return await self._finish(trace.run, self._settings.table, netns, probe)
+            finally:
+                os.close(netns)
+
+    async def _process_of(self, task_arn: str, runtime_ids: Sequence[str]) -> int:
+        """Return a process in the network of a task."""
+        held = self._table.records.get(self._table.by_task.get(task_arn, ""))
+        if held is not None:
+            return held.pid
+        for runtime_id in runtime_ids:
+            with contextlib.suppress(NoSuchContainer):
+                state = await self._engine.inspect_container(runtime_id)
+                if state.running:
+                    return state.pid
+        raise NetworkFailure("no container of the task runs, so it has no network now")
+
+    async def clear_trace(self) -> None:
+        """Remove the rules of a trace that ended with its process; failures are only logged."""
+        from agent.network.tracing import trace  # noqa: PLC0415 - as above
+
+        async with self._tracing:
+            try:
+                await self._finish(trace.clear, self._settings.table)
+            except NetworkFailure as error:
+                _log.warning("rules of an earlier trace not removed", error=str(error))
+
+    async def tell_of_firewalls(self) -> None:
+        """Log other firewalls of the host that affect tasks."""
+        settings = self._settings
+        door = Doorway(settings.bridge, TASK_ADDRESS, settings.server_port)
+        try:
+            found = await self._block(other_firewalls.look, door)
+        except NetworkFailure as error:
+            _log.warning("other firewalls not looked for", error=str(error))
+            return
+        for each in found:
+            _log.warning(
+                "another firewall affects tasks", firewall=each.name, does=each.does,
+                mend=f"{each.mend}: {each.command}",
+            )  # fmt: skip
+
+    async def _finish(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run blocking work to its end, even if the caller is gone: it cleans up after itself."""
+        job = asyncio.ensure_future(self._block(work, *arguments))
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await asyncio.wait([job])
+            raise
+
     async def _differences(self) -> _Found:
         records = self._table.in_use()
         living = await self._block(surveys.living, records)
@@ -174,12 +260,10 @@ class NetworkInspection:
             problems += [failing] if failing else []
         except AgentError as error:
             problems.append(str(error))
+        remove_container = partial(self._engine.remove_container, force=True)
         removals = [
             *((name, address_of_link(name), self._host.detach) for name in found.strays.links),
-            *(
-                (c.id, surveys.address_of(c), self._remove_container)
-                for c in found.strays.containers
-            ),
+            *((c.id, surveys.address_of(c), remove_container) for c in found.strays.containers),
         ]
         for what, ipv4, remove in removals:
             try:

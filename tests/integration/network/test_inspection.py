@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.model.network_views import NetworkCheckView
 from agent.network.addresses import container_name_of, link_name_of
@@ -93,3 +94,19 @@ async def test_pools_sandboxes_links_and_rules_are_shown(host: Host) -> None:
     assert {(rule.family, rule.chain) for rule in view.rules} >= {
         ("inet", "sources"), ("inet", "between"), ("bridge", "from_task"),
     }  # fmt: skip
+
+
+async def test_a_firewall_beside_ours_is_told_of(host: Host) -> None:
+    networks = await host.networks()
+    sh("iptables", "-w", "5", "-P", "INPUT", "DROP")
+    try:
+        with capture_logs() as lines:
+            await networks.inspection.tell_of_firewalls()
+    finally:
+        sh("iptables", "-w", "5", "-P", "INPUT", "ACCEPT")
+    (line,) = lines
+    assert line["firewall"] == "the INPUT chain of iptables"
+    assert f"-i {SETTINGS.bridge} -d 169.254.170.2" in line["mend"]
+    with capture_logs() as lines:
+        await networks.inspection.tell_of_firewalls()
+    assert lines == []

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from agent.cli import main, output, render
 from agent.model.network_views import (
@@ -13,6 +14,7 @@ from agent.model.network_views import (
     PoolView,
     RuleView,
     SandboxView,
+    TraceStep,
 )
 
 if TYPE_CHECKING:
@@ -136,3 +138,72 @@ def test_an_option_before_the_subcommand_is_refused(
 ) -> None:
     assert main(["network", *option, "check"]) == 2
     assert "write options after 'check'" in capsys.readouterr().err
+
+
+DROPPING = TraceStep(
+    family="ip", table="filter", chain="FORWARD", verdict="drop",
+    rule='iifname "ecs-br0" counter packets 3 bytes 180 drop with much more text behind it',
+)  # fmt: skip
+PASSING = TraceStep(
+    family="inet", table="ecs_agent", chain="between", verdict="accept", rule="task to outside"
+)
+
+
+async def test_trace_names_what_lets_a_connection_through(
+    agent_socket: str, source: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.networks.trace_view = replace(source.networks.trace_view, steps=[PASSING])
+    assert await run(agent_socket, "trace", "aa11", "10.0.0.9", "80") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "10.207.0.2 to 10.0.0.9 port 80/tcp is let through by 'task to outside': connected"
+    )
+    assert source.networks.traced == [("aa11", ["c1"], "10.0.0.9", 80, "tcp")]
+
+
+async def test_trace_names_what_drops_a_connection(
+    agent_socket: str,
+    source: Source,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source.networks.trace_view = replace(
+        source.networks.trace_view, answer="no answer", steps=[PASSING, DROPPING],
+        dropped_by=DROPPING,
+    )  # fmt: skip
+    monkeypatch.setattr(render, "on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert await run(agent_socket, "trace", "aa11", "10.0.0.9", "80/tcp") == 1
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert "is dropped by" in out
+    assert "chain FORWARD of table ip filter" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "text"),
+    [
+        ({"answer": "no answer", "protocol": "udp", "steps": [PASSING]}, 0, "no answer"),
+        ({"answer": "refused", "steps": [PASSING]}, 1, "refused"),
+        ({"source": "", "answer": "no route in the task's namespace"}, 1, "its own routes"),
+        ({"answer": "no answer"}, 1, "no nftables rule of this host saw the packet"),
+    ],
+)
+async def test_trace_tells_what_happened_otherwise(
+    agent_socket: str,
+    source: Source,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    code: int,
+    text: str,
+) -> None:
+    source.networks.trace_view = replace(source.networks.trace_view, **changes)
+    assert await run(agent_socket, "trace", "aa11", "10.0.0.9", "53/udp") == code
+    assert text in capsys.readouterr().out
+    assert source.networks.traced[0][4] == "udp"
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "http", "80/icmp", "1" * 5000])
+def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["network", "trace", "aa11", "10.0.0.9", port]) == 2
+    assert " is no " in capsys.readouterr().err

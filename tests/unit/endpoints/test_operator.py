@@ -28,7 +28,7 @@ from agent.errors import (
     NoSuchContainer,
     StateFailure,
 )
-from agent.model.network_views import NetworkCheckView, NetworkView
+from agent.model.network_views import NetworkCheckView, NetworkView, TraceView
 from agent.model.views import AgentView, Problem, TaskView
 from agent.runtime.protocol import LogSelection
 from tests.support.control_host import until
@@ -146,6 +146,37 @@ async def test_checks_task_networks(http: ClientSession, agent: FakeAgent) -> No
     async with http.post("/v1/network/check", json={"mend": True}) as response:
         assert "no order to check" in await problem(response, 400)
     assert agent.networks.repairs == [False, True]
+
+
+async def test_traces_a_connection(http: ClientSession, agent: FakeAgent) -> None:
+    agent.tasks[0] = msgspec.structs.replace(agent.tasks[0], ipv4="10.207.0.2")
+    async with http.post("/v1/tasks/aa22/trace", json={"peer": "aa11", "port": 80}) as response:
+        view = msgspec.json.decode(await response.read(), type=TraceView)
+    assert view == agent.networks.trace_view
+    order = {"peer": "2001:DB8::1", "port": 53, "protocol": "udp"}
+    async with http.post("/v1/tasks/aa11/trace", json=order) as response:
+        assert response.status == 200
+    assert agent.networks.traced == [
+        ("aa22", ["r-2"], "10.207.0.2", 80, "tcp"),
+        ("aa11", ["r-app"], "2001:db8::1", 53, "udp"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("task", "order", "status", "text"),
+    [
+        ("aa11", {"peer": "10.0.0.1", "port": 0}, 400, "no order to trace"),
+        ("aa11", {"peer": "10.0.0.1", "port": 1, "protocol": "icmp"}, 400, "no order to trace"),
+        ("aa11", {"peer": "nowhere", "port": 1}, 404, "no task 'nowhere'"),
+        ("aa11", {"peer": "bb33", "port": 1}, 409, "has no address of its own"),
+        ("bb33", {"peer": "10.0.0.1", "port": 1}, 409, "no container that runs"),
+    ],
+)
+async def test_a_trace_that_cannot_be_is_refused(
+    http: ClientSession, task: str, order: dict[str, object], status: int, text: str
+) -> None:
+    async with http.post(f"/v1/tasks/{task}/trace", json=order) as response:
+        assert text in await problem(response, status)
 
 
 async def test_wrong_paths_methods_and_sizes_are_problems(http: ClientSession) -> None:
