@@ -46,6 +46,7 @@ from agent.runtime.pause.pause import REPOSITORY as PAUSE_REPOSITORY
 from agent.supervision import held_sockets
 from agent.supervision.loopback_server import LoopbackServer
 from agent.task_endpoint.audit import AuditLog
+from agent.task_endpoint.audit_file import AuditFile
 from agent.task_endpoint.callers import Callers, Ends
 from agent.task_endpoint.metadata.parts import FilePlace, HostNames
 from agent.task_endpoint.processes import ContainerProcesses
@@ -482,7 +483,9 @@ def audit_log(settings: Settings, control: Control, cleanup: contextlib.AsyncExi
     if settings.audit_log_file is not None and not settings.audit_log_disabled:
         file = logs.open_file(settings, settings.audit_log_file, "ECS_AUDIT_LOGFILE")
         cleanup.callback(file.close)
-        write = logs.file_writer(file)
+        audit_file = AuditFile(logs.file_writer(file))
+        cleanup.callback(audit_file.close)
+        write = audit_file.write
     return AuditLog(settings.cluster, lambda: control.status.instance_arn, write)
 
 
