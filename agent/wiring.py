@@ -453,7 +453,8 @@ def host_names(
             return ""
         return settings.availability_zone or await store.get_meta(AVAILABILITY_ZONE) or ""
 
-    return HostNames(settings.cluster, owner, instance_arn, zone)
+    address = partial(host_address.ipv4, settings.host_address)
+    return HostNames(settings.cluster, owner, instance_arn, zone, address)
 
 
 def metadata_files(settings: Settings, info: EngineInfo) -> FilePlace | None:
