@@ -27,7 +27,7 @@ from agent.engine import shared_namespaces
 from agent.engine.labels import LABEL_NAMESPACES, LABEL_OWNER, LABEL_TASK
 from agent.errors import EngineRefused, NameConflict, NoSuchImage, RuntimeFailure
 from agent.model import ids
-from agent.network import namespaces
+from agent.network.kernel import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterable

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from agent.engine.ended_tasks import EndedTasks
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.model import task
-from agent.network.recovery import Holder
+from agent.network.sandboxes.recovery import Holder
 from agent.runtime.protocol import joined
 
 if TYPE_CHECKING:

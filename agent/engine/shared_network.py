@@ -21,8 +21,8 @@ from agent.engine import overlay
 from agent.errors import PayloadError
 from agent.model import reasons
 from agent.model.status import NetworkMode
-from agent.network.resolv_files import IN_CONTAINER
-from agent.network.resolvers import Resolvers
+from agent.network.names.resolv_files import IN_CONTAINER
+from agent.network.names.resolvers import Resolvers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

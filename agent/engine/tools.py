@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.model.lookups import AskControl
     from agent.model.payload import Container, TaskPayload
     from agent.model.task import TaskNetwork
-    from agent.network.resolv_files import ResolvFiles
+    from agent.network.names.resolv_files import ResolvFiles
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
 

@@ -1,20 +1,17 @@
 """Addresses and namespaces of awsvpc tasks, host ports of bridge tasks, and all netlink code.
 
-The entry points are ``pool.TaskNetworks``, ``host_ports.HostPorts``, ``resolv_files.ResolvFiles`` and
-``link_hotplug.LinkHotplug``. The rest::
+The entry points are ``pool.TaskNetworks``, ``host_ports.HostPorts``, ``names.resolv_files.ResolvFiles``
+and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those above it::
 
-    sandbox_table.py sandbox_record.py  which sandboxes exist and who has which
-    lifecycle.py warm_pool.py sandbox.py background.py  created, watched and removed
-    recovery.py survey.py leftovers.py  at the start, rows, engine and kernel are matched; nothing
-                              is removed before control has listed what it wants
-    host.py links.py forwarding.py  bridge, links, forwarding: ``HostNetwork.ensure`` restores all
-    bridge_port_rules.py bridge_port_setup.py bridge_ports.py  what may pass a task's link in either
-                              direction; one set element per task, added by netlink in 20 µs
-                              (``set_elements``)
-    firewall.py docker_chain.py egress_links.py connections.py  links to the outside, conntrack
-    agent_address.py          169.254.170.2, where containers and the engine find the agent's server
-    upkeep.py host_watch.py kernel_messages.py repair_loop.py link_repair.py engine_rules.py
-    interior.py               the kernel reports damage, which is repaired and logged once
+    kernel/      how the kernel is asked: netlink, nftables, namespaces
+    bridge/      task addresses by a bridge: links, and one set element per task that says what may
+                 pass its link in either direction, added by netlink in 20 µs
+    host/        firewall, forwarding, 169.254.170.2; the kernel reports damage, which is repaired and
+                 logged once
+    sandboxes/   created, watched, removed; at the start, rows, engine and kernel are matched, and
+                 nothing is removed before control has listed what it wants
+    inspection/  shows all of it to operators, and checks it on their order
+    names/       name servers and resolv.conf of tasks
 
 Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: ``attach``
 and ``bridge_port_setup.join_bridge``), which repair uses, too, and its loss must be recognized in kernel

@@ -26,23 +26,24 @@ import structlog
 
 from agent.errors import NetworkFailure, StateFailure
 from agent.model.figures import SandboxFigures
-from agent.network import recovery
-from agent.network import survey as surveys
 from agent.network.addresses import AddressPool, parse_pool
-from agent.network.agent_address import AgentAddress, Doors
 from agent.network.background import BackgroundTasks, settle
-from agent.network.firewall import Firewall
-from agent.network.host import HostNetwork, check_pool
-from agent.network.host_watch import HostWatch
-from agent.network.kernel_messages import EVERYTHING
-from agent.network.leftovers import Leftovers
-from agent.network.lifecycle import SandboxLifecycle
-from agent.network.links import HostLinks
-from agent.network.netlink import NetlinkLane
-from agent.network.repair_loop import Suspicions
-from agent.network.sandbox import SandboxMaker
-from agent.network.sandbox_table import SandboxTable
-from agent.network.survey import Survey
+from agent.network.bridge.links import HostLinks
+from agent.network.host.agent_address import AgentAddress, Doors
+from agent.network.host.firewall import Firewall
+from agent.network.host.kernel_messages import EVERYTHING
+from agent.network.host.repair_loop import Suspicions
+from agent.network.host.shared import HostNetwork, check_pool
+from agent.network.host.watch import HostWatch
+from agent.network.inspection.inspection import NetworkInspection
+from agent.network.kernel.netlink import NetlinkLane
+from agent.network.sandboxes import recovery
+from agent.network.sandboxes import survey as surveys
+from agent.network.sandboxes.leftovers import Leftovers
+from agent.network.sandboxes.lifecycle import SandboxLifecycle
+from agent.network.sandboxes.sandbox import SandboxMaker
+from agent.network.sandboxes.sandbox_table import SandboxTable
+from agent.network.sandboxes.survey import Survey
 from agent.network.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
-    from agent.network.recovery import Holder
+    from agent.network.sandboxes.recovery import Holder
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine, EngineEvent
     from agent.state.store import StateStore
@@ -76,11 +77,14 @@ class TaskNetworks:
         lifecycle: SandboxLifecycle,
         upkeep: Upkeep,
         leftovers: Leftovers,
+        inspection: NetworkInspection,
         suspicions: Suspicions,
         files: Executor,
         closing: contextlib.AsyncExitStack,
     ) -> None:
         """Take the parts that ``open`` made; ``closing`` closes them."""
+        self.inspection = inspection
+        """Shows and checks the networks on order."""
         self._table = table
         self._addresses = addresses
         self._host = host
@@ -208,7 +212,18 @@ class TaskNetworks:
                 "task networks ready", kept=len(plan.kept), warm=len(plan.ready),
                 lost=len(plan.lost), recognized=len(plan.changed), unclear=len(leftovers),
             )  # fmt: skip
+            inspection = NetworkInspection(
+                settings,
+                host=host,
+                table=table,
+                addresses=addresses,
+                survey=survey,
+                upkeep=upkeep,
+                remove_container=partial(engine.remove_container, force=True),
+                files=files,
+            )
             return cls(
+                inspection=inspection,
                 table=table,
                 addresses=addresses,
                 host=host,

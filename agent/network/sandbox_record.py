@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.model.task import TaskNetwork
-from agent.network.namespaces import Process
+from agent.network.kernel.namespaces import Process
 
 KIND = "sandbox"
 """Kind of the rows; the key is the address."""

@@ -15,26 +15,27 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.network import survey as surveys
 from agent.network.addresses import address_of_link, mac_of
-from agent.network.docker_chain import CHAIN
-from agent.network.engine_rules import EngineRules
-from agent.network.kernel_messages import EVERYTHING, Ours, Part
-from agent.network.link_repair import LinkRepair
-from agent.network.repair_loop import RepairLoop, RepairResult
+from agent.network.host.docker_chain import CHAIN
+from agent.network.host.engine_rules import EngineRules
+from agent.network.host.kernel_messages import EVERYTHING, Ours, Part
+from agent.network.host.repair_loop import RepairLoop, RepairResult
+from agent.network.sandboxes import survey as surveys
+from agent.network.sandboxes.link_repair import LinkRepair
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from concurrent.futures import Executor
 
     from agent.model.views import RepairView
-    from agent.network.host import HostNetwork
-    from agent.network.lifecycle import SandboxLifecycle
-    from agent.network.repair_loop import Suspicions
-    from agent.network.sandbox import SandboxMaker
+    from agent.network.host.repair_loop import Suspicions
+    from agent.network.host.shared import HostNetwork
     from agent.network.sandbox_record import SandboxRecord
-    from agent.network.sandbox_table import SandboxTable
+    from agent.network.sandboxes.lifecycle import SandboxLifecycle
+    from agent.network.sandboxes.sandbox import SandboxMaker
+    from agent.network.sandboxes.sandbox_table import SandboxTable
+    from agent.network.sandboxes.survey import Survey
     from agent.network.settings import NetworkSettings
-    from agent.network.survey import Survey
 
 _log = structlog.get_logger(__name__)
 
@@ -87,8 +88,17 @@ class Upkeep:
             group.create_task(self._loop.run(), name="repair-network")
             group.create_task(self._compare(), name="compare-networks")
 
-    async def put_right(self) -> str:
-        """Check everything, report what was repaired, and return what could not be."""
+    async def engine_differences(self) -> list[str]:
+        """Return in words what a check would repair of the engine's own rules; changes nothing."""
+        return await self._engine_rules.differences()
+
+    async def put_right(self, incomplete: Iterable[SandboxRecord] = ()) -> str:
+        """Check everything, report what was repaired, and return what could not be.
+
+        Args:
+            incomplete: sandboxes whose namespace is to be set up again.
+        """
+        self._not_serving.update(record.ipv4 for record in incomplete)
         await self._lifecycle.empty_scrap()
         began = time.monotonic()
         found, failing = await self._look(EVERYTHING)

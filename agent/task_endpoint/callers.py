@@ -23,7 +23,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from agent.model.status import NetworkMode
-from agent.network.namespaces import inside
+from agent.network.kernel.namespaces import inside
 from agent.task_endpoint import sockets
 from agent.task_endpoint.contract import Caller, Peer
 

@@ -10,7 +10,7 @@ from agent.cgroups.groups import TaskGroups
 from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.preparations.contract import HostAccess
 from agent.engine.preparations.firelens import FirelensSettings
-from agent.network.namespaces import identify
+from agent.network.kernel.namespaces import identify
 from agent.resources.role_credentials import RoleCredentials
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_aws import FakeAws, FakeControl

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from agent.network.recovery import Holder
+    from agent.network.sandboxes.recovery import Holder
     from agent.runtime.docker import DockerEngine
 
 SETTINGS = NetworkSettings(

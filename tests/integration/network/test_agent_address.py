@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.network.agent_address import ADDRESS
+from agent.network.host.agent_address import ADDRESS
 from agent.supervision.held_sockets import HeldSockets
 from agent.supervision.notify import Notifier
 from tests.integration.network.conftest import SETTINGS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import NetworkFailure
-from agent.network import firewall
+from agent.network.host import firewall
 from tests.integration.network.conftest import SETTINGS
 
 if TYPE_CHECKING:

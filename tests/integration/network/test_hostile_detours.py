@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.network import connections
+from agent.network.kernel import connections
 from tests.integration.network.test_hostile_tasks import (
     _ARP_LOCKED_S,
     _PORT,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import NetworkFailure
-from agent.network.link_hotplug import LinkHotplug
+from agent.network.kernel.link_hotplug import LinkHotplug
 from agent.resources.disk_hotplug import DiskHotplug
 
 if TYPE_CHECKING:

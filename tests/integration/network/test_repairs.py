@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
-from agent.network import bridge_port_rules, firewall, link_repair
-from agent.network.kernel_messages import Part
+from agent.network.bridge import bridge_port_rules
+from agent.network.host import firewall
+from agent.network.host.kernel_messages import Part
+from agent.network.sandboxes import link_repair
 from tests.integration.network.conftest import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from agent.model.task import TaskNetwork
+    from agent.network.host.repair_loop import RepairResult
     from agent.network.pool import TaskNetworks
-    from agent.network.repair_loop import RepairResult
     from tests.integration.network.conftest import Host
 
 pytestmark = pytest.mark.integration

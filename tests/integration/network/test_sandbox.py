@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.network import resolvers
+from agent.network.names import resolvers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

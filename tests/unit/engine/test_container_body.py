@@ -21,7 +21,7 @@ from agent.model.payload import (
     Volume,
     VolumeFrom,
 )
-from agent.network.resolvers import Resolvers
+from agent.network.names.resolvers import Resolvers
 from tests.support.tasks import ARN, container, payload
 
 AROUND = ContainerContext(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")

@@ -14,7 +14,7 @@ from agent.engine.tools import StepSettings, StepTools
 from agent.images import ExecutionRole, Obtained, Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
-from agent.network.resolv_files import ResolvFiles
+from agent.network.names.resolv_files import ResolvFiles
 from agent.resources.role_credentials import RoleCredentials
 from tests.support.host_access import RELAY, holders
 from tests.support.memory_engine import MemoryEngine

@@ -1,0 +1,341 @@
+"""Filters frames on task links: a bridge table of nftables, with one set element per task.
+
+Tasks share a bridge, and an ordinary container may send raw frames. So each port accepts only
+frames with its task's own addresses: ARP with its own sender (including replies and announcements),
+and IPv4 with its own source. Everything else is dropped: IPv6, which tasks do not have, with router
+and neighbour messages; tagged frames; other protocols; broadcasts and multicasts except ARP; and
+the frames that a bridge passes to the host without forwarding them. Unused addresses of the pool
+cannot be resolved, so that the host's neighbour table does not grow with them. Blocked addresses
+cannot be reached, nor can loopback and multicast addresses, which a raw frame could otherwise bring
+to services of the host. Nor can a task send ICMP as a router: it could lower the MTU between its
+neighbours, or make them unreachable to each other.
+
+And a port receives only what is for its task. A neighbour may for a while use a wrong MAC that it
+learned while these rules were missing; what it sends there reaches nobody.
+
+The number of rules does not depend on the number of tasks: a port is identified by its name, and a
+lookup in a set decides what it may send. Everything except the pure functions blocks, and runs in a
+thread lane of the caller.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from agent.errors import NetworkFailure
+from agent.network.addresses import link_prefixes
+from agent.network.kernel import nft
+from agent.network.kernel.set_elements import BRIDGE_FAMILY, Change, SetElements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+FAMILY: Final = "bridge"
+PORTS_SET: Final = "ports"
+"""Link, MAC and address of each task."""
+ADDRESSES_SET: Final = "addresses"
+"""Addresses of the pool that are in use."""
+NO_HOSTS: Final = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
+"""Destinations that no task may use: the host's loopback, multicast, reserved and broadcast
+addresses."""
+_ERRORS_OF_ROUTERS: Final = ["source-quench", "redirect", "time-exceeded", "parameter-problem"]
+_UNREACHABLE_BY_THE_TARGET: Final = [2, 3, 9, 10, 13]
+"""Codes that a destination host itself sends: protocol, port, and what its own firewall forbids."""
+_GROUP_BIT: Final = "01:00:00:00:00:00"
+_LINK_NAME_BYTES: Final = 16
+_TRIES: Final = 3
+
+
+class BridgePort(NamedTuple):
+    """The host end of a task's link, and what may be sent into it."""
+
+    link: str
+    mac: str
+    ipv4: str
+
+
+class Layout(NamedTuple):
+    """The input for the rules, besides the ports."""
+
+    pools: frozenset[str]
+    gateways: frozenset[str]
+    """Addresses of the bridge itself."""
+
+
+def ruleset(
+    table: str, layout: Layout, blocked: Iterable[str], ports: Iterable[BridgePort] = ()
+) -> list[dict[str, Any]]:
+    """Return the commands that replace the table of ports, in the JSON schema of nftables. Pure."""
+    return nft.replacement(FAMILY, table, _body(table, layout, sorted(blocked), list(ports)))
+
+
+def _body(
+    table: str, layout: Layout, blocked: list[str], ports: Sequence[BridgePort]
+) -> list[dict[str, Any]]:
+    place = {"family": FAMILY, "table": table}
+    pools = sorted(layout.pools)
+
+    def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
+        return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
+
+    def hooked(name: str, hook: str) -> dict[str, Any]:
+        return {
+            "chain": {
+                **place, "name": name, "type": "filter", "hook": hook, "prio": -300,
+                "policy": "accept",
+            }
+        }  # fmt: skip
+
+    def by_link(key: str) -> list[dict[str, Any]]:
+        names = [f"{prefix}*" for pool in pools for prefix in link_prefixes(pool)]
+        return [nft.match(nft.meta(key), name) for name in names]
+
+    never = [nft.prefix(cidr) for cidr in sorted({*blocked, *NO_HOSTS})]
+    icmp = nft.match(nft.field("ip", "protocol"), "icmp")
+    reserved = {"&": [nft.field("ether", "daddr"), "ff:ff:ff:ff:ff:f0"]}
+    return [
+        {"set": {**place, "name": PORTS_SET, "type": ["ifname", "ether_addr", "ipv4_addr"],
+                 "elem": [{"concat": list(port)} for port in ports]}},
+        {"set": {**place, "name": ADDRESSES_SET, "type": "ipv4_addr",
+                 "elem": sorted({*(port.ipv4 for port in ports), *layout.gateways})}},
+        {"chain": {**place, "name": "from_task"}},
+        hooked("frames", "prerouting"),
+        hooked("to_host", "input"),
+        hooked("to_task", "postrouting"),
+        rule("from_task", "blocked address", _ethertype("ip"),
+             nft.match(nft.field("ip", "daddr"), {"set": never}), _counter(), {"drop": None}),
+        rule("from_task", "address that nobody has", _ethertype("ip"),
+             nft.match(nft.field("ip", "daddr"), {"set": [nft.prefix(pool) for pool in pools]}),
+             nft.match(nft.field("ip", "daddr"), f"@{ADDRESSES_SET}", "!="),
+             _counter(), {"drop": None}),
+        rule("from_task", "errors of routers", _ethertype("ip"), icmp,
+             nft.match(nft.field("icmp", "type"), {"set": _ERRORS_OF_ROUTERS}),
+             _counter(), {"drop": None}),
+        rule("from_task", "unreachable by a router", _ethertype("ip"), icmp,
+             nft.match(nft.field("icmp", "type"), "destination-unreachable"),
+             nft.match(nft.field("icmp", "code"), {"set": _UNREACHABLE_BY_THE_TARGET}, "!="),
+             _counter(), {"drop": None}),
+        rule("from_task", "own packets", _ethertype("ip"),
+             nft.match(nft.meta("pkttype"), {"set": ["host", "other"]}),
+             _known("iifname", nft.field("ether", "saddr"), nft.field("ip", "saddr")),
+             {"accept": None}),
+        rule("from_task", "own ARP", _ethertype("arp"),
+             nft.match(nft.field("arp", "htype"), 1), nft.match(nft.field("arp", "ptype"), "ip"),
+             nft.match(nft.field("arp", "hlen"), 6), nft.match(nft.field("arp", "plen"), 4),
+             _known("iifname", nft.field("ether", "saddr"), nft.field("arp", "saddr ip")),
+             _known("iifname", nft.field("arp", "saddr ether"), nft.field("arp", "saddr ip")),
+             {"accept": None}),
+        rule("from_task", "all else", _counter(), {"drop": None}),
+        *(rule("frames", "of tasks", match, {"goto": {"target": "from_task"}}) for match in by_link("iifname")),
+        *(rule("to_host", "not forwarded", match, nft.match(reserved, "01:80:c2:00:00:00"),
+               {"drop": None}) for match in by_link("iifname")),
+        *(rule("to_task", "for others", match, _ethertype("ip"),
+               nft.match({"&": [nft.field("ether", "daddr"), _GROUP_BIT]}, "00:00:00:00:00:00"),
+               _known("oifname", nft.field("ether", "daddr"), nft.field("ip", "daddr"), "!="),
+               _counter(), {"drop": None}) for match in by_link("oifname")),
+    ]  # fmt: skip
+
+
+def _ethertype(name: str) -> dict[str, Any]:
+    # The type on the wire: for a tagged frame, that of the tag.
+    return nft.match(nft.field("ether", "type"), name)
+
+
+def _known(
+    link: str, mac: dict[str, Any], address: dict[str, Any], operator: str = "=="
+) -> dict[str, Any]:
+    return nft.match({"concat": [nft.meta(link), mac, address]}, f"@{PORTS_SET}", operator)
+
+
+def _counter() -> dict[str, Any]:
+    return {"counter": None}
+
+
+def elements_of(port: BridgePort) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+    """Return the set and the key of both elements of a port. Pure."""
+    mac = bytes.fromhex(port.mac.replace(":", "")) + bytes(2)
+    address = socket.inet_aton(port.ipv4)
+    link = port.link.encode().ljust(_LINK_NAME_BYTES, b"\0")
+    return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address)
+
+
+class BridgePortRules:
+    """Rules for frames from tasks. Keeps the desired state, and restores all of it.
+
+    ``ensure`` and ``differences`` are for one caller at a time; any number of threads may call
+    ``admit`` and ``dismiss`` at any time.
+    """
+
+    def __init__(self, table: str, blocked: Iterable[str]) -> None:
+        """Take the parts; nothing is changed before ``ensure``.
+
+        Args:
+            table: name of the table, in the bridge family.
+            blocked: prefixes that tasks must not reach.
+        """
+        self.problem = ""
+        """Why this host cannot have such rules; empty if it can."""
+        self._table = table
+        self._blocked = tuple(blocked)
+        self._layout: Layout | None = None
+        self._ports: dict[str, BridgePort] = {}
+        self._lock = threading.Lock()
+        self._sets = SetElements(BRIDGE_FAMILY, table)
+
+    @property
+    def port_id(self) -> int:
+        """Netlink port id of the socket that ``admit`` and ``dismiss`` make changes by; 0 for none."""
+        return self._sets.port_id
+
+    def ensure(self, layout: Layout, ports: Iterable[BridgePort] | None = None) -> None:
+        """Create or correct the table; idempotent. Sets ``problem`` if the host cannot have it.
+
+        Args:
+            layout: the input for the rules.
+            ports: all ports to admit; None for those already admitted.
+
+        Raises:
+            NetworkFailure: ``nft`` is missing or failed, although the host has bridge tables.
+        """
+        with self._lock:
+            if ports is not None:
+                self._ports = {port.link: port for port in ports}
+            wanted = list(self._ports.values())
+            self._layout = layout
+        commands = ruleset(self._table, layout, self._blocked, wanted)
+        listed = nft.listed(FAMILY, self._table)
+        if listed is None or not nft.has_rules_of(commands, listed):
+            try:
+                nft.apply(commands)
+            except NetworkFailure:
+                self.problem = self._why_not()
+                if not self.problem:
+                    raise
+                return
+        self.problem = ""
+        # Ports admitted in the meantime are in the old table, or already in this one.
+        for _ in range(_TRIES):
+            missing, excess = self._off(layout)
+            if not missing and not excess:
+                return
+            self._sets.commit([*missing, *excess])
+
+    def differences(self, layout: Layout) -> list[str]:
+        """Return in words what differs from the state after ``ensure``; empty if nothing does.
+
+        Raises:
+            NetworkFailure: ``nft`` is missing or did not answer.
+        """
+        if self.problem:
+            return []
+        listed = nft.listed(FAMILY, self._table)
+        if listed is None:
+            return [f"the bridge table {self._table} was removed"]
+        if not nft.has_rules_of(ruleset(self._table, layout, self._blocked), listed):
+            return [f"the bridge table {self._table} was changed"]
+        missing, excess = self._compare(layout, listed)
+        if not missing and not excess:
+            return []
+        counts = f"{len(missing)} missing, {len(excess)} foreign"
+        return [f"addresses of tasks in the bridge table {self._table} were changed ({counts})"]
+
+    def admit(self, port: BridgePort) -> int:
+        """Accept what a task sends with its own addresses; idempotent.
+
+        Returns:
+            The number of transactions, 0 if unknown.
+
+        Raises:
+            NetworkFailure: the kernel refused.
+        """
+        with self._lock:
+            self._ports[port.link] = port
+            layout = self._layout
+        if self.problem:
+            return 0
+        try:
+            self._sets.commit([Change(name, key) for name, key in elements_of(port)])
+        except FileNotFoundError:
+            # Somebody just flushed the table; without it the port would be open.
+            if layout is not None:
+                self.ensure(layout)
+            return 0
+        return 1
+
+    def dismiss(self, link: str) -> int:
+        """Accept nothing from a link any more; not an error if it is unknown.
+
+        Returns:
+            The number of transactions.
+
+        Raises:
+            NetworkFailure: the kernel refused.
+        """
+        with self._lock:
+            port = self._ports.pop(link, None)
+        if port is None or self.problem:
+            return 0
+        made = 0
+        gone = [Change(name, key, removed=True) for name, key in elements_of(port)]
+        # If an element is already gone, the transaction fails; then remove the others one by one.
+        for changes in (gone, *([change] for change in gone)):
+            try:
+                self._sets.commit(changes)
+            except FileNotFoundError:
+                continue
+            made += 1
+            if changes is gone:
+                break
+        return made
+
+    def remove(self) -> None:
+        """Remove the table; not an error if it does not exist.
+
+        Raises:
+            NetworkFailure: ``nft`` is missing or failed.
+        """
+        if not self.problem:
+            nft.remove(FAMILY, self._table)
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket; rules stay, and a later change opens it again."""
+        self._sets.close()
+
+    def _why_not(self) -> str:
+        """Return why the host cannot have a bridge table, or an empty string if it can."""
+        answer = nft.run("nft", "add", "table", FAMILY, self._table)
+        if answer.returncode == 0:
+            return ""
+        said = next(iter(answer.stderr.strip().splitlines()), f"exit code {answer.returncode}")
+        return (
+            f"nftables cannot filter frames on bridges ({said.removeprefix('Error: ')}), so a task "
+            "can send with its neighbour's address; load the module nf_tables_bridge, or install "
+            "the kernel's extra modules, and restart the agent"
+        )
+
+    def _off(self, layout: Layout) -> tuple[list[Change], list[Change]]:
+        listed = nft.listed(FAMILY, self._table)
+        if listed is None:
+            raise NetworkFailure(f"the bridge table {self._table} was removed while it was created")
+        return self._compare(layout, listed)
+
+    def _compare(
+        self, layout: Layout, listed: Sequence[dict[str, Any]]
+    ) -> tuple[list[Change], list[Change]]:
+        """Return the missing and the extra elements of the sets."""
+        with self._lock:
+            ports = set(self._ports.values())
+        wanted = {element for port in ports for element in elements_of(port)}
+        wanted |= {(ADDRESSES_SET, socket.inet_aton(gateway)) for gateway in layout.gateways}
+        present = {
+            elements_of(BridgePort(*element["concat"]))[0]
+            for element in nft.elements(listed, PORTS_SET)
+        }
+        present |= {
+            (ADDRESSES_SET, socket.inet_aton(ipv4)) for ipv4 in nft.elements(listed, ADDRESSES_SET)
+        }
+        missing = [Change(*element) for element in wanted - present]
+        return missing, [Change(*element, removed=True) for element in present - wanted]

@@ -1,0 +1,91 @@
+"""Settings of the host end of a task's link on the bridge, as netlink requests.
+
+It is known beforehand where each task is reached, and nothing is learned from traffic. The bridge
+has one static entry for a task's MAC, and sends the task neither unicasts for others nor
+multicasts; of the broadcasts only ARP. A locked port accepts no frames from another MAC, even if
+``bridge_port_rules`` is not available. The host has a permanent neighbour entry for the task's address, so
+that ARP of others has no effect. So the size of both tables depends only on the number of tasks,
+whatever they send.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.network.kernel.netlink import pipelined
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from agent.network.bridge.bridge_port_rules import BridgePort
+
+FLAGS: Final = {
+    "IFLA_BRPORT_LEARNING": 0,
+    "IFLA_BRPORT_UNICAST_FLOOD": 0,
+    "IFLA_BRPORT_MCAST_FLOOD": 0,
+    "IFLA_BRPORT_BCAST_FLOOD": 1,
+    "IFLA_BRPORT_LOCKED": 1,
+}
+"""Settings of our ports; a kernel ignores those that it does not know. From ``linux/if_link.h``."""
+_AS_PORT: Final = {
+    "attrs": [
+        ["IFLA_INFO_SLAVE_KIND", "bridge"],
+        # Flushes all entries that were learned before.
+        [
+            "IFLA_INFO_SLAVE_DATA",
+            {"attrs": [*map(list, FLAGS.items()), ["IFLA_BRPORT_FLUSH", True]]},
+        ],
+    ]
+}
+_NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+_PERMANENT: Final = 0x80
+_STATIC: Final = 0x40
+"""``NUD_PERMANENT`` of a neighbour; ``NUD_NOARP`` of a bridge entry that does not age."""
+_ON_MASTER: Final = 0x04
+"""``NTF_MASTER``: an entry of the bridge that the link is on."""
+
+
+async def join_bridge(host: Any, bridge: int, port: BridgePort) -> NetlinkError | None:
+    """Put a link on the bridge and up; return the first error. Idempotent, one round trip.
+
+    It comes up last: nothing passes before all settings are made.
+    """
+    try:
+        number = socket.if_nametoindex(port.link)
+    except OSError as error:
+        return NetlinkError(error.errno or errno.ENODEV)
+    refusal = await _join(host, bridge, number, port, af_spec=_NO_IPV6_ADDRESS)
+    if refusal is not None and refusal.code == errno.EAFNOSUPPORT:
+        # This kernel has no IPv6, and refused before it changed anything.
+        refusal = await _join(host, bridge, number, port)
+    return refusal
+
+
+async def _join(
+    host: Any, bridge: int, number: int, port: BridgePort, **also: Any
+) -> NetlinkError | None:
+    answers = await pipelined(
+        host.link("set", index=number, master=bridge, **also),
+        host.fdb("replace", ifindex=number, lladdr=port.mac, state=_STATIC, flags=_ON_MASTER),
+        _know(host, bridge, port),
+        host.link("set", index=number, linkinfo=_AS_PORT, state="up"),
+    )
+    return next((answer for answer in answers if answer is not None), None)
+
+
+def _know(host: Any, bridge: int, port: BridgePort) -> Any:
+    return host.neigh("replace", dst=port.ipv4, lladdr=port.mac, ifindex=bridge, state=_PERMANENT)
+
+
+async def know(host: Any, bridge: int, ports: Collection[BridgePort]) -> list[Any]:
+    """Add permanent neighbours of the host; return the error of each, or None. Idempotent."""
+    return await pipelined(*(_know(host, bridge, port) for port in ports))
+
+
+async def forget(host: Any, bridge: int, addresses: Collection[str]) -> list[Any]:
+    """Remove neighbours of the host; return the error of each, or None."""
+    return await pipelined(*(host.neigh("del", dst=ipv4, ifindex=bridge) for ipv4 in addresses))

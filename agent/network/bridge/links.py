@@ -1,0 +1,444 @@
+"""The bridge and the sandbox links, as netlink requests.
+
+Every operation describes a desired state and is idempotent: existing objects are compared or
+replaced, and missing ones count as removed. Two round trips create a sandbox's link: one on the
+host's socket, one on a socket inside the namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from functools import partial
+from ipaddress import IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyroute2.iproute.linux import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+
+from agent.errors import NetworkFailure
+from agent.network.addresses import address_of_link
+from agent.network.bridge import bridge_port_setup
+from agent.network.bridge.bridge_port_rules import BridgePort
+from agent.network.bridge.egress_links import leading_outside
+from agent.network.claims import Route
+from agent.network.kernel.namespaces import netlink_socket_in
+from agent.network.kernel.netlink import NetlinkLane, failure, pipelined, refused
+from agent.network.settings import BRIDGE_SETTING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+
+    from agent.network.sandbox_record import SandboxRecord
+
+TASK_INTERFACE = "eth0"
+_TASK_INDEX = 100
+"""Index of the task's interface. Set by us, so that it need not be looked up; far from 1, because
+tunnel modules may have added their own devices to a new namespace."""
+_SKIP_STATS = 1 << 3
+_DOOMED_GROUP = 0x65637364
+"""Links in this group are removed together, in one grace period of the kernel."""
+_NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+_BY_KERNEL, _ON_LINK = 2, 253
+"""``RTPROT_KERNEL``, ``RT_SCOPE_LINK``: these mark the routes that the kernel adds for
+addresses."""
+_SOMEWHERE = "192.0.2.1"
+"""An address that only the default route reaches; nothing is sent there."""
+_DEFAULT_MTU = 1500
+_DUMP_TRIES = 5
+
+
+class HostLink(NamedTuple):
+    """One link of the host."""
+
+    name: str
+    number: int
+    """The kernel's index of the link."""
+    kind: str
+    master: int
+    mtu: int
+    is_up: bool
+
+
+class SandboxLink(NamedTuple):
+    """Properties of a sandbox's link."""
+
+    host_interface: str
+    mac: str
+    ipv4: str
+    prefix_len: int
+    gateway: str
+    mtu: int
+    blocked: tuple[str, ...] = ()
+
+
+def bridge_port_of(spec: SandboxLink | SandboxRecord) -> BridgePort:
+    """Return the port, for the rules, of a sandbox's link. Pure."""
+    return BridgePort(spec.host_interface, spec.mac, spec.ipv4)
+
+
+class HostLinks:
+    """Bridge and links of one agent. Safe for concurrent use by tasks of one event loop."""
+
+    def __init__(self, lane: NetlinkLane, bridge: str) -> None:
+        self._lane = lane
+        self._bridge = bridge
+        self._bridge_index = 0
+        self._doomed: dict[str, asyncio.Future[None]] = {}
+        self._sweep: asyncio.Task[None] | None = None
+        self._dumping = asyncio.Lock()
+
+    @property
+    def bridge_index(self) -> int:
+        """The kernel's last known index of the bridge; 0 before ``ensure_bridge``."""
+        return self._bridge_index
+
+    async def links(self) -> dict[str, HostLink]:
+        """Return all links of the host by name."""
+
+        async def work(host: Any) -> dict[str, HostLink]:
+            messages = await self._dump(host.link, ext_mask=_SKIP_STATS)
+            return {link.name: link for link in map(_link, messages)}
+
+        return await self._lane.call(work)
+
+    async def names(self) -> frozenset[str]:
+        """Return only the names of all links of the host, at a twentieth of ``links``' cost."""
+
+        async def work(host: Any) -> frozenset[str]:
+            del host
+            return frozenset(name for _, name in socket.if_nameindex())
+
+        return await self._lane.call(work)
+
+    async def routes(self) -> list[Route]:
+        """Return the host's IPv4 routes in all tables except ``local``, and its addresses."""
+
+        async def work(host: Any) -> list[Route]:
+            links = await self._dump(host.link, ext_mask=_SKIP_STATS)
+            names = {message["index"]: message.get("ifname") for message in links}
+            routes = await self._dump(host.route, family=socket.AF_INET)
+            addresses = await self._dump(host.addr, family=socket.AF_INET)
+            return [
+                *[_route(message, names) for message in routes if message.get("table") != 255],
+                *[_address(message, names) for message in addresses],
+            ]
+
+        return await self._lane.call(work)
+
+    async def _dump(self, request: Callable[..., Awaitable[Any]], **query: Any) -> list[Any]:
+        """Collect a dump; runs in the lane. The kernel allows one dump at a time per socket."""
+        async with self._dumping:
+            for _ in range(_DUMP_TRIES):
+                with contextlib.suppress(NetlinkDumpInterrupted):
+                    return [message async for message in await request("dump", **query)]
+        raise NetworkFailure("the kernel's tables change too fast to be listed; try again")
+
+    async def leading_outside(self) -> frozenset[str]:
+        """Return the names of the links through which packets leave this host."""
+
+        async def work(host: Any) -> frozenset[str]:
+            messages = await self._dump(host.link, ext_mask=_SKIP_STATS)
+            addresses = await self._dump(host.addr, family=socket.AF_INET)
+            default = 0
+            with contextlib.suppress(NetlinkError):
+                (route,) = await host.route("get", dst=_SOMEWHERE)
+                default = route.get("oif") or 0
+            return leading_outside(
+                map(_link, messages),
+                addressed={message["index"] for message in addresses},
+                default=default,
+            )
+
+        return await self._lane.call(work)
+
+    async def default_mtu(self) -> int:
+        """Return the MTU of the link with the host's default route, or 1500 without one."""
+        links = await self.links()
+        for route in await self.routes():
+            if route.network.prefixlen == 0 and route.interface in links:
+                return links[route.interface].mtu
+        return _DEFAULT_MTU
+
+    async def ensure_bridge(self, addresses: Iterable[str], mac: str, mtu: int) -> list[str]:
+        """Create the bridge, or correct the existing one; return what was wrong with it.
+
+        Args:
+            addresses: in ``a.b.c.d/len`` form; all others are removed from the bridge.
+            mac: set explicitly, so that it does not follow the lowest MAC of the ports.
+            mtu: MTU of the bridge; ports may have other ones.
+
+        Raises:
+            NetworkFailure: the name belongs to a link that is not a bridge.
+        """
+        wanted = frozenset(str(IPv4Interface(address)) for address in addresses)
+
+        async def work(host: Any) -> tuple[int, list[str]]:
+            is_new = True
+            try:
+                await host.link(
+                    "add", ifname=self._bridge, kind="bridge", address=mac, mtu=mtu,
+                    br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0,
+                )  # fmt: skip
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise failure(f"creating the bridge {self._bridge}", error) from error
+                is_new = False
+            (message,) = await host.link("get", ifname=self._bridge)
+            bridge = _link(message)
+            if bridge.kind != "bridge":
+                raise NetworkFailure(
+                    f"{BRIDGE_SETTING}={self._bridge} is a link of kind {bridge.kind or 'device'}; "
+                    "choose an unused name"
+                )
+            messages = await self._dump(host.addr, family=socket.AF_INET, index=bridge.number)
+            present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in messages}
+            wrong = await _shape_bridge(host, bridge, present, wanted)
+            if message.get("address") != mac:
+                wrong.append("with another MAC address")
+                (refusal,) = await pipelined(host.link("set", index=bridge.number, address=mac))
+                if refusal is not None:
+                    raise failure(f"setting the MAC address of {self._bridge}", refusal)
+            return bridge.number, ["gone"] if is_new else wrong
+
+        self._bridge_index, wrong = await self._lane.call(work)
+        return [f"bridge {self._bridge} was {' and '.join(wrong)}"] if wrong else []
+
+    async def bridge_differences(self, addresses: Iterable[str], mac: str) -> list[str]:
+        """Return what ``ensure_bridge`` would correct, in its words; changes nothing."""
+        wanted = frozenset(str(IPv4Interface(address)) for address in addresses)
+
+        async def work(host: Any) -> list[str]:
+            try:
+                (message,) = await host.link("get", ifname=self._bridge)
+            except NetlinkError:
+                return ["gone"]
+            bridge = _link(message)
+            found = await self._dump(host.addr, family=socket.AF_INET, index=bridge.number)
+            present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in found}
+            wrong = [f"without {address}" for address in sorted(wanted - present)]
+            wrong += [f"with {address}" for address in sorted(present - wanted)]
+            wrong += [] if bridge.is_up else ["down"]
+            if not wrong:
+                routes = await self._dump(host.route, family=socket.AF_INET, oif=bridge.number)
+                reached = {f"{m.get('dst')}/{m['dst_len']}" for m in routes}
+                networks = {str(IPv4Interface(address).network) for address in wanted}
+                wrong += [f"without its route to {each}" for each in sorted(networks - reached)]
+            return wrong + ([] if message.get("address") == mac else ["with another MAC address"])
+
+        wrong = await self._lane.call(work)
+        return [f"bridge {self._bridge} was {' and '.join(wrong)}"] if wrong else []
+
+    async def attach(self, netns: int, spec: SandboxLink) -> None:
+        """Create the interface of a namespace: link, address, routes, on the bridge and up.
+
+        A host link with the same name is a leftover and is replaced.
+
+        Args:
+            netns: descriptor of the namespace; stays open.
+            spec: properties of the link.
+        """
+
+        async def work(host: Any) -> None:
+            inner = await netlink_socket_in(netns)
+            task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
+            try:
+                await task.setup_endpoint()
+                await _make_task_end(task, host, spec)
+                error = await bridge_port_setup.join_bridge(
+                    host, self._bridge_index, bridge_port_of(spec)
+                )
+                if error is not None:
+                    raise _failure("putting on the bridge", spec, error)
+            finally:
+                # An open socket keeps the namespace alive, even after the end of the sandbox.
+                task.close()
+
+        await self._lane.call(work)
+
+    async def join(self, ports: Iterable[BridgePort]) -> None:
+        """Put links (back) on the bridge and up, see ``bridge_port_setup``; missing links are skipped."""
+
+        async def work(host: Any) -> None:
+            for port in ports:
+                error = await bridge_port_setup.join_bridge(host, self._bridge_index, port)
+                if refused(error, errno.ENODEV):
+                    raise failure(f"putting {port.link} on the bridge", error)
+
+        await self._lane.call(work)
+
+    async def set_neighbours(
+        self, present: Collection[BridgePort], absent: Collection[str] = ()
+    ) -> None:
+        """Add permanent neighbours of the host on the bridge, and remove others; idempotent."""
+
+        async def work(host: Any) -> None:
+            bridge = self._bridge_index
+            errors = await bridge_port_setup.know(host, bridge, present)
+            errors += await bridge_port_setup.forget(host, bridge, absent)
+            for error in errors:
+                if refused(error, errno.ENOENT, errno.ENODEV):
+                    raise failure("setting the neighbours of the host", error)
+
+        await self._lane.call(work)
+
+    async def delete(self, name: str) -> None:
+        """Remove a link; not an error if it does not exist.
+
+        Concurrent calls share one removal, which costs as much as that of a single link.
+        """
+        waiting = self._doomed.get(name)
+        if waiting is None:
+            waiting = asyncio.get_running_loop().create_future()
+            self._doomed[name] = waiting
+        if self._sweep is None or self._sweep.done():
+            self._sweep = asyncio.create_task(self._sweep_doomed(), name="sweep-links")
+        await asyncio.shield(waiting)
+
+    async def _sweep_doomed(self) -> None:
+        while self._doomed:
+            doomed, self._doomed = self._doomed, {}
+            try:
+                await self._lane.call(
+                    partial(_delete, names=tuple(doomed), bridge=self._bridge_index)
+                )
+            except NetworkFailure as error:
+                for waiting in doomed.values():
+                    if not waiting.done():
+                        waiting.set_exception(NetworkFailure(str(error)))
+                        waiting.exception()  # the caller may be gone: avoid a warning
+            else:
+                for waiting in doomed.values():
+                    if not waiting.done():
+                        waiting.set_result(None)
+            finally:
+                for waiting in doomed.values():
+                    waiting.cancel()
+
+
+async def _delete(host: Any, names: tuple[str, ...], bridge: int) -> None:
+    if len(names) == 1:
+        errors = await pipelined(host.link("del", ifname=names[0]))
+    else:
+        marked = await pipelined(
+            *(host.link("set", index=0, ifname=name, group=_DOOMED_GROUP) for name in names)
+        )
+        if all(error is not None for error in marked):
+            errors = marked
+        else:
+            errors = [*marked, *await pipelined(host.link("del", group=_DOOMED_GROUP))]
+    for error in errors:
+        if refused(error, errno.ENODEV):
+            raise failure(f"removing {', '.join(names)}", error)
+    # The bridge's entries are removed with the link, but not the host's neighbour entry.
+    await bridge_port_setup.forget(host, bridge, [a for a in map(address_of_link, names) if a])
+
+
+async def _shape_bridge(
+    host: Any, bridge: HostLink, present: set[str], wanted: frozenset[str]
+) -> list[str]:
+    """Set the addresses and routes of the bridge and bring it up; return what was wrong with it."""
+    wrong, requests = [], []
+    for address in sorted(wanted - present):
+        ipv4, _, length = address.partition("/")
+        requests.append(host.addr("add", index=bridge.number, address=ipv4, prefixlen=int(length)))
+        wrong.append(f"without {address}")
+    for address in sorted(present - wanted):
+        ipv4, _, length = address.partition("/")
+        requests.append(host.addr("del", index=bridge.number, address=ipv4, prefixlen=int(length)))
+        wrong.append(f"with {address}")
+    if not bridge.is_up:
+        silence = host.link("set", index=bridge.number, af_spec=_NO_IPV6_ADDRESS)
+        await pipelined(silence)  # fails on a kernel without IPv6, where it is not needed
+        requests.append(host.link("set", index=bridge.number, state="up"))
+        wrong.append("down")
+    for error in await pipelined(*requests):
+        if refused(error, errno.EEXIST, errno.EADDRNOTAVAIL):
+            raise failure(f"configuring the bridge {bridge.name}", error)
+    return wrong + await _shape_routes(host, bridge, wanted, told=not wrong)
+
+
+async def _shape_routes(
+    host: Any, bridge: HostLink, wanted: frozenset[str], *, told: bool
+) -> list[str]:
+    """Add missing routes that the kernel itself adds to a link for its addresses."""
+    interfaces = [IPv4Interface(address) for address in sorted(wanted)]
+    errors = await pipelined(
+        *(
+            host.route(
+                "add", dst=str(interface.network), oif=bridge.number, prefsrc=str(interface.ip),
+                proto=_BY_KERNEL, scope=_ON_LINK,
+            )
+            for interface in interfaces
+        )
+    )  # fmt: skip
+    wrong = []
+    for interface, error in zip(interfaces, errors, strict=True):
+        if refused(error, errno.EEXIST):
+            raise failure(f"adding the route to {interface.network}", error)
+        if error is None and told:
+            wrong.append(f"without its route to {interface.network}")
+    return wrong
+
+
+async def _make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
+    """Create the pair from inside the namespace and configure the inner end; one round trip."""
+    for last_try in (False, True):
+        added, silenced, *errors = await pipelined(
+            task.link(
+                "add", ifname=TASK_INTERFACE, kind="veth", index=_TASK_INDEX,
+                address=spec.mac, mtu=spec.mtu,
+                peer={
+                    "ifname": spec.host_interface, "mtu": spec.mtu, "net_ns_pid": os.getpid(),
+                },
+            ),
+            task.link("set", index=_TASK_INDEX, af_spec=_NO_IPV6_ADDRESS),
+            task.link("set", index=_TASK_INDEX, state="up"),
+            task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=spec.prefix_len),
+            task.route("replace", dst="0.0.0.0/0", gateway=spec.gateway, oif=_TASK_INDEX),
+            *(task.route("replace", dst=prefix, type="blackhole") for prefix in spec.blocked),
+        )  # fmt: skip
+        if added is None:
+            break
+        if last_try or added.code != errno.EEXIST:
+            raise _failure("creating the link", spec, added)
+        # One end may have been renamed or moved; removing either end removes the pair.
+        await pipelined(
+            host.link("del", ifname=spec.host_interface), task.link("del", ifname=TASK_INTERFACE)
+        )
+    worst = next((error for error in errors if error is not None), None)
+    if worst is not None or refused(silenced, errno.EAFNOSUPPORT):
+        raise _failure("configuring the interface", spec, worst or silenced)
+
+
+def _link(message: Any) -> HostLink:
+    info = message.get("linkinfo")
+    return HostLink(
+        name=message.get("ifname"),
+        number=message["index"],
+        kind=(info.get("kind") or "") if info else "",
+        master=message.get("master") or 0,
+        mtu=message.get("mtu") or _DEFAULT_MTU,
+        is_up=bool(message["flags"] & 1),
+    )
+
+
+def _route(message: Any, names: Mapping[int, str]) -> Route:
+    destination = message.get("dst") or "0.0.0.0"  # noqa: S104 - the default route, not a socket
+    return Route(
+        network=IPv4Network(f"{destination}/{message['dst_len']}", strict=False),
+        interface=names.get(message.get("oif") or 0, ""),
+        via_gateway=message.get("gateway") is not None,
+    )
+
+
+def _address(message: Any, names: Mapping[int, str]) -> Route:
+    interface = IPv4Interface(f"{message.get('IFA_ADDRESS')}/{message['prefixlen']}")
+    return Route(interface.network, names.get(message["index"], ""), via_gateway=False)
+
+
+def _failure(what: str, spec: SandboxLink, error: NetlinkError) -> NetworkFailure:
+    return failure(f"{what} {spec.host_interface} of {spec.ipv4}", error)

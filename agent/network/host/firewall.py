@@ -1,0 +1,194 @@
+"""Firewall rules for task networks: a table for packets, one for frames, and Docker's chain.
+
+Each table is replaced as a whole in one transaction, so that it is never incomplete. The table for
+packets masquerades what tasks send to the outside. It drops packets of tasks with foreign sources
+or blocked destinations, and packets of others with a task's source, and keeps tasks out of other
+networks inside this host. It leads to the agent's server, and decides who may reach the agent's ports
+(``agent_address``).
+The table for frames is in ``bridge_port_rules``. Everything here except ``ruleset`` blocks and runs in a
+thread lane of the caller; nothing is retried.
+
+Tests: ``tests/unit/network/test_host.py``, ``tests/integration/network/test_host_objects.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from agent.network.addresses import link_prefixes
+from agent.network.bridge.bridge_port_rules import NO_HOSTS, BridgePortRules, Layout
+from agent.network.host import agent_address
+from agent.network.host.docker_chain import CHAIN, DockerChain
+from agent.network.kernel import nft
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.network.bridge.bridge_port_rules import BridgePort
+    from agent.network.host.agent_address import Doors
+
+FAMILY: Final = "inet"
+POOLS_SET: Final = "task_pools"
+OUTSIDE_SET: Final = "outside"
+_NETLINK_NETFILTER: Final = 12
+_GET_GENERATION: Final = (10 << 8) | 16
+_REQUEST: Final = 1
+
+
+class Wanted(NamedTuple):
+    """The input for the rules, besides the tasks."""
+
+    layout: Layout
+    outside: frozenset[str]
+    """Names of the links that lead out of the host."""
+
+
+def ruleset(
+    table: str, wanted: Wanted, blocked: Iterable[str] = (), *, doors: Doors
+) -> list[dict[str, Any]]:
+    """Return the commands that replace the table for packets, in the JSON schema of nftables. Pure.
+
+    Every rule's comment ends with a digest of all rules, by which ``differences`` recognizes it.
+    """
+    place, bridge = {"family": FAMILY, "table": table}, doors.task_bridge
+    pools = sorted(wanted.layout.pools)
+    from_bridge = nft.match(nft.meta("iifname"), bridge)
+    source, target = nft.field("ip", "saddr"), nft.field("ip", "daddr")
+    pool_set = f"@{POOLS_SET}"
+    never = [nft.prefix(cidr) for cidr in sorted({*blocked, *NO_HOSTS})]
+
+    def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
+        return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
+
+    def hooked(name: str, kind: str, hook: str, priority: int) -> dict[str, Any]:
+        return {
+            "chain": {
+                **place, "name": name, "type": kind, "hook": hook, "prio": priority,
+                "policy": "accept",
+            }
+        }  # fmt: skip
+
+    drop, accept, counter = {"drop": None}, {"accept": None}, {"counter": None}
+    body: list[dict[str, Any]] = [
+        {"set": {**place, "name": POOLS_SET, "type": "ipv4_addr", "flags": ["interval"],
+                 "elem": [nft.prefix(pool) for pool in pools]}},
+        {"set": {**place, "name": OUTSIDE_SET, "type": "ifname", "elem": sorted(wanted.outside)}},
+        hooked("sources", "filter", "prerouting", -300),
+        hooked("between", "filter", "forward", -10),
+        hooked("outside", "nat", "postrouting", 100),
+        hooked("own", "nat", "output", -100),
+        hooked("containers", "nat", "prerouting", -100),
+        hooked("agent", "filter", "input", -5),
+        *(rule("sources", "past the bridge", nft.match(nft.meta("iifname"), f"{prefix}*"), drop)
+          for pool in pools for prefix in link_prefixes(pool)),
+        rule("sources", "no foreign sources", from_bridge, nft.match(source, pool_set, "!="), drop),
+        rule("sources", "no IPv6", from_bridge, nft.match(nft.meta("nfproto"), "ipv6"), drop),
+        rule("sources", "blocked address", from_bridge, nft.match(target, {"set": never}), counter, drop),
+        rule("sources", "a task's address from elsewhere",
+             nft.match(nft.meta("iifname"), {"set": [bridge, "lo"]}, "!="), nft.match(source, pool_set),
+             counter, drop),
+        rule("between", "not of tasks", nft.match(nft.meta("iifname"), bridge, "!="), accept),
+        rule("between", "task to task", nft.match(nft.meta("oifname"), bridge), accept),
+        rule("between", "task to outside", nft.match(nft.meta("oifname"), f"@{OUTSIDE_SET}"), accept),
+        rule("between", "answers", nft.match({"ct": {"key": "state"}},
+                                             {"set": ["established", "related"]}), accept),
+        rule("between", "to what is published", nft.match({"ct": {"key": "status"}}, "dnat", "in"),
+             accept),
+        rule("between", "into other networks of this host", counter, drop),
+        rule("outside", "tasks to outside", nft.match(source, pool_set),
+             nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),
+             {"masquerade": None}),
+        rule("own", "to the agent's server", *agent_address.to_server(doors)),
+        rule("containers", "to the agent's server", *agent_address.to_server(doors)),
+        *(rule("agent", comment, *expressions) for comment, expressions in agent_address.guard(doors)),
+    ]  # fmt: skip
+    return nft.replacement(FAMILY, table, body)
+
+
+class Firewall:
+    """Our rules on this host. One caller at a time, except for ``ports``; every method blocks."""
+
+    def __init__(self, table: str, blocked: Iterable[str] = (), *, doors: Doors) -> None:
+        """Take the parts; nothing is changed before ``ensure``.
+
+        Args:
+            table: name of our tables.
+            blocked: prefixes that tasks must not reach.
+            doors: the bridges, and who may reach the agent's ports.
+        """
+        self.ports = BridgePortRules(table, blocked)
+        self._table = table
+        self._bridge = doors.task_bridge
+        self._blocked = tuple(blocked)
+        self._doors = doors
+        self._docker = DockerChain(doors.task_bridge)
+
+    def ensure(self, wanted: Wanted, ports: Iterable[BridgePort] | None = None) -> None:
+        """Create or correct the tables and our rules in Docker's chain; idempotent.
+
+        Args:
+            wanted: the input for the rules.
+            ports: all ports to admit; None for those already admitted.
+
+        Raises:
+            NetworkFailure: ``nft`` is missing or failed.
+        """
+        commands = self._commands(wanted)
+        if not self._has(commands):
+            nft.apply(commands)
+        self.ports.ensure(wanted.layout, ports)
+        self._docker.ensure(wanted.outside)
+
+    def differences(self, wanted: Wanted) -> list[str]:
+        """Return in words what differs from the state after ``ensure``; empty if nothing does."""
+        found = []
+        if not self._has(self._commands(wanted)):
+            found.append(f"the firewall table {self._table} was changed or removed")
+        found += self.ports.differences(wanted.layout)
+        if not self._docker.is_intact(wanted.outside):
+            found.append(f"rules for {self._bridge} were missing from {CHAIN}, or were changed")
+        return found
+
+    def remove(self) -> None:
+        """Remove all our rules; forwarding stays on, because others may need it."""
+        nft.remove(FAMILY, self._table)
+        self.ports.remove()
+        self._docker.remove()
+
+    def _commands(self, wanted: Wanted) -> list[dict[str, Any]]:
+        return ruleset(self._table, wanted, self._blocked, doors=self._doors)
+
+    def _has(self, commands: list[dict[str, Any]]) -> bool:
+        listed = nft.listed(FAMILY, self._table)
+        if listed is None or not nft.has_rules_of(commands, listed):
+            return False
+        sets = [c["add"]["set"] for c in commands if "set" in c.get("add", {})]
+        return all(
+            _comparable(nft.elements(listed, wanted["name"])) == _comparable(wanted.get("elem", []))
+            for wanted in sets
+        )
+
+
+def _comparable(elements: Iterable[Any]) -> list[str]:
+    return sorted(json.dumps(element, sort_keys=True) for element in elements)
+
+
+def generation() -> int | None:
+    """Return the kernel's count of changes to any nftables rule; None if unknown.
+
+    This is one request to the kernel, so that noticing "nothing has changed" needs no process.
+    """
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as nfnetlink:
+            nfnetlink.settimeout(1.0)
+            nfnetlink.send(struct.pack("=IHHII4s", 20, _GET_GENERATION, _REQUEST, 1, 0, bytes(4)))
+            answer = nfnetlink.recv(4096)
+    except OSError:
+        return None
+    # After the netlink and family headers, the first attribute is the number in network byte order.
+    if len(answer) < 28 or struct.unpack_from("=H", answer, 4)[0] != 10 << 8 | 15:
+        return None
+    return int(struct.unpack_from("!I", answer, 24)[0])
