@@ -50,7 +50,10 @@ def measure(runtime_ids: Iterable[str], rounds: int = 11) -> ReadFloor:
                         file.path.name != "cpu.stat" or tree.version == 2
                     ):
                         idle.append(file.fd)
-        took = [(_round(idle), _round(every)) for _ in range(rounds) if not time.sleep(1)]
+        took = []
+        for _ in range(rounds):
+            time.sleep(1)
+            took.append((_round(idle), _round(every)))
     return ReadFloor(*(100 * statistics.median(times) for times in zip(*took, strict=True)))
 
 
