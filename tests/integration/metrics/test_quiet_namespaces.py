@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.model.metrics import TaskSample
     from tests.integration.metrics.conftest import Running
 
+pytestmark = pytest.mark.integration
+
 
 def in_network_of(container: Running, *command: str) -> None:
     subprocess.run(
