@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.e2e.conftest import describe, register, run
+from tests.integration.e2e.conftest import describe, nothing_left, register, run
 from tests.support.fleet import Fleet, eventually, fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import docker
+
     from tests.support.fleet import Agent
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 90}
+FAST = {"Delay": 0.2, "MaxAttempts": 450}
 ROOT = Path("/sys/fs/cgroup")
 BURN = "while :; do :; done"
 MEASURED_S = 4.0
@@ -29,11 +31,22 @@ def version_1() -> None:
         pytest.skip("for hosts with cgroup version 1; tests/vm has the others")
 
 
-@pytest.fixture
-def host(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
-    del leak_check
-    with fleet(tmp_path, ECS_POLLING_METRICS_WAIT_DURATION="1s") as made:
+@pytest.fixture(scope="module")
+def shared(sdk: docker.APIClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    del sdk
+    directory = tmp_path_factory.mktemp("limits")
+    with (
+        nothing_left(directory),
+        fleet(directory, ECS_POLLING_METRICS_WAIT_DURATION="1s") as made,
+    ):
         yield made
+
+
+@pytest.fixture
+def host(shared: Fleet) -> Iterator[Fleet]:
+    """A host without a task, the same one for the tests from its first one on: they come last."""
+    yield shared
+    shared.stop_tasks()
 
 
 def running(client: Any, definition: str) -> str:
@@ -70,6 +83,73 @@ def test_two_containers_of_a_task_burn_an_eighth_of_a_core_together(
     assert 0.08 < used_cores(group_of(arn, "cpuacct")) < 0.145
 
 
+def test_a_task_has_no_more_processes_than_it_may(
+    leak_check: None, tmp_path: Path, busybox_image: str
+) -> None:
+    del leak_check
+    with fleet(tmp_path, ECS_TASK_PIDS_LIMIT="40") as made:
+        client = made.client()
+        fork = "(while sleep 1000 & do :; done); exec sleep 1000"
+        # The engine's own processes count while a container starts.
+        after = {"dependsOn": [{"containerName": "c1", "condition": "START"}]}
+        arn = running(
+            client, register(client, busybox_image, fork, "sleep 1000", containers=[after, {}])
+        )
+        current = group_of(arn, "pids") / "pids.current"
+        # The shell that could not start one more has ended.
+        eventually(lambda: int(current.read_text()) >= 39, what="as many as there may be")
+        time.sleep(1)
+        assert 39 <= int(current.read_text()) <= 40
+        assert describe(client, arn)[0]["lastStatus"] == "RUNNING"
+
+
+def with_task_limits(tmp_path: Path, value: str, **more: str) -> tuple[Fleet, Agent]:
+    made = Fleet(tmp_path, extra={"ECS_ENABLE_TASK_CPU_MEM_LIMIT": value, **more})
+    return made, made.add_agent()
+
+
+def test_a_host_where_limits_are_off_gets_no_task_that_needs_them(
+    leak_check: None, tmp_path: Path, busybox_image: str
+) -> None:
+    del leak_check
+    made, agent = with_task_limits(tmp_path, "false")
+    try:
+        made.start()
+        client = made.client()
+        sized = register(client, busybox_image, "sleep 1000", cpu="128", memory="64")
+        answer = client.run_task(taskDefinition=sized)
+        assert not answer["tasks"]
+        assert "ATTRIBUTE" in answer["failures"][0]["reason"]
+        arn = running(client, register(client, busybox_image, "sleep 1000"))
+        assert not list(ROOT.glob(f"*/ecs/*/{arn.rsplit('/', 1)[-1]}"))
+        assert agent.json("status").get("degraded", []) == []
+    finally:
+        made.end()
+
+
+def test_who_insists_on_limits_gets_no_agent_without_them(tmp_path: Path) -> None:
+    made, agent = with_task_limits(tmp_path, "true", ECS_CGROUP_PATH=str(tmp_path))
+    try:
+        made.control.start()
+        made.control.ready()
+        agent.start()
+        assert agent.popen is not None
+        assert agent.popen.wait(60) == 5
+        assert "there are no control groups at" in agent.log.read_text()
+    finally:
+        made.end()
+
+
+def test_who_does_not_is_told(leak_check: None, tmp_path: Path, busybox_image: str) -> None:
+    del leak_check
+    with fleet(tmp_path, ECS_CGROUP_PATH=str(tmp_path)) as made:
+        client, agent = made.client(), made.agents[0]
+        (problem,) = agent.json("status")["degraded"]
+        assert problem.startswith("tasks are not limited as a whole: there are no control groups")
+        arn = running(client, register(client, busybox_image, "sleep 1000"))
+        assert describe(client, arn)[0]["lastStatus"] == "RUNNING"
+
+
 def test_a_container_that_takes_the_memory_of_its_task_is_killed_with_the_reason(
     host: Fleet, busybox_image: str
 ) -> None:
@@ -91,26 +171,6 @@ def test_a_container_that_takes_the_memory_of_its_task_is_killed_with_the_reason
     assert eater["exitCode"] == 137
     assert eater["reason"] == "OutOfMemoryError: Container killed due to memory usage"
     assert "reason" not in quiet, "it only stopped because the other one was killed"
-
-
-def test_a_task_has_no_more_processes_than_it_may(
-    leak_check: None, tmp_path: Path, busybox_image: str
-) -> None:
-    del leak_check
-    with fleet(tmp_path, ECS_TASK_PIDS_LIMIT="40") as made:
-        client = made.client()
-        fork = "(while sleep 1000 & do :; done); exec sleep 1000"
-        # The engine's own processes count while a container starts.
-        after = {"dependsOn": [{"containerName": "c1", "condition": "START"}]}
-        arn = running(
-            client, register(client, busybox_image, fork, "sleep 1000", containers=[after, {}])
-        )
-        current = group_of(arn, "pids") / "pids.current"
-        # The shell that could not start one more has ended.
-        eventually(lambda: int(current.read_text()) >= 39, what="as many as there may be")
-        time.sleep(1)
-        assert 39 <= int(current.read_text()) <= 40
-        assert describe(client, arn)[0]["lastStatus"] == "RUNNING"
 
 
 def test_every_task_has_a_group_and_its_figures_are_found_there(
@@ -164,53 +224,6 @@ def test_groups_of_tasks_that_ended_while_the_agent_was_away_are_removed(
     host.wait_connected()
     eventually(lambda: not left_over.exists(), what="the left-over is gone")
     assert group_of(arn).is_dir()
-
-
-def with_task_limits(tmp_path: Path, value: str, **more: str) -> tuple[Fleet, Agent]:
-    made = Fleet(tmp_path, extra={"ECS_ENABLE_TASK_CPU_MEM_LIMIT": value, **more})
-    return made, made.add_agent()
-
-
-def test_a_host_where_limits_are_off_gets_no_task_that_needs_them(
-    leak_check: None, tmp_path: Path, busybox_image: str
-) -> None:
-    del leak_check
-    made, agent = with_task_limits(tmp_path, "false")
-    try:
-        made.start()
-        client = made.client()
-        sized = register(client, busybox_image, "sleep 1000", cpu="128", memory="64")
-        answer = client.run_task(taskDefinition=sized)
-        assert not answer["tasks"]
-        assert "ATTRIBUTE" in answer["failures"][0]["reason"]
-        arn = running(client, register(client, busybox_image, "sleep 1000"))
-        assert not list(ROOT.glob(f"*/ecs/*/{arn.rsplit('/', 1)[-1]}"))
-        assert agent.json("status").get("degraded", []) == []
-    finally:
-        made.end()
-
-
-def test_who_insists_on_limits_gets_no_agent_without_them(tmp_path: Path) -> None:
-    made, agent = with_task_limits(tmp_path, "true", ECS_CGROUP_PATH=str(tmp_path))
-    try:
-        made.control.start()
-        made.control.ready()
-        agent.start()
-        assert agent.popen is not None
-        assert agent.popen.wait(60) == 5
-        assert "there are no control groups at" in agent.log.read_text()
-    finally:
-        made.end()
-
-
-def test_who_does_not_is_told(leak_check: None, tmp_path: Path, busybox_image: str) -> None:
-    del leak_check
-    with fleet(tmp_path, ECS_CGROUP_PATH=str(tmp_path)) as made:
-        client, agent = made.client(), made.agents[0]
-        (problem,) = agent.json("status")["degraded"]
-        assert problem.startswith("tasks are not limited as a whole: there are no control groups")
-        arn = running(client, register(client, busybox_image, "sleep 1000"))
-        assert describe(client, arn)[0]["lastStatus"] == "RUNNING"
 
 
 def test_a_task_of_more_memory_than_itself_is_refused_by_name(
