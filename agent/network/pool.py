@@ -29,11 +29,12 @@ from agent.model.figures import SandboxFigures
 from agent.network.addresses import AddressPool, parse_pool
 from agent.network.background import BackgroundTasks, settle
 from agent.network.bridge.links import HostLinks
+from agent.network.drivers.opening import DriverParts, open_driver
 from agent.network.host.agent_address import AgentAddress, Doors
 from agent.network.host.firewall import Firewall
 from agent.network.host.kernel_messages import EVERYTHING
 from agent.network.host.repair_loop import Suspicions
-from agent.network.host.shared import HostNetwork, check_pool
+from agent.network.host.shared import HostNetwork
 from agent.network.host.watch import HostWatch
 from agent.network.kernel.netlink import NetlinkLane
 from agent.network.sandboxes import recovery
@@ -127,6 +128,15 @@ class TaskNetworks:
         async with contextlib.AsyncExitStack() as closing:
             files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
             closing.callback(files.shutdown, wait=False, cancel_futures=True)
+            lane = await NetlinkLane.open()
+            closing.push_async_callback(lane.close)
+            links = HostLinks(lane, settings.bridge)
+            table = SandboxTable(store)
+            rows, cursor = await table.load()
+            addresses = AddressPool(
+                settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
+            )
+            driver = await open_driver(DriverParts(settings, lane, links, addresses, files))
             rules = Firewall(
                 settings.table,
                 settings.blocked_addresses,
@@ -136,42 +146,29 @@ class TaskNetworks:
                     settings.bridge,
                     settings.introspection_port,
                 ),
+                ports=driver.rules,
             )
             closing.callback(rules.ports.close)
-            lane = await NetlinkLane.open()
-            closing.push_async_callback(lane.close)
-            links = HostLinks(lane, settings.bridge)
-            table = SandboxTable(store)
-            rows, cursor = await table.load()
-            addresses = AddressPool(
-                settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
-            )
-            await check_pool(addresses, settings, links)
-            mtu = settings.mtu or await links.default_mtu()
             host = HostNetwork(
+                driver=driver,
                 links=links,
                 agent_address=AgentAddress(lane),
                 rules=rules,
-                pool=addresses,
-                settings=settings,
                 files=files,
-                mtu=mtu,
             )
             maker = SandboxMaker(
                 engine=engine,
                 host=host,
-                pool=addresses,
                 settings=settings,
                 image=image,
                 load_image=load_image,
                 files=files,
-                mtu=mtu,
             )
             survey = Survey(
                 engine=engine,
                 lane=lane,
                 links=links,
-                pool=addresses,
+                driver=driver,
                 settings=settings,
                 files=files,
             )

@@ -9,6 +9,8 @@ from agent.config.addresses import TASK_PORT
 POOL_SETTING = "ECS_TASK_POOL_CIDR"
 BRIDGE_SETTING = "ECS_TASK_BRIDGE"
 DNS_SETTING = "ECS_TASK_DNS_SERVERS"
+DRIVER_SETTING = "ECS_TASK_NETWORK_DRIVER"
+PARENT_SETTING = "ECS_TASK_NETWORK_PARENT"
 PORTS_SETTING = "ECS_DYNAMIC_HOST_PORT_RANGE"
 
 
@@ -19,6 +21,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Identifies this agent among several on one host; the value of ``SANDBOX_LABEL``."""
     pool_cidr: str = "10.207.0.0/20"
     """IPv4 network of the tasks; its first address is the bridge's."""
+    driver: str = "bridge"
+    """Name of the driver that gives tasks their addresses."""
     bridge: str = "ecs-br0"
     table: str = "ecs_agent"
     """nftables table that contains only our rules, and all of them."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.network.addresses import address_of_link, mac_of
+from agent.network.addresses import address_of_link
 from agent.network.host.docker_chain import CHAIN
 from agent.network.host.engine_rules import EngineRules
 from agent.network.host.kernel_messages import EVERYTHING, Ours, Part
@@ -98,10 +98,12 @@ class Upkeep:
 
     def ours(self) -> Ours:
         """Return what kernel messages are compared with."""
+        link = self._host.watched
         return Ours(
-            bridge=self._settings.bridge,
-            bridge_index=self._host.bridge_index,
-            bridge_mac=mac_of(self._host.gateway),
+            bridge=link.name,
+            bridge_index=link.number,
+            bridge_mac=link.mac,
+            port_master=link.port_master,
             is_port=self._is_port,
             rules=(self._settings.table.encode() + b"\0", CHAIN.encode() + b"\0"),
             own_changes=self._host.rule_socket_id,

@@ -61,7 +61,10 @@ class Layout(NamedTuple):
 
     pools: frozenset[str]
     gateways: frozenset[str]
-    """Addresses of the bridge itself."""
+    """Addresses of the host itself in the pools."""
+    task_links: tuple[str, ...] = ()
+    """Links of the host from which packets of tasks come, in the view of the firewall: the bridge, or
+    patterns for the links of single tasks that end in ``*``. A rule names one of them."""
 
 
 def ruleset(

@@ -19,7 +19,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.addresses import link_prefixes
-from agent.network.bridge.bridge_port_rules import NO_HOSTS, BridgePortRules, Layout
+from agent.network.bridge.bridge_port_rules import NO_HOSTS, Layout
 from agent.network.host import agent_address
 from agent.network.host.docker_chain import CHAIN, DockerChain
 from agent.network.kernel import nft
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.network.bridge.bridge_port_rules import BridgePort
+    from agent.network.drivers.contract import PortRules
     from agent.network.host.agent_address import Doors
 
 FAMILY: Final = "inet"
@@ -111,15 +112,18 @@ def ruleset(
 class Firewall:
     """Our rules on this host. One caller at a time, except for ``ports``; every method blocks."""
 
-    def __init__(self, table: str, blocked: Iterable[str] = (), *, doors: Doors) -> None:
+    def __init__(
+        self, table: str, blocked: Iterable[str] = (), *, doors: Doors, ports: PortRules
+    ) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
         Args:
             table: name of our tables.
             blocked: prefixes that tasks must not reach.
             doors: the bridges, and who may reach the agent's ports.
+            ports: what each task may send, from the driver.
         """
-        self.ports = BridgePortRules(table, blocked)
+        self.ports = ports
         self._table = table
         self._bridge = doors.task_bridge
         self._blocked = tuple(blocked)

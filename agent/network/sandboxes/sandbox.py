@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Executor
 
-    from agent.network.addresses import AddressPool
     from agent.network.host.shared import HostNetwork
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
@@ -81,21 +80,18 @@ def container_body(
 class SandboxMaker:
     """Creates and removes sandboxes. Safe for concurrent use by tasks of one event loop."""
 
-    def __init__(  # noqa: PLR0913 - its collaborators
+    def __init__(
         self,
         *,
         engine: ContainerEngine,
         host: HostNetwork,
-        pool: AddressPool,
         settings: NetworkSettings,
         image: str,
         load_image: Callable[[], Awaitable[object]],
         files: Executor,
-        mtu: int,
     ) -> None:
         self._engine = engine
         self._host = host
-        self._pool = pool
         self._settings = settings
         self._image = image
         self._load_image = load_image
@@ -103,7 +99,6 @@ class SandboxMaker:
         self._files = files
         self._slots = asyncio.Semaphore(settings.parallel)
         self._warned_of_dns = False
-        self._mtu = mtu
 
     async def make(self, ipv4: str) -> SandboxRecord:
         """Return a new, complete sandbox with this address.
@@ -226,9 +221,9 @@ class SandboxMaker:
             host_interface=addresses.link_name_of(ipv4),
             mac=addresses.mac_of(ipv4),
             ipv4=ipv4,
-            prefix_len=record.prefix_len if record else self._pool.prefix_len,
-            gateway=record.gateway if record else self._pool.gateway,
-            mtu=record.mtu if record else self._mtu,
+            prefix_len=record.prefix_len if record else self._host.subnet.prefix_len,
+            gateway=record.gateway if record else self._host.subnet.gateway,
+            mtu=record.mtu if record else self._host.mtu,
             blocked=self._settings.blocked_addresses,
         )
 

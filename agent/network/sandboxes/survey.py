@@ -17,7 +17,6 @@ import structlog
 
 from agent.errors import AgentError, NetworkFailure
 from agent.network import addresses
-from agent.network.bridge import bridge_ports
 from agent.network.kernel import namespaces
 from agent.network.sandbox_record import SandboxRecord
 from agent.network.sandboxes import interior, recovery
@@ -27,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from concurrent.futures import Executor
 
-    from agent.network.addresses import AddressPool
     from agent.network.bridge.links import HostLinks
+    from agent.network.drivers.contract import TaskDriver
     from agent.network.kernel.netlink import NetlinkLane
     from agent.network.sandboxes.interior import Interior
     from agent.network.settings import NetworkSettings
@@ -50,14 +49,14 @@ class Survey:
         engine: ContainerEngine,
         lane: NetlinkLane,
         links: HostLinks,
-        pool: AddressPool,
+        driver: TaskDriver,
         settings: NetworkSettings,
         files: Executor,
     ) -> None:
         self._engine = engine
         self._lane = lane
         self._links = links
-        self._pool = pool
+        self._driver = driver
         self._settings = settings
         self._files = files
         self._slots = asyncio.Semaphore(_PARALLEL)
@@ -76,7 +75,7 @@ class Survey:
         return recovery.Seen(
             containers=containers,
             alive=alive,
-            ports=await self._block(bridge_ports.on_bridge, self._settings.bridge),
+            ports=await self._driver.present(),
             links=await self._links.links(),
             surveyed=await self.without_fitting_row(containers, rows, alive),
         )
@@ -131,7 +130,7 @@ class Survey:
         return SandboxRecord(
             ipv4=ipv4,
             prefix_len=int(own[0].partition("/")[2]),
-            gateway=found.gateway or self._pool.gateway,
+            gateway=found.gateway or self._driver.subnet.gateway,
             mac=addresses.mac_of(ipv4),
             mtu=found.mtu,
             hostname=addresses.hostname_of(ipv4),
