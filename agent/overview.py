@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent.model.exec import ExecCommand
     from agent.model.task import AgentTask
     from agent.model.views import LaunchView, RepairView, TaskView
+    from agent.network.inspection.inspection import NetworkInspection
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import (
@@ -261,6 +262,14 @@ class Overview:
     def launch_view(self, task_arn: str) -> LaunchView | None:
         """Return how a task was launched; None for one that the agent does not hold."""
         return self._started_parts().engine.tasks.launch(task_arn)
+
+    def network(self) -> NetworkInspection:
+        """Return what shows and checks task networks.
+
+        Raises:
+            EngineUnavailable: the agent is starting.
+        """
+        return self._started_parts().networks.inspection
 
     async def drain(self, *, wanted: bool, deadline: float) -> None:
         """Take an order to drain, or to take tasks again; durable when this returns.

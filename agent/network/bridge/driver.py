@@ -104,6 +104,12 @@ class BridgeDriver:
         mac = addresses.mac_of(self._pool.gateway)
         return await self._links.ensure_bridge(wanted, mac, self._mtu)
 
+    async def differences(self, records: Collection[SandboxRecord]) -> list[str]:
+        """Return what is wrong with the bridge."""
+        wanted = shape_of(self._pool, records).bridge_addresses
+        mac = addresses.mac_of(self._pool.gateway)
+        return await self._links.bridge_differences(wanted, mac)
+
     async def attach(self, netns: int, link: SandboxLink) -> None:
         """Create the pair of links, on the bridge and up."""
         await self._links.attach(netns, link)
@@ -121,13 +127,15 @@ class BridgeDriver:
         """Put existing links on the bridge, up, and closed to frames for others."""
         await self._links.join(bridge_port_of(record) for record in records)
 
-    async def restore_ways(self, records: Collection[SandboxRecord]) -> int:
+    async def unknown(self, records: Collection[SandboxRecord]) -> list[SandboxRecord]:
+        """Return the tasks that are not permanent neighbours of the host on the bridge."""
+        by_port = {bridge_port_of(record): record for record in records}
+        ports = await self._block(bridge_ports.unknown_neighbours, list(by_port), self._bridge)
+        return [by_port[port] for port in ports]
+
+    async def make_known(self, records: Collection[SandboxRecord]) -> None:
         """Restore the host's neighbours, which a bridge loses with its state, address or MAC."""
-        ports = [bridge_port_of(record) for record in records]
-        unknown = await self._block(bridge_ports.unknown_neighbours, ports, self._bridge)
-        if unknown:
-            await self._links.set_neighbours(unknown)
-        return len(unknown)
+        await self._links.set_neighbours([bridge_port_of(record) for record in records])
 
     async def detach(self, link: str) -> None:
         """Remove a pair of links with its neighbour."""

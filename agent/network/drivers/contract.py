@@ -132,6 +132,10 @@ class TaskDriver(Protocol):
         """
         ...
 
+    async def differences(self, records: Collection[SandboxRecord]) -> list[str]:
+        """Return what ``ensure`` would correct, in its words; changes nothing."""
+        ...
+
     async def attach(self, netns: int, link: SandboxLink) -> None:
         """Create a task's interface and all that leads to it; replaces what is left of an earlier one.
 
@@ -153,8 +157,12 @@ class TaskDriver(Protocol):
         """Restore the settings of existing links; missing ones are skipped, they need ``attach``."""
         ...
 
-    async def restore_ways(self, records: Collection[SandboxRecord]) -> int:
-        """Restore the host's neighbours and routes to tasks; return how many tasks had none."""
+    async def unknown(self, records: Collection[SandboxRecord]) -> list[SandboxRecord]:
+        """Return the tasks to which the host has lost its way: neighbour or route. Changes nothing."""
+        ...
+
+    async def make_known(self, records: Collection[SandboxRecord]) -> None:
+        """Restore the host's ways to these tasks; those without a link are skipped."""
         ...
 
     async def detach(self, link: str) -> None:

@@ -45,6 +45,10 @@ def links_are(names: Sequence[str], wrong: Place) -> str:
     return f"{len(names)} links were {wrong.value}"
 
 
+def _missing_neighbours(count: int) -> str:
+    return f"{count} tasks were missing from the host's neighbours"
+
+
 class HostNetwork:
     """What the driver has on the host, and the rules, of one agent. Its calls run one at a time."""
 
@@ -141,6 +145,29 @@ class HostNetwork:
                 await self._host_parts(records, found)
             return found, gone
 
+    async def differences(self, records: Collection[SandboxRecord]) -> list[str]:
+        """Return in words what ``repair`` would repair now, also of links; changes nothing.
+
+        Raises:
+            NetworkFailure: the kernel or ``nft`` failed.
+        """
+        async with self._lock:
+            found = await self._driver.differences(records)
+            off = await self._block(forwarding.switches_off, self._driver.watched.name)
+            found += [f"{' and '.join(off)} was 0"] if off else []
+            if not await self._agent_address.is_present():
+                found.append(f"the address {ADDRESS} was gone")
+            wanted = self._wanted_for(self._driver.layout(records))
+            found += await self._block(self._rules.differences, wanted)
+            places = await self._driver.places(records)
+            for wrong in (Place.GONE, Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
+                misplaced = [name for name, place in places.items() if place is wrong]
+                found += [links_are(misplaced, wrong)] if misplaced else []
+            unknown = await self._driver.unknown(records)
+            if unknown:
+                found.append(_missing_neighbours(len(unknown)))
+        return found
+
     async def _rules_and_address(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
         found = []
         if parts & Part.AGENT_ADDRESS and await self._agent_address.ensure():
@@ -151,9 +178,12 @@ class HostNetwork:
 
     async def _host_parts(self, records: Collection[SandboxRecord], found: list[str]) -> None:
         """Restore the ways to tasks, which are lost with other damage, too, and then not reported."""
-        unknown = await self._driver.restore_ways(records)
-        if unknown and not found:
-            found.append(f"{unknown} tasks were missing from the host's neighbours")
+        unknown = await self._driver.unknown(records)
+        if not unknown:
+            return
+        await self._driver.make_known(unknown)
+        if not found:
+            found.append(_missing_neighbours(len(unknown)))
 
     async def _ports(
         self, records: Collection[SandboxRecord], places: Mapping[str, Place], found: list[str]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from concurrent.futures import Executor
 
+    from agent.network.addresses import AddressPool
     from agent.network.bridge.links import HostLinks
     from agent.network.drivers.contract import TaskDriver
     from agent.network.kernel.netlink import NetlinkLane
@@ -40,6 +41,13 @@ _PARALLEL: Final = 8
 _log = structlog.get_logger(__name__)
 
 
+class Strays(NamedTuple):
+    """Containers and links of ours whose address nobody holds."""
+
+    containers: list[ContainerSummary]
+    links: list[str]
+
+
 class Survey:
     """Examines sandboxes. Belongs to one event loop."""
 
@@ -50,6 +58,7 @@ class Survey:
         lane: NetlinkLane,
         links: HostLinks,
         driver: TaskDriver,
+        pool: AddressPool,
         settings: NetworkSettings,
         files: Executor,
     ) -> None:
@@ -57,6 +66,7 @@ class Survey:
         self._lane = lane
         self._links = links
         self._driver = driver
+        self._pool = pool
         self._settings = settings
         self._files = files
         self._slots = asyncio.Semaphore(_PARALLEL)
@@ -78,6 +88,31 @@ class Survey:
             ports=await self._driver.present(),
             links=await self._links.links(),
             surveyed=await self.without_fitting_row(containers, rows, alive),
+        )
+
+    async def strays(self, *, known: Collection[str], is_held: Callable[[str], bool]) -> Strays:
+        """Return containers and links of ours that nobody can be using.
+
+        Those of addresses that are held are left out: they may just be being made or removed.
+
+        Args:
+            known: engine ids of the sandboxes in the table.
+            is_held: returns whether an address is handed out.
+
+        Raises:
+            NetworkFailure: the kernel does not list the links.
+            RuntimeFailure: the engine cannot list its containers.
+        """
+
+        def is_free(ipv4: str | None) -> bool:
+            return ipv4 is not None and ipv4 in self._pool and not is_held(ipv4)
+
+        labels = {SANDBOX_LABEL: self._settings.owner}
+        containers = await self._engine.list_containers(labels=labels)
+        links = await self._links.names()
+        return Strays(
+            [c for c in containers if c.id not in known and is_free(address_of(c))],
+            [name for name in sorted(links) if is_free(addresses.address_of_link(name))],
         )
 
     async def without_fitting_row(
