@@ -29,7 +29,7 @@ from agent.model.figures import SandboxFigures
 from agent.network.addresses import AddressPool, parse_pool
 from agent.network.background import BackgroundTasks, settle
 from agent.network.bridge.links import HostLinks
-from agent.network.drivers.opening import DriverParts, open_driver
+from agent.network.drivers.opening import DriverParts, open_driver, refuse_change
 from agent.network.host.agent_address import AgentAddress, Doors
 from agent.network.host.firewall import Firewall
 from agent.network.host.kernel_messages import EVERYTHING
@@ -140,6 +140,9 @@ class TaskNetworks:
             addresses = AddressPool(
                 settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
             )
+            loop = asyncio.get_running_loop()
+            alive = await loop.run_in_executor(files, surveys.living, rows)
+            refuse_change(settings.driver, [r for r in rows if r.task_arn and r.ipv4 in alive])
             driver = await open_driver(DriverParts(settings, lane, links, addresses, files))
             rules = Firewall(
                 settings.table,
@@ -147,7 +150,7 @@ class TaskNetworks:
                 doors=Doors(
                     settings.server_port,
                     settings.engine_bridge,
-                    settings.bridge,
+                    settings.bridge if driver.name == "bridge" else "",
                     settings.introspection_port,
                 ),
                 ports=driver.rules,
@@ -194,6 +197,7 @@ class TaskNetworks:
             )
             seen = await survey.everything(rows)
             plan = recovery.match(rows, seen, holders or {}, addresses.network)
+            recovery.drop_of_others(plan, driver.name)
             leftovers = Leftovers(
                 addresses,
                 plan,

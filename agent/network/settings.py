@@ -11,6 +11,7 @@ BRIDGE_SETTING = "ECS_TASK_BRIDGE"
 DNS_SETTING = "ECS_TASK_DNS_SERVERS"
 DRIVER_SETTING = "ECS_TASK_NETWORK_DRIVER"
 PARENT_SETTING = "ECS_TASK_NETWORK_PARENT"
+GATEWAY_SETTING = "ECS_TASK_NETWORK_GATEWAY"
 PORTS_SETTING = "ECS_DYNAMIC_HOST_PORT_RANGE"
 
 
@@ -23,6 +24,10 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """IPv4 network of the tasks; its first address is the bridge's."""
     driver: str = "bridge"
     """Name of the driver that gives tasks their addresses."""
+    parent: str = ""
+    """Link of the host on whose network tasks are, for drivers with a parent."""
+    gateway: str = ""
+    """Router of tasks on the parent's network; empty for that of the host."""
     bridge: str = "ecs-br0"
     table: str = "ecs_agent"
     """nftables table that contains only our rules, and all of them."""

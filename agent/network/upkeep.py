@@ -63,6 +63,7 @@ class Upkeep:
         self._survey = survey
         self._suspicions = suspicions
         self._files = files
+        self._rule_names = (settings.table, f"{settings.table}_links", CHAIN)
         self._engine_rules = EngineRules(files)
         self._loop = RepairLoop(self._look, suspicions, interval_s=settings.check_interval_s)
         self._link_repair = LinkRepair(
@@ -115,7 +116,7 @@ class Upkeep:
             bridge_mac=link.mac,
             port_master=link.port_master,
             is_port=self._is_port,
-            rules=(self._settings.table.encode() + b"\0", CHAIN.encode() + b"\0"),
+            rules=tuple(name.encode() + b"\0" for name in self._rule_names),
             own_changes=self._host.rule_socket_id,
         )
 

@@ -51,7 +51,15 @@ def layout_of(shape: BridgeConfig, bridge: str) -> Layout:
 async def open_bridge(parts: DriverParts) -> BridgeDriver:
     """Return the driver; raises ``NetworkFailure`` if the pool overlaps another network."""
     settings = parts.settings
-    refuse_overlap(parts.pool, settings.bridge, await parts.links.routes())
+    routes = await parts.links.routes()
+    if any(r.interface == "lo" and str(r.network) == f"{parts.pool.gateway}/32" for r in routes):
+        from agent.network.drivers.routed import RoutedDriver  # noqa: PLC0415 - only after a change
+
+        left = RoutedDriver(parts, mtu=0)
+        await left.remove()
+        await asyncio.get_running_loop().run_in_executor(parts.files, left.rules.remove)
+        routes = await parts.links.routes()
+    refuse_overlap(parts.pool, settings.bridge, routes)
     mtu = settings.mtu or await parts.links.default_mtu()
     return BridgeDriver(settings, links=parts.links, pool=parts.pool, files=parts.files, mtu=mtu)
 
@@ -93,6 +101,10 @@ class BridgeDriver:
         """The bridge."""
         index = self._links.bridge_index
         return WatchedLink(self._bridge, index, addresses.mac_of(self._pool.gateway), index)
+
+    def mac_of(self, ipv4: str) -> str:
+        """Return the derived MAC."""
+        return addresses.mac_of(ipv4)
 
     def layout(self, records: Iterable[SandboxRecord]) -> Layout:
         """Return the pools and the bridge's addresses."""

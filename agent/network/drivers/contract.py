@@ -120,6 +120,10 @@ class TaskDriver(Protocol):
         """The link whose loss is the loss of all tasks. Pure."""
         ...
 
+    def mac_of(self, ipv4: str) -> str:
+        """Return the MAC of a new task's interface, as ECS shows it. Pure."""
+        ...
+
     def layout(self, records: Iterable[SandboxRecord]) -> Layout:
         """Return the input for the rules: pools, and the host's own addresses in them. Pure."""
         ...

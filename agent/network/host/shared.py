@@ -90,9 +90,10 @@ class HostNetwork:
         self, records: Collection[SandboxRecord], ports: Collection[BridgePort] | None = None
     ) -> None:
         await self._driver.ensure(records)
-        await self._block(forwarding.turn_on, self._driver.watched.name)
-        await self._agent_address.ensure()
         wanted = self._wanted_for(self._driver.layout(records))
+        if wanted.layout.is_routed:
+            await self._block(forwarding.turn_on, self._driver.watched.name)
+        await self._agent_address.ensure()
         await self._block(self._rules.ensure, wanted, ports)
         await self._remember(wanted)
         self._wanted = wanted
@@ -128,7 +129,7 @@ class HostNetwork:
             if parts & Part.BRIDGE:
                 found += await self._driver.ensure(records)
             if found or parts & Part.FORWARDING:
-                off = await self._block(forwarding.switches_off, self._driver.watched.name)
+                off = await self._switches_off(wanted.layout)
                 if off:
                     await self._block(forwarding.turn_on, self._driver.watched.name)
                     found.append(f"{' and '.join(off)} was 0")
@@ -153,7 +154,7 @@ class HostNetwork:
         """
         async with self._lock:
             found = await self._driver.differences(records)
-            off = await self._block(forwarding.switches_off, self._driver.watched.name)
+            off = await self._switches_off(self._driver.layout(records))
             found += [f"{' and '.join(off)} was 0"] if off else []
             if not await self._agent_address.is_present():
                 found.append(f"the address {ADDRESS} was gone")
@@ -167,6 +168,11 @@ class HostNetwork:
             if unknown:
                 found.append(_missing_neighbours(len(unknown)))
         return found
+
+    async def _switches_off(self, layout: Layout) -> list[str]:
+        if not layout.is_routed:
+            return []
+        return await self._block(forwarding.switches_off, self._driver.watched.name)
 
     async def _rules_and_address(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
         found = []
@@ -205,6 +211,15 @@ class HostNetwork:
     def subnet(self) -> Subnet:
         """What new tasks are told of the network around them."""
         return self._driver.subnet
+
+    @property
+    def driver(self) -> str:
+        """Name of the driver, as in the rows of its sandboxes."""
+        return self._driver.name
+
+    def mac_of(self, ipv4: str) -> str:
+        """Return the MAC of a new task's interface."""
+        return self._driver.mac_of(ipv4)
 
     @property
     def mtu(self) -> int:

@@ -214,12 +214,13 @@ class SandboxMaker:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=time.time(),
+            driver=self._host.driver,
         )
 
     def _attachment(self, ipv4: str, record: SandboxRecord | None = None) -> SandboxLink:
         return SandboxLink(
             host_interface=addresses.link_name_of(ipv4),
-            mac=addresses.mac_of(ipv4),
+            mac=record.mac if record else self._host.mac_of(ipv4),
             ipv4=ipv4,
             prefix_len=record.prefix_len if record else self._host.subnet.prefix_len,
             gateway=record.gateway if record else self._host.subnet.gateway,

@@ -166,7 +166,7 @@ class Survey:
             ipv4=ipv4,
             prefix_len=int(own[0].partition("/")[2]),
             gateway=found.gateway or self._driver.subnet.gateway,
-            mac=addresses.mac_of(ipv4),
+            mac=found.mac,
             mtu=found.mtu,
             hostname=addresses.hostname_of(ipv4),
             host_interface=addresses.link_name_of(ipv4),
@@ -175,6 +175,7 @@ class Survey:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=state.created_at,
+            driver=self._driver.name,
         )
 
     async def _serves(self, record: SandboxRecord) -> bool:
