@@ -16,6 +16,7 @@ from agent.errors import NetworkFailure
 from agent.network.addresses import mac_of
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.links import TASK_INTERFACE
+from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends, parent, sandbox_rules
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
@@ -23,7 +24,6 @@ from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.drivers.routed import (
     TASK_INDEX,
     RoutedDriver,
-    foreign,
     layout_of,
     make_pair,
     raise_first,
@@ -85,7 +85,9 @@ async def open_children(parts: DriverParts) -> ChildDriver:
     if found is None:
         raise parent.missing(settings.parent)
     await retire_bridge(parts)
-    refuse_overlap(parts.pool, found.name, foreign(await parts.links.routes(), parts.pool))
+    refuse_overlap(
+        parts.pool, found.name, not_of_links(await parts.links.routes(), parts.pool.network)
+    )
     if kind.is_on_link:
         subnet = parent.subnet_on(found, parts.pool, settings.gateway)
     else:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyroute2.iproute.linux import AsyncIPRoute
 
-from agent.network.addresses import address_of_link, link_prefixes, mac_of
+from agent.network.addresses import link_prefixes, mac_of
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.links import TASK_INTERFACE
+from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from agent.network.addresses import AddressPool
     from agent.network.bridge.bridge_ports import Place
     from agent.network.bridge.links import SandboxLink
-    from agent.network.claims import Route
     from agent.network.drivers.opening import DriverParts
     from agent.network.sandbox_record import SandboxRecord
 
@@ -53,7 +53,7 @@ _UNREACHABLE_METRIC: Final = 0xFFFF_0000
 async def open_routed(parts: DriverParts) -> RoutedDriver:
     """Return the driver; raises ``NetworkFailure`` if the pool overlaps another network."""
     await retire_bridge(parts)
-    refuse_overlap(parts.pool, "", foreign(await parts.links.routes(), parts.pool))
+    refuse_overlap(parts.pool, "", not_of_links(await parts.links.routes(), parts.pool.network))
     return RoutedDriver(parts, mtu=parts.settings.mtu or await parts.links.default_mtu())
 
 
@@ -62,18 +62,6 @@ async def retire_bridge(parts: DriverParts) -> None:
     loop = asyncio.get_running_loop()
     await parts.links.delete(parts.settings.bridge)
     await loop.run_in_executor(parts.files, nft.remove, "bridge", parts.settings.table)
-
-
-def foreign(routes: Iterable[Route], pool: AddressPool) -> list[Route]:
-    """Return the routes that this driver did not make itself. Pure."""
-    gateway = f"{pool.gateway}/32"
-    return [
-        route
-        for route in routes
-        if address_of_link(route.interface) is None
-        and str(route.network) != gateway
-        and not (route.network == pool.network and not route.interface)
-    ]
 
 
 def layout_of(pool: AddressPool, ipv4s: Iterable[str], gateways: Iterable[str]) -> Layout:

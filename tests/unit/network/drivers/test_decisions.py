@@ -13,11 +13,11 @@ from agent.errors import NetworkFailure
 from agent.network.addresses import AddressPool, link_name_of
 from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.links import SandboxLink
-from agent.network.claims import Route
+from agent.network.claims import Route, not_of_links
 from agent.network.drivers import link_rules, sandbox_rules
 from agent.network.drivers.opening import refuse_change
 from agent.network.drivers.parent import Parent, subnet_on
-from agent.network.drivers.routed import foreign, layout_of
+from agent.network.drivers.routed import layout_of
 from agent.network.host import link_ruleset
 from agent.network.host.agent_address import Doors
 from agent.network.host.firewall import Wanted
@@ -88,7 +88,7 @@ def test_routes_of_the_driver_itself_do_not_count_as_others() -> None:
         Route(IPv4Network("192.0.2.40/32"), link_name_of("192.0.2.40"), via_gateway=False),
     ]
     other = Route(IPv4Network("192.0.2.32/28"), "docker0", via_gateway=False)
-    assert foreign([*own, other], POOL) == [other]
+    assert not_of_links([*own, other], POOL.network) == [other]
 
 
 def test_rules_name_links_of_the_pool_and_of_tasks_of_an_earlier_one() -> None:
