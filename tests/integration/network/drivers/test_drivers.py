@@ -7,7 +7,7 @@ import contextlib
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,14 +86,14 @@ async def reach(network: TaskNetwork | None, address: str, port: int = 9) -> str
 async def test_tasks_are_reached_by_their_addresses_and_take_no_others(
     host: Host, place: Site, driver: str
 ) -> None:
-    changes = {"driver": driver, "parent": place.link, "pool_cidr": POOLS[driver]}
+    changes: dict[str, Any] = {"driver": driver, "parent": place.link, "pool_cidr": POOLS[driver]}
     networks = await host.networks(**changes)
     one, two = await networks.claim("arn:one", "eni-1"), await networks.claim("arn:two", "eni-2")
     try:
         answers = await asyncio.gather(
             reach(one, two.ipv4), reach(one, OUTSIDE), reach(None, one.ipv4), reach(two, one.ipv4)
         )
-        assert answers == ["closed"] * 4
+        assert set(answers) == {"closed"}
         assert place.at_router(sys.executable, "-c", CONNECT, one.ipv4, "9") == "closed\n"
         with socket.create_server(("", TASK_PORT)), socket.create_server(("", 51678)):
             assert await reach(one, "169.254.170.2", 80) == "open"
@@ -135,7 +135,7 @@ def _nobody_takes_anothers_place(place: Site, one: TaskNetwork, two: TaskNetwork
 
 
 async def test_what_cannot_work_is_refused_by_name(host: Host, place: Site) -> None:
-    async def refused(**changes: object) -> str:
+    async def refused(**changes: Any) -> str:
         with pytest.raises(NetworkFailure) as failure:
             await host.networks(**{"pool_cidr": POOLS["macvlan"], **changes})
         return str(failure.value)
