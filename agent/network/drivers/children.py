@@ -27,6 +27,7 @@ from agent.network.drivers.routed import (
     layout_of,
     make_pair,
     raise_first,
+    refuse_eni,
     retire_bridge,
 )
 from agent.network.host.agent_address import ADDRESS
@@ -191,6 +192,7 @@ class ChildDriver(RoutedDriver):
 
     async def attach(self, netns: int, link: SandboxLink) -> None:
         """Create the child and the link to this host, with the rules for what leaves the child."""
+        refuse_eni(link)
         await self._within(netns, partial(self._make_child, netns, link))
         await self._block(
             partial(sandbox_rules.put, has_own_mac=self._kind.has_own_mac),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyroute2.iproute.linux import AsyncIPRoute
 
+from agent.errors import NetworkFailure
 from agent.network.addresses import link_prefixes, mac_of
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.links import TASK_INTERFACE
@@ -29,6 +30,7 @@ from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.kernel import nft
 from agent.network.kernel.namespaces import netlink_socket_in
 from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.settings import DRIVER_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -154,6 +156,7 @@ class RoutedDriver:
 
     async def attach(self, netns: int, link: SandboxLink) -> None:
         """Create the pair of links, its addresses and routes on both sides."""
+        refuse_eni(link)
         await self._within(netns, partial(self._make, link))
 
     async def _within(self, netns: int, make: Callable[[Any, Any], Any]) -> None:
@@ -283,6 +286,16 @@ async def make_pair(host: Any, task: Any, link: SandboxLink, name: str, number: 
         await pipelined(host.link("del", ifname=link.host_interface), task.link("del", ifname=name))
     if refused(silenced, errno.EAFNOSUPPORT):
         raise failure(f"configuring the link of {link.ipv4}", silenced)
+
+
+def refuse_eni(link: SandboxLink) -> None:
+    """Refuse a task whose interface is an ENI: only the bridge has links to the agent alone.
+
+    Raises:
+        NetworkFailure: it is one; the text names the setting.
+    """
+    if link.agent_only:
+        raise NetworkFailure(f"a task with an ENI needs {DRIVER_SETTING}=bridge on its host")
 
 
 def raise_first(link: SandboxLink, what: str, errors: Iterable[NetlinkError | None]) -> None:
