@@ -43,7 +43,7 @@ def site() -> Iterator[Site]:
                 str(held.pid),
             )
             run(*f"ip addr add {HOST}/24 dev ecstlan0".split())
-            run(*["ip", "link", "set", "ecstlan0", "up"])
+            run(*["ip", "link", "set", "ecstlan0", "addrgenmode", "none", "up"])
             # The agent's own address, which it adds before it makes a sandbox.
             run(*["ip", "addr", "replace", "169.254.170.2/32", "dev", "lo", "scope", "host"])
             run(*f"ip route add default via {ROUTER} dev ecstlan0".split())

@@ -148,13 +148,14 @@ def state(netns: int) -> str:
         ):  # fmt: skip
             done = subprocess.run([*prefix, *words.split()], capture_output=True, check=True)
             found.append(sorted(_lines(json.loads(done.stdout or b"[]"))))
-    # The kernel makes up the MACs that are not ours to choose.
-    return re.sub(r"(?!0a:58)[0-9a-f]{2}(:[0-9a-f]{2}){5}", "MAC", json.dumps(found, indent=1))
+    return json.dumps(found, indent=1)
 
 
 def _lines(listed: Any) -> list[str]:
     objects = listed["nftables"] if isinstance(listed, dict) else listed
-    return [json.dumps(_bare(each), sort_keys=True) for each in objects]
+    lines = (json.dumps(_bare(each), sort_keys=True) for each in objects)
+    # The kernel makes up the MACs that are not ours to choose.
+    return [re.sub(r"(?!0a:58)[0-9a-f]{2}(:[0-9a-f]{2}){5}", "MAC", line) for line in lines]
 
 
 def _bare(value: Any) -> Any:
