@@ -38,6 +38,7 @@ POOLS = {"bridge": "192.0.3.0/27", "routed": "192.0.3.0/27", "macvlan": "192.0.2
 CALLS = ("link", "addr", "route", "neigh", "fdb")
 NOT_STATE = (
     "tentative",
+    "operstate",
     "stats64",
     "ifindex",
     "link_index",
