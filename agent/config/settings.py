@@ -169,6 +169,28 @@ class Settings(MetricsSettings):
         "network that the host or its tasks need to reach.",
         ours=True,
     )
+    task_network_driver: str = setting(
+        "ECS_TASK_NETWORK_DRIVER",
+        values.choice("bridge", "routed", "macvlan", "ipvlan", "ipvlan-l3"),
+        "bridge",
+        "How `awsvpc` tasks get their addresses; see [task networking](task-networking.md).",
+        ours=True,
+    )
+    task_network_parent: str = setting(
+        "ECS_TASK_NETWORK_PARENT",
+        values.INTERFACE,
+        "",
+        "Link of the host on whose network tasks are, with `macvlan`, `ipvlan` and `ipvlan-l3`.",
+        ours=True,
+    )
+    task_network_gateway: str = setting(
+        "ECS_TASK_NETWORK_GATEWAY",
+        values.ADDRESS,
+        "",
+        "Router of tasks on the parent's network, with `macvlan` and `ipvlan`.",
+        ours=True,
+        note="the host's",
+    )
     task_bridge: str = setting(
         "ECS_TASK_BRIDGE",
         values.INTERFACE,

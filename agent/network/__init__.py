@@ -6,6 +6,7 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
     kernel/      how the kernel is asked: netlink, nftables, namespaces
     bridge/      task addresses by a bridge: links, and one set element per task that says what may
                  pass its link in either direction, added by netlink in 20 µs
+    drivers/     the contract of task addresses, which ``bridge`` is one way to keep, and the others
     host/        firewall, forwarding, 169.254.170.2; the kernel reports damage, which is repaired and
                  logged once
     sandboxes/   created, watched, removed; at the start, rows, engine and kernel are matched, and
@@ -15,8 +16,8 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
     tracing/     which rules of the host a connection of a task meets; loaded when it is asked for
     names/       name servers and resolv.conf of tasks
 
-Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: ``attach``
-and ``bridge_port_setup.join_bridge``), which repair uses, too, and its loss must be recognized in kernel
+Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: the driver's
+``attach`` and ``put_back``), which repair uses, too, and its loss must be recognized in kernel
 messages. ``claim`` is durable before it returns, and returns the same answer for the same task;
 ``release`` is idempotent. Fails with ``NetworkFailure``, ``RuntimeFailure`` or ``StateFailure``:
 call again. Netlink runs in one thread. Accesses only its own links, tables and pause containers,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.network.addresses import address_of_link
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from ipaddress import IPv4Network
@@ -19,6 +21,18 @@ class Route(NamedTuple):
     network: IPv4Network
     interface: str
     via_gateway: bool
+
+
+def not_of_links(routes: Iterable[Route], pool: IPv4Network) -> list[Route]:
+    """Return the routes that the agent did not make itself for tasks with links of their own."""
+    gateway = f"{pool.network_address + 1}/32"
+    return [
+        route
+        for route in routes
+        if address_of_link(route.interface) is None
+        and str(route.network) != gateway
+        and not (route.network == pool and not route.interface)
+    ]
 
 
 def clash(pool: IPv4Network, bridge: str, routes: Iterable[Route]) -> Route | None:

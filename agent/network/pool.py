@@ -31,11 +31,12 @@ from agent.model.figures import SandboxFigures
 from agent.network.addresses import AddressPool, parse_pool
 from agent.network.background import BackgroundTasks, settle
 from agent.network.bridge.links import HostLinks
+from agent.network.drivers.opening import DriverParts, open_driver, refuse_change
 from agent.network.host.agent_address import AgentAddress, Doors
 from agent.network.host.firewall import Firewall
 from agent.network.host.kernel_messages import EVERYTHING
 from agent.network.host.repair_loop import Suspicions
-from agent.network.host.shared import HostNetwork, check_pool
+from agent.network.host.shared import HostNetwork
 from agent.network.host.watch import HostWatch
 from agent.network.inspection.inspection import NetworkInspection
 from agent.network.kernel.netlink import NetlinkLane
@@ -137,17 +138,6 @@ class TaskNetworks:
         async with contextlib.AsyncExitStack() as closing:
             files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
             closing.callback(files.shutdown, wait=False, cancel_futures=True)
-            rules = Firewall(
-                settings.table,
-                settings.blocked_addresses,
-                doors=Doors(
-                    settings.server_port,
-                    settings.engine_bridge,
-                    settings.bridge,
-                    settings.introspection_port,
-                ),
-            )
-            closing.callback(rules.ports.close)
             lane = await NetlinkLane.open()
             closing.push_async_callback(lane.close)
             links = HostLinks(lane, settings.bridge)
@@ -156,26 +146,36 @@ class TaskNetworks:
             addresses = AddressPool(
                 settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
             )
-            await check_pool(addresses, settings, links)
-            mtu = settings.mtu or await links.default_mtu()
+            loop = asyncio.get_running_loop()
+            alive = await loop.run_in_executor(files, surveys.living, rows)
+            refuse_change(settings.driver, [r for r in rows if r.task_arn and r.ipv4 in alive])
+            driver = await open_driver(DriverParts(settings, lane, links, addresses, files))
+            rules = Firewall(
+                settings.table,
+                settings.blocked_addresses,
+                doors=Doors(
+                    settings.server_port,
+                    settings.engine_bridge,
+                    settings.bridge if driver.name == "bridge" else "",
+                    settings.introspection_port,
+                ),
+                ports=driver.rules,
+            )
+            closing.callback(rules.ports.close)
             host = HostNetwork(
+                driver=driver,
                 links=links,
                 agent_address=AgentAddress(lane),
                 rules=rules,
-                pool=addresses,
-                settings=settings,
                 files=files,
-                mtu=mtu,
             )
             maker = SandboxMaker(
                 engine=engine,
                 host=host,
-                pool=addresses,
                 settings=settings,
                 image=image,
                 load_image=load_image,
                 files=files,
-                mtu=mtu,
             )
             enis = TaskEnis(lane, settings, files)
             closing.callback(enis.close)
@@ -183,6 +183,7 @@ class TaskNetworks:
                 engine=engine,
                 lane=lane,
                 links=links,
+                driver=driver,
                 pool=addresses,
                 settings=settings,
                 enis=enis,
@@ -211,6 +212,7 @@ class TaskNetworks:
             )
             seen = await survey.everything(rows)
             plan = recovery.match(rows, seen, holders or {}, addresses.network)
+            recovery.drop_of_others(plan, driver.name)
             leftovers = Leftovers(
                 addresses,
                 plan,

@@ -40,6 +40,8 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     started_ticks: int
     netns: int
     created_at: float
+    driver: str = "bridge"
+    """The driver that made its links."""
     task_arn: str = ""
     attachment_id: str = ""
     claimed_at: float = 0.0

@@ -9,6 +9,9 @@ from agent.config.addresses import TASK_PORT
 POOL_SETTING = "ECS_TASK_POOL_CIDR"
 BRIDGE_SETTING = "ECS_TASK_BRIDGE"
 DNS_SETTING = "ECS_TASK_DNS_SERVERS"
+DRIVER_SETTING = "ECS_TASK_NETWORK_DRIVER"
+PARENT_SETTING = "ECS_TASK_NETWORK_PARENT"
+GATEWAY_SETTING = "ECS_TASK_NETWORK_GATEWAY"
 PORTS_SETTING = "ECS_DYNAMIC_HOST_PORT_RANGE"
 
 
@@ -19,6 +22,12 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Identifies this agent among several on one host; the value of ``SANDBOX_LABEL``."""
     pool_cidr: str = "10.207.0.0/20"
     """IPv4 network of the tasks; its first address is the bridge's."""
+    driver: str = "bridge"
+    """Name of the driver that gives tasks their addresses."""
+    parent: str = ""
+    """Link of the host on whose network tasks are, for drivers with a parent."""
+    gateway: str = ""
+    """Router of tasks on the parent's network; empty for that of the host."""
     bridge: str = "ecs-br0"
     table: str = "ecs_agent"
     """nftables table that contains only our rules, and all of them."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.network.addresses import address_of_link, mac_of
+from agent.network.addresses import address_of_link
 from agent.network.host.docker_chain import CHAIN
 from agent.network.host.engine_rules import EngineRules
 from agent.network.host.kernel_messages import EVERYTHING, Ours, Part
@@ -66,6 +66,7 @@ class Upkeep:
         self._suspicions = suspicions
         self._enis = enis
         self._files = files
+        self._rule_names = (settings.table, f"{settings.table}_links", CHAIN)
         self._engine_rules = EngineRules(files)
         self._loop = RepairLoop(self._look, suspicions, interval_s=settings.check_interval_s)
         self._link_repair = LinkRepair(
@@ -111,12 +112,14 @@ class Upkeep:
 
     def ours(self) -> Ours:
         """Return what kernel messages are compared with."""
+        link = self._host.watched
         return Ours(
-            bridge=self._settings.bridge,
-            bridge_index=self._host.bridge_index,
-            bridge_mac=mac_of(self._host.gateway),
+            bridge=link.name,
+            bridge_index=link.number,
+            bridge_mac=link.mac,
+            port_master=link.port_master,
             is_port=self._is_port,
-            rules=(self._settings.table.encode() + b"\0", CHAIN.encode() + b"\0"),
+            rules=tuple(name.encode() + b"\0" for name in self._rule_names),
             own_changes=self._host.rule_socket_id,
         )
 

@@ -49,6 +49,9 @@ def network_settings(settings: Settings, owner: str, engine_bridge: str) -> Netw
     return NetworkSettings(
         owner=owner,
         pool_cidr=settings.task_pool_cidr,
+        driver=settings.task_network_driver,
+        parent=settings.task_network_parent,
+        gateway=settings.task_network_gateway,
         bridge=settings.task_bridge,
         table=settings.firewall_table,
         warm_sandboxes=settings.warm_sandboxes,

@@ -231,7 +231,11 @@ def _judge_pool(verdict: FindingList, settings: Settings, found: Paths) -> None:
             "ip route show",
         )
         return
-    route = claims.clash(pool, settings.task_bridge, found.routes)
+    if settings.task_network_driver == "bridge":
+        route = claims.clash(pool, settings.task_bridge, found.routes)
+    else:
+        taken = claims.not_of_links(found.routes, pool)
+        route = claims.clash(pool, settings.task_network_parent, taken)
     if route is None:
         verdict.ok(f"task addresses: {pool}, which no route of this host uses")
         return

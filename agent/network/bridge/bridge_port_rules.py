@@ -40,11 +40,11 @@ ADDRESSES_SET: Final = "addresses"
 NO_HOSTS: Final = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
 """Destinations that no task may use: the host's loopback, multicast, reserved and broadcast
 addresses."""
-_ERRORS_OF_ROUTERS: Final = ["source-quench", "redirect", "time-exceeded", "parameter-problem"]
-_UNREACHABLE_BY_THE_TARGET: Final = [2, 3, 9, 10, 13]
+ERRORS_OF_ROUTERS: Final = ["source-quench", "redirect", "time-exceeded", "parameter-problem"]
+UNREACHABLE_BY_THE_TARGET: Final = [2, 3, 9, 10, 13]
 """Codes that a destination host itself sends: protocol, port, and what its own firewall forbids."""
 _GROUP_BIT: Final = "01:00:00:00:00:00"
-_LINK_NAME_BYTES: Final = 16
+LINK_NAME_BYTES: Final = 16
 _TRIES: Final = 3
 
 
@@ -61,7 +61,12 @@ class Layout(NamedTuple):
 
     pools: frozenset[str]
     gateways: frozenset[str]
-    """Addresses of the bridge itself."""
+    """Addresses of the host itself in the pools."""
+    task_links: tuple[str, ...] = ()
+    """Links of the host from which packets of tasks come, in the view of the firewall: the bridge, or
+    patterns for the links of single tasks that end in ``*``. A rule names one of them."""
+    is_routed: bool = True
+    """Whether the host forwards what tasks send; else their links lead to this host only."""
 
 
 def ruleset(
@@ -111,11 +116,11 @@ def _body(
              nft.match(nft.field("ip", "daddr"), f"@{ADDRESSES_SET}", "!="),
              _counter(), {"drop": None}),
         rule("from_task", "errors of routers", _ethertype("ip"), icmp,
-             nft.match(nft.field("icmp", "type"), {"set": _ERRORS_OF_ROUTERS}),
+             nft.match(nft.field("icmp", "type"), {"set": ERRORS_OF_ROUTERS}),
              _counter(), {"drop": None}),
         rule("from_task", "unreachable by a router", _ethertype("ip"), icmp,
              nft.match(nft.field("icmp", "type"), "destination-unreachable"),
-             nft.match(nft.field("icmp", "code"), {"set": _UNREACHABLE_BY_THE_TARGET}, "!="),
+             nft.match(nft.field("icmp", "code"), {"set": UNREACHABLE_BY_THE_TARGET}, "!="),
              _counter(), {"drop": None}),
         rule("from_task", "own packets", _ethertype("ip"),
              nft.match(nft.meta("pkttype"), {"set": ["host", "other"]}),
@@ -157,7 +162,7 @@ def elements_of(port: BridgePort) -> tuple[tuple[str, bytes], tuple[str, bytes]]
     """Return the set and the key of both elements of a port. Pure."""
     mac = bytes.fromhex(port.mac.replace(":", "")) + bytes(2)
     address = socket.inet_aton(port.ipv4)
-    link = port.link.encode().ljust(_LINK_NAME_BYTES, b"\0")
+    link = port.link.encode().ljust(LINK_NAME_BYTES, b"\0")
     return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address)
 
 
@@ -168,11 +173,15 @@ class BridgePortRules:
     ``admit`` and ``dismiss`` at any time.
     """
 
+    _family = FAMILY
+    _family_number = BRIDGE_FAMILY
+    _title = "bridge table"
+
     def __init__(self, table: str, blocked: Iterable[str]) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
         Args:
-            table: name of the table, in the bridge family.
+            table: name of the table, in the family of these rules.
             blocked: prefixes that tasks must not reach.
         """
         self.problem = ""
@@ -182,7 +191,7 @@ class BridgePortRules:
         self._layout: Layout | None = None
         self._ports: dict[str, BridgePort] = {}
         self._lock = threading.Lock()
-        self._sets = SetElements(BRIDGE_FAMILY, table)
+        self._sets = SetElements(self._family_number, table)
 
     @property
     def port_id(self) -> int:
@@ -204,8 +213,8 @@ class BridgePortRules:
                 self._ports = {port.link: port for port in ports}
             wanted = list(self._ports.values())
             self._layout = layout
-        commands = ruleset(self._table, layout, self._blocked, wanted)
-        listed = nft.listed(FAMILY, self._table)
+        commands = self._commands(layout, wanted)
+        listed = nft.listed(self._family, self._table)
         if listed is None or not nft.has_rules_of(commands, listed):
             try:
                 nft.apply(commands)
@@ -230,16 +239,16 @@ class BridgePortRules:
         """
         if self.problem:
             return []
-        listed = nft.listed(FAMILY, self._table)
+        listed = nft.listed(self._family, self._table)
         if listed is None:
-            return [f"the bridge table {self._table} was removed"]
-        if not nft.has_rules_of(ruleset(self._table, layout, self._blocked), listed):
-            return [f"the bridge table {self._table} was changed"]
+            return [f"the {self._title} {self._table} was removed"]
+        if not nft.has_rules_of(self._commands(layout), listed):
+            return [f"the {self._title} {self._table} was changed"]
         missing, excess = self._compare(layout, listed)
         if not missing and not excess:
             return []
         counts = f"{len(missing)} missing, {len(excess)} foreign"
-        return [f"addresses of tasks in the bridge table {self._table} were changed ({counts})"]
+        return [f"addresses of tasks in the {self._title} {self._table} were changed ({counts})"]
 
     def admit(self, port: BridgePort) -> int:
         """Accept what a task sends with its own addresses; idempotent.
@@ -256,7 +265,7 @@ class BridgePortRules:
         if self.problem:
             return 0
         try:
-            self._sets.commit([Change(name, key) for name, key in elements_of(port)])
+            self._sets.commit([Change(name, key) for name, key in self._elements(port)])
         except FileNotFoundError:
             # Somebody just flushed the table; without it the port would be open.
             if layout is not None:
@@ -278,7 +287,7 @@ class BridgePortRules:
         if port is None or self.problem:
             return 0
         made = 0
-        gone = [Change(name, key, removed=True) for name, key in elements_of(port)]
+        gone = [Change(name, key, removed=True) for name, key in self._elements(port)]
         # If an element is already gone, the transaction fails; then remove the others one by one.
         for changes in (gone, *([change] for change in gone)):
             try:
@@ -297,7 +306,7 @@ class BridgePortRules:
             NetworkFailure: ``nft`` is missing or failed.
         """
         if not self.problem:
-            nft.remove(FAMILY, self._table)
+            nft.remove(self._family, self._table)
         self.close()
 
     def close(self) -> None:
@@ -306,7 +315,7 @@ class BridgePortRules:
 
     def _why_not(self) -> str:
         """Return why the host cannot have a bridge table, or an empty string if it can."""
-        answer = nft.run("nft", "add", "table", FAMILY, self._table)
+        answer = nft.run("nft", "add", "table", self._family, self._table)
         if answer.returncode == 0:
             return ""
         said = next(iter(answer.stderr.strip().splitlines()), f"exit code {answer.returncode}")
@@ -317,9 +326,11 @@ class BridgePortRules:
         )
 
     def _off(self, layout: Layout) -> tuple[list[Change], list[Change]]:
-        listed = nft.listed(FAMILY, self._table)
+        listed = nft.listed(self._family, self._table)
         if listed is None:
-            raise NetworkFailure(f"the bridge table {self._table} was removed while it was created")
+            raise NetworkFailure(
+                f"the {self._title} {self._table} was removed while it was created"
+            )
         return self._compare(layout, listed)
 
     def _compare(
@@ -328,14 +339,25 @@ class BridgePortRules:
         """Return the missing and the extra elements of the sets."""
         with self._lock:
             ports = set(self._ports.values())
-        wanted = {element for port in ports for element in elements_of(port)}
-        wanted |= {(ADDRESSES_SET, socket.inet_aton(gateway)) for gateway in layout.gateways}
+        wanted = {element for port in ports for element in self._elements(port)}
+        wanted |= self._elements_of_host(layout)
+        present = self._present(listed)
+        missing = [Change(*element) for element in wanted - present]
+        return missing, [Change(*element, removed=True) for element in present - wanted]
+
+    def _commands(self, layout: Layout, ports: Iterable[BridgePort] = ()) -> list[dict[str, Any]]:
+        return ruleset(self._table, layout, self._blocked, ports)
+
+    def _elements(self, port: BridgePort) -> tuple[tuple[str, bytes], ...]:
+        return elements_of(port)
+
+    def _elements_of_host(self, layout: Layout) -> set[tuple[str, bytes]]:
+        return {(ADDRESSES_SET, socket.inet_aton(gateway)) for gateway in layout.gateways}
+
+    def _present(self, listed: Sequence[dict[str, Any]]) -> set[tuple[str, bytes]]:
         present = {
             elements_of(BridgePort(*element["concat"]))[0]
             for element in nft.elements(listed, PORTS_SET)
         }
-        present |= {
-            (ADDRESSES_SET, socket.inet_aton(ipv4)) for ipv4 in nft.elements(listed, ADDRESSES_SET)
-        }
-        missing = [Change(*element) for element in wanted - present]
-        return missing, [Change(*element, removed=True) for element in present - wanted]
+        addresses = nft.elements(listed, ADDRESSES_SET)
+        return present | {(ADDRESSES_SET, socket.inet_aton(ipv4)) for ipv4 in addresses}

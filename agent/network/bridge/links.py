@@ -343,8 +343,13 @@ async def _delete(host: Any, names: tuple[str, ...], bridge: int) -> None:
     for error in errors:
         if refused(error, errno.ENODEV):
             raise failure(f"removing {', '.join(names)}", error)
+    if not bridge:
+        return
     # The bridge's entries are removed with the link, but not the host's neighbour entry.
-    await bridge_port_setup.forget(host, bridge, [a for a in map(address_of_link, names) if a])
+    known = [address for address in map(address_of_link, names) if address]
+    for error in await bridge_port_setup.forget(host, bridge, known):
+        if refused(error, errno.ENOENT, errno.ENODEV):
+            raise failure("removing the neighbours of the host", error)
 
 
 async def _shape_bridge(

@@ -49,6 +49,7 @@ class Doors(NamedTuple):
     engine_bridge: str
     """Link of the engine's default bridge; empty if it has none."""
     task_bridge: str
+    """Link of the tasks' bridge; empty if tasks have links of their own."""
     introspection_port: int = 0
     """Port that is closed to other hosts and to tasks with an address of their own; 0 for none."""
 
@@ -67,19 +68,15 @@ def guard(doors: Doors) -> list[tuple[str, Expressions]]:
     drop: Expressions = [{"counter": None}, {"drop": None}]
     to_agent = nft.match(nft.field("ip", "daddr"), ADDRESS)
     bridges = sorted({doors.engine_bridge, doors.task_bridge} - {""})
-    rules = [
+    rules: list[tuple[str, Expressions]] = [
         ("this host", [nft.match(nft.meta("iifname"), LOOPBACK), {"accept": None}]),
-        (
-            "containers to the agent's server",
-            [
-                to_agent,
-                nft.match(nft.meta("iifname"), {"set": bridges}),
-                nft.match(nft.field("tcp", "dport"), doors.server_port),
-                {"accept": None},
-            ],
-        ),
-        ("others to the agent's address", [to_agent, *drop]),
     ]
+    if bridges:
+        from_bridge = nft.match(nft.meta("iifname"), {"set": bridges})
+        server = nft.match(nft.field("tcp", "dport"), doors.server_port)
+        accepted = [to_agent, from_bridge, server, {"accept": None}]
+        rules.append(("containers to the agent's server", accepted))
+    rules.append(("others to the agent's address", [to_agent, *drop]))
     if not doors.introspection_port:
         return rules
     introspection = nft.match(nft.field("tcp", "dport"), doors.introspection_port)

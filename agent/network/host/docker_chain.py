@@ -23,9 +23,9 @@ CHAIN: Final = "DOCKER-USER"
 _LOCK_WAIT_S: Final = "5"
 
 
-def wanted(bridge: str, outside: Iterable[str]) -> list[list[str]]:
-    """Return the arguments of each rule. Pure."""
-    comment = ["-m", "comment", "--comment", comment_of(bridge), "-j", "ACCEPT"]
+def wanted(bridge: str, outside: Iterable[str], owner: str = "") -> list[list[str]]:
+    """Return the arguments of each rule; ``owner`` is in their comments. Pure."""
+    comment = ["-m", "comment", "--comment", comment_of(owner or bridge), "-j", "ACCEPT"]
     answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
     return [
         *(["-i", bridge, "-o", link, *comment] for link in sorted({bridge, *outside})),
@@ -41,8 +41,10 @@ def comment_of(bridge: str) -> str:
 class DockerChain:
     """The rules of one agent. One caller at a time."""
 
-    def __init__(self, bridge: str) -> None:
+    def __init__(self, bridge: str, owner: str = "") -> None:
+        """Take the link of tasks, or a pattern for theirs; ``owner`` marks the rules of the latter."""
         self._bridge = bridge
+        self._owner = owner or bridge
 
     def ensure(self, outside: Collection[str]) -> None:
         """Add missing rules of ours and remove extra ones, in one transaction; idempotent.
@@ -76,7 +78,7 @@ class DockerChain:
         listed = _listed()
         if listed is None:
             return [], []
-        rules = wanted(self._bridge, outside)
+        rules = wanted(self._bridge, outside, self._owner)
         # iptables lists the arguments of a rule in its own order.
         present = [sorted(words) for words in listed]
         missing = [_line(rule) for rule in rules if sorted(rule) not in present]
@@ -90,7 +92,7 @@ class DockerChain:
         return missing, excess
 
     def _ours(self, listed: Iterable[list[str]]) -> list[list[str]]:
-        return [words for words in listed if comment_of(self._bridge) in words]
+        return [words for words in listed if comment_of(self._owner) in words]
 
     def _change(self, *changes: Collection[str]) -> None:
         lines = [line for part in changes for line in part]

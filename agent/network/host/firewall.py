@@ -19,8 +19,8 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.addresses import link_prefixes
-from agent.network.bridge.bridge_port_rules import NO_HOSTS, BridgePortRules, Layout
-from agent.network.host import agent_address
+from agent.network.bridge.bridge_port_rules import NO_HOSTS, Layout
+from agent.network.host import agent_address, link_ruleset
 from agent.network.host.docker_chain import CHAIN, DockerChain
 from agent.network.kernel import nft
 
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.network.bridge.bridge_port_rules import BridgePort
+    from agent.network.drivers.contract import PortRules
     from agent.network.host.agent_address import Doors
 
 FAMILY: Final = "inet"
 POOLS_SET: Final = "task_pools"
 OUTSIDE_SET: Final = "outside"
+TASK_LINKS: Final = "ecs+"
+"""In the words of iptables: the links of tasks without a bridge."""
 _NETLINK_NETFILTER: Final = 12
 _GET_GENERATION: Final = (10 << 8) | 16
 _REQUEST: Final = 1
@@ -111,20 +114,23 @@ def ruleset(
 class Firewall:
     """Our rules on this host. One caller at a time, except for ``ports``; every method blocks."""
 
-    def __init__(self, table: str, blocked: Iterable[str] = (), *, doors: Doors) -> None:
+    def __init__(
+        self, table: str, blocked: Iterable[str] = (), *, doors: Doors, ports: PortRules
+    ) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
         Args:
             table: name of our tables.
             blocked: prefixes that tasks must not reach.
             doors: the bridges, and who may reach the agent's ports.
+            ports: what each task may send, from the driver.
         """
-        self.ports = BridgePortRules(table, blocked)
+        self.ports = ports
         self._table = table
-        self._bridge = doors.task_bridge
+        self._bridge = doors.task_bridge or TASK_LINKS
         self._blocked = tuple(blocked)
         self._doors = doors
-        self._docker = DockerChain(doors.task_bridge)
+        self._docker = DockerChain(self._bridge, owner=doors.task_bridge or table)
 
     def ensure(self, wanted: Wanted, ports: Iterable[BridgePort] | None = None) -> None:
         """Create or correct the tables and our rules in Docker's chain; idempotent.
@@ -140,7 +146,8 @@ class Firewall:
         if not self._has(commands):
             nft.apply(commands)
         self.ports.ensure(wanted.layout, ports)
-        self._docker.ensure(wanted.outside)
+        if wanted.layout.is_routed:
+            self._docker.ensure(wanted.outside)
 
     def differences(self, wanted: Wanted) -> list[str]:
         """Return in words what differs from the state after ``ensure``; empty if nothing does."""
@@ -148,7 +155,7 @@ class Firewall:
         if not self._has(self._commands(wanted)):
             found.append(f"the firewall table {self._table} was changed or removed")
         found += self.ports.differences(wanted.layout)
-        if not self._docker.is_intact(wanted.outside):
+        if wanted.layout.is_routed and not self._docker.is_intact(wanted.outside):
             found.append(f"rules for {self._bridge} were missing from {CHAIN}, or were changed")
         return found
 
@@ -159,6 +166,8 @@ class Firewall:
         self._docker.remove()
 
     def _commands(self, wanted: Wanted) -> list[dict[str, Any]]:
+        if not self._doors.task_bridge:
+            return link_ruleset.ruleset(self._table, wanted, doors=self._doors)
         return ruleset(self._table, wanted, self._blocked, doors=self._doors)
 
     def _has(self, commands: list[dict[str, Any]]) -> bool:

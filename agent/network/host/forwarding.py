@@ -23,7 +23,7 @@ def switches_off(bridge: str) -> list[str]:
     A missing bridge has none.
     """
     names = ["net.ipv4.ip_forward"]
-    if (_IPV4 / "conf" / bridge).is_dir():
+    if bridge and (_IPV4 / "conf" / bridge).is_dir():
         names.append(f"net.ipv4.conf.{bridge}.forwarding")
     return [name for name in names if not _is_on(_path(name, bridge))]
 

@@ -76,7 +76,9 @@ class Ours(NamedTuple):
     bridge_index: int
     """The kernel's last known index of the bridge; 0 if unknown."""
     bridge_mac: str
-    """The intended MAC address of the bridge."""
+    """The intended MAC address of the bridge; empty if any will do."""
+    port_master: int
+    """Index of the link that ports must be on; 0 if they must be on none."""
     is_port: Callable[[str], bool]
     """Returns whether a link with this name should be on the bridge and up."""
     rules: tuple[bytes, ...]
@@ -119,7 +121,8 @@ def _of_link(kind: int, body: memoryview, ours: Ours, harmed: dict[str, bool]) -
     name = _name(body)
     if ours.is_port(name):
         off = kind == _DEL_LINK or not flags & _UP
-        harmed[name] = off or _number(body, _LINK.size, _LINK_MASTER) != ours.bridge_index
+        master = _number(body, _LINK.size, _LINK_MASTER) or 0
+        harmed[name] = off or master != ours.port_master
         return NOTHING
     if (
         address_of_link(name) is None
@@ -134,7 +137,8 @@ def _of_link(kind: int, body: memoryview, ours: Ours, harmed: dict[str, bool]) -
         # Ports of a removed bridge are off it; this is reported for each, but maybe not at once.
         return Part.BRIDGE | Part.PORTS
     mac = _attribute(body, _LINK.size, _LINK_ADDRESS)
-    return Part.BRIDGE if mac is not None and bytes(mac).hex(":") != ours.bridge_mac else NOTHING
+    is_other = ours.bridge_mac and mac is not None and bytes(mac).hex(":") != ours.bridge_mac
+    return Part.BRIDGE if is_other else NOTHING
 
 
 def _of_route(body: memoryview, ours: Ours) -> Part:

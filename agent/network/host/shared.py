@@ -1,4 +1,4 @@
-"""The parts of the host's network that all sandboxes share: bridge, forwarding, firewall, an address.
+"""The parts of the host's network that all sandboxes share: the driver's, forwarding, firewall, an address.
 
 ``ensure`` creates them. ``repair`` checks cheaply whether somebody changed them (a restarted
 Docker, ``nft flush ruleset``, a deleted bridge), repairs them in the same way, and reports what it
@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from ipaddress import IPv4Interface
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
 from agent.errors import NetworkFailure
-from agent.network import addresses, claims
-from agent.network.bridge import bridge_ports
-from agent.network.bridge.bridge_port_rules import BridgePort, Layout
+from agent.network import addresses
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.egress_links import EgressLinks
 from agent.network.bridge.links import bridge_port_of
@@ -25,42 +22,20 @@ from agent.network.host import docker_chain, firewall, forwarding
 from agent.network.host.agent_address import ADDRESS
 from agent.network.host.kernel_messages import EVERYTHING, Part
 from agent.network.kernel import connections
-from agent.network.settings import POOL_SETTING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from concurrent.futures import Executor
 
-    from agent.network.addresses import AddressPool
+    from agent.network.bridge.bridge_port_rules import BridgePort, Layout
     from agent.network.bridge.links import HostLinks, SandboxLink
+    from agent.network.drivers.contract import Subnet, TaskDriver, WatchedLink
     from agent.network.host.agent_address import AgentAddress
     from agent.network.sandbox_record import SandboxRecord
-    from agent.network.settings import NetworkSettings
 
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
-
-
-class BridgeConfig(NamedTuple):
-    """The input for the bridge and the rules."""
-
-    bridge_addresses: frozenset[str]
-    pools: frozenset[str]
-
-
-def shape_of(pool: AddressPool, records: Iterable[SandboxRecord]) -> BridgeConfig:
-    """Return the shape for the current pool, and for tasks with addresses of an earlier one."""
-    gateways = {f"{pool.gateway}/{pool.prefix_len}"}
-    gateways.update(f"{record.gateway}/{record.prefix_len}" for record in records)
-    pools = {str(IPv4Interface(gateway).network) for gateway in gateways}
-    return BridgeConfig(frozenset(gateways), frozenset(pools))
-
-
-def layout_of(shape: BridgeConfig) -> Layout:
-    """Return the input for the rules for ports. Pure."""
-    gateways = frozenset(str(IPv4Interface(address).ip) for address in shape.bridge_addresses)
-    return Layout(shape.pools, gateways)
 
 
 def links_are(names: Sequence[str], wrong: Place) -> str:
@@ -74,41 +49,22 @@ def _missing_neighbours(count: int) -> str:
     return f"{count} tasks were missing from the host's neighbours"
 
 
-async def check_pool(pool: AddressPool, settings: NetworkSettings, links: HostLinks) -> None:
-    """Refuse a pool that overlaps another network of the host.
-
-    Raises:
-        NetworkFailure: it does; the text names the setting and what uses its addresses.
-    """
-    found = claims.clash(pool.network, settings.bridge, await links.routes())
-    if found is not None:
-        raise NetworkFailure(
-            f"{POOL_SETTING}={pool.network} overlaps {found.network} of this host "
-            f"({found.interface or 'no interface'}); choose a network that nothing else uses"
-        )
-
-
 class HostNetwork:
-    """Bridge and rules of one agent. Its calls run one at a time."""
+    """What the driver has on the host, and the rules, of one agent. Its calls run one at a time."""
 
     def __init__(
         self,
         *,
+        driver: TaskDriver,
         links: HostLinks,
         agent_address: AgentAddress,
         rules: firewall.Firewall,
-        pool: AddressPool,
-        settings: NetworkSettings,
         files: Executor,
-        mtu: int,
     ) -> None:
-        self._links = links
+        self._driver = driver
         self._agent_address = agent_address
         self._rules = rules
-        self._pool = pool
-        self._settings = settings
         self._files = files
-        self._mtu = mtu
         self._lock = asyncio.Lock()
         self._outside = EgressLinks(links)
         self._wanted: firewall.Wanted | None = None
@@ -123,27 +79,27 @@ class HostNetwork:
         Raises:
             NetworkFailure: the kernel or ``nft`` failed; the next call tries again.
         """
-        shape = shape_of(self._pool, records)
         async with self._lock:
             await self._outside.look()
-            await self._take_shape(shape, [bridge_port_of(record) for record in records])
+            await self._take_shape(records, [bridge_port_of(record) for record in records])
             self._legacy_tables = await self._block(docker_chain.has_legacy_tables)
         if self.problem:
             _log.error("tasks are not isolated from each other", problem=self.problem)
 
     async def _take_shape(
-        self, shape: BridgeConfig, ports: Collection[BridgePort] | None = None
+        self, records: Collection[SandboxRecord], ports: Collection[BridgePort] | None = None
     ) -> None:
-        await self._bridge(shape)
-        await self._block(forwarding.turn_on, self._settings.bridge)
+        await self._driver.ensure(records)
+        wanted = self._wanted_for(self._driver.layout(records))
+        if wanted.layout.is_routed:
+            await self._block(forwarding.turn_on, self._driver.watched.name)
         await self._agent_address.ensure()
-        wanted = self._wanted_for(shape)
         await self._block(self._rules.ensure, wanted, ports)
         await self._remember(wanted)
         self._wanted = wanted
 
-    def _wanted_for(self, shape: BridgeConfig) -> firewall.Wanted:
-        return firewall.Wanted(layout_of(shape), self._outside.names)
+    def _wanted_for(self, layout: Layout) -> firewall.Wanted:
+        return firewall.Wanted(layout, self._outside.names)
 
     async def repair(
         self, records: Collection[SandboxRecord], parts: Part = EVERYTHING
@@ -161,31 +117,30 @@ class HostNetwork:
         Raises:
             NetworkFailure: the kernel or ``nft`` failed; the next call tries again.
         """
-        shape = shape_of(self._pool, records)
         found: list[str] = []
         async with self._lock:
             if parts & Part.OUTSIDE:
                 await self._outside.look()
-            wanted = self._wanted_for(shape)
+            wanted = self._wanted_for(self._driver.layout(records))
             if wanted != self._wanted:
                 # Nobody changed anything of ours: the last task with an address of an earlier pool
                 # is gone, or the host has other links to the outside.
-                await self._take_shape(shape)
+                await self._take_shape(records)
             if parts & Part.BRIDGE:
-                found += await self._bridge(shape)
+                found += await self._driver.ensure(records)
             if found or parts & Part.FORWARDING:
-                off = await self._block(forwarding.switches_off, self._settings.bridge)
+                off = await self._switches_off(wanted.layout)
                 if off:
-                    await self._block(forwarding.turn_on, self._settings.bridge)
+                    await self._block(forwarding.turn_on, self._driver.watched.name)
                     found.append(f"{' and '.join(off)} was 0")
             found += await self._rules_and_address(parts, wanted)
             gone = []
             if parts & Part.PORTS:
-                places = await self._places(records)
+                places = await self._driver.places(records)
                 if not parts & Part.BRIDGE and any(
                     place is not Place.GOOD for place in places.values()
                 ):
-                    found += await self._bridge(shape)
+                    found += await self._driver.ensure(records)
                 gone = await self._ports(records, places, found)
             if parts & (Part.BRIDGE | Part.PORTS):
                 await self._host_parts(records, found)
@@ -197,25 +152,27 @@ class HostNetwork:
         Raises:
             NetworkFailure: the kernel or ``nft`` failed.
         """
-        shape = shape_of(self._pool, records)
         async with self._lock:
-            mac = addresses.mac_of(self._pool.gateway)
-            found = await self._links.bridge_differences(shape.bridge_addresses, mac)
-            off = await self._block(forwarding.switches_off, self._settings.bridge)
+            found = await self._driver.differences(records)
+            off = await self._switches_off(self._driver.layout(records))
             found += [f"{' and '.join(off)} was 0"] if off else []
             if not await self._agent_address.is_present():
                 found.append(f"the address {ADDRESS} was gone")
-            found += await self._block(self._rules.differences, self._wanted_for(shape))
-            places = await self._places(records)
+            wanted = self._wanted_for(self._driver.layout(records))
+            found += await self._block(self._rules.differences, wanted)
+            places = await self._driver.places(records)
             for wrong in (Place.GONE, Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
                 misplaced = [name for name, place in places.items() if place is wrong]
                 found += [links_are(misplaced, wrong)] if misplaced else []
-            ports = [bridge_port_of(record) for record in records]
-            bridge = self._settings.bridge
-            unknown = await self._block(bridge_ports.unknown_neighbours, ports, bridge)
+            unknown = await self._driver.unknown(records)
             if unknown:
                 found.append(_missing_neighbours(len(unknown)))
         return found
+
+    async def _switches_off(self, layout: Layout) -> list[str]:
+        if not layout.is_routed:
+            return []
+        return await self._block(forwarding.switches_off, self._driver.watched.name)
 
     async def _rules_and_address(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
         found = []
@@ -226,29 +183,23 @@ class HostNetwork:
         return found
 
     async def _host_parts(self, records: Collection[SandboxRecord], found: list[str]) -> None:
-        """Restore the host's neighbours, which a bridge loses with its state, address or MAC."""
-        ports = [bridge_port_of(record) for record in records]
-        unknown = await self._block(bridge_ports.unknown_neighbours, ports, self._settings.bridge)
+        """Restore the ways to tasks, which are lost with other damage, too, and then not reported."""
+        unknown = await self._driver.unknown(records)
         if not unknown:
             return
-        await self._links.set_neighbours(unknown)
+        await self._driver.make_known(unknown)
         if not found:
             found.append(_missing_neighbours(len(unknown)))
-
-    async def _places(self, records: Collection[SandboxRecord]) -> dict[str, Place]:
-        ports = [bridge_port_of(record) for record in records]
-        return await self._block(bridge_ports.places, ports, self._settings.bridge)
 
     async def _ports(
         self, records: Collection[SandboxRecord], places: Mapping[str, Place], found: list[str]
     ) -> list[SandboxRecord]:
         """Put existing links back in their place; return the records of missing ones."""
-        ports = {record.host_interface: bridge_port_of(record) for record in records}
         for wrong in (Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
-            misplaced = [name for name, place in places.items() if place is wrong]
+            misplaced = [each for each in records if places[each.host_interface] is wrong]
             if misplaced:
-                await self._links.join(ports[name] for name in misplaced)
-                found.append(links_are(misplaced, wrong))
+                await self._driver.put_back(misplaced)
+                found.append(links_are([each.host_interface for each in misplaced], wrong))
         return [record for record in records if places[record.host_interface] is Place.GONE]
 
     @property
@@ -257,14 +208,28 @@ class HostNetwork:
         return self._rules.ports.problem
 
     @property
-    def bridge_index(self) -> int:
-        """The kernel's index of the bridge; 0 before the first ``ensure``."""
-        return self._links.bridge_index
+    def subnet(self) -> Subnet:
+        """What new tasks are told of the network around them."""
+        return self._driver.subnet
 
     @property
-    def gateway(self) -> str:
-        """The bridge's own address in the pool."""
-        return self._pool.gateway
+    def driver(self) -> str:
+        """Name of the driver, as in the rows of its sandboxes."""
+        return self._driver.name
+
+    def mac_of(self, ipv4: str) -> str:
+        """Return the MAC of a new task's interface."""
+        return self._driver.mac_of(ipv4)
+
+    @property
+    def mtu(self) -> int:
+        """MTU in bytes of new tasks' interfaces."""
+        return self._driver.mtu
+
+    @property
+    def watched(self) -> WatchedLink:
+        """The link of the host that all tasks depend on."""
+        return self._driver.watched
 
     @property
     def rule_socket_id(self) -> int:
@@ -283,7 +248,7 @@ class HostNetwork:
         """
         # Before its link is up, or the task's first packets would be lost.
         await self._change_of_ours(partial(self._rules.ports.admit, bridge_port_of(spec)))
-        await self._links.attach(netns, spec)
+        await self._driver.attach(netns, spec)
 
     async def detach(self, link: str) -> None:
         """Remove a link with its rules, neighbour and tracked connections. Idempotent.
@@ -291,7 +256,7 @@ class HostNetwork:
         Raises:
             NetworkFailure: the kernel refused.
         """
-        await self._links.delete(link)
+        await self._driver.detach(link)
         await self._change_of_ours(partial(self._rules.ports.dismiss, link))
         ipv4 = addresses.address_of_link(link)
         if ipv4 is not None:
@@ -324,11 +289,7 @@ class HostNetwork:
             self._seen = self._wanted = None
             await self._block(self._rules.remove)
             await self._agent_address.remove()
-            await self._links.delete(self._settings.bridge)
-
-    async def _bridge(self, shape: BridgeConfig) -> list[str]:
-        mac = addresses.mac_of(self._pool.gateway)
-        return await self._links.ensure_bridge(shape.bridge_addresses, mac, self._mtu)
+            await self._driver.remove()
 
     async def _put_rules_right(self, wanted: firewall.Wanted) -> list[str]:
         differing = await self._block(self._rules.differences, wanted)

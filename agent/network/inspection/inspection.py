@@ -94,7 +94,7 @@ class NetworkInspection:
         records = sorted(self._table.records.values(), key=lambda r: IPv4Address(r.ipv4))
         ports = [(record.host_interface, record.ipv4) for record in records]
         links, listed = await asyncio.gather(
-            self._block(devices.devices, self._settings.bridge, ports),
+            self._block(devices.devices, self._host.watched.name, ports),
             self._block(rules.listed, self._settings.table),
         )
         return NetworkView(

@@ -118,6 +118,13 @@ def match(
     return found
 
 
+def drop_of_others(plan: RecoveryPlan, driver: str) -> None:
+    """Move the unclaimed sandboxes of another driver to those that are dropped."""
+    others = [record for record in plan.ready if record.driver != driver]
+    plan.ready[:] = [record for record in plan.ready if record.driver == driver]
+    plan.dropped.extend(others)
+
+
 def _corrected(
     rows: Mapping[str, SandboxRecord],
     surveyed: Collection[SandboxRecord],

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.model.eni import TaskEni
-    from agent.network.addresses import AddressPool
     from agent.network.host.shared import HostNetwork
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
@@ -96,21 +95,18 @@ def container_body(
 class SandboxMaker:
     """Creates and removes sandboxes. Safe for concurrent use by tasks of one event loop."""
 
-    def __init__(  # noqa: PLR0913 - its collaborators
+    def __init__(
         self,
         *,
         engine: ContainerEngine,
         host: HostNetwork,
-        pool: AddressPool,
         settings: NetworkSettings,
         image: str,
         load_image: Callable[[], Awaitable[object]],
         files: Executor,
-        mtu: int,
     ) -> None:
         self._engine = engine
         self._host = host
-        self._pool = pool
         self._settings = settings
         self._image = image
         self._load_image = load_image
@@ -118,7 +114,6 @@ class SandboxMaker:
         self._files = files
         self._slots = asyncio.Semaphore(settings.parallel)
         self._warned_of_dns = False
-        self._mtu = mtu
 
     async def make(self, ipv4: str, eni: TaskEni | None = None) -> SandboxRecord:
         """Return a new, complete sandbox with this address.
@@ -239,6 +234,7 @@ class SandboxMaker:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=time.time(),
+            driver=self._host.driver,
             eni=eni,
         )
 
@@ -247,11 +243,11 @@ class SandboxMaker:
     ) -> SandboxLink:
         return SandboxLink(
             host_interface=addresses.link_name_of(ipv4),
-            mac=addresses.mac_of(ipv4),
+            mac=record.mac if record else self._host.mac_of(ipv4),
             ipv4=ipv4,
-            prefix_len=record.prefix_len if record else self._pool.prefix_len,
-            gateway=record.gateway if record else self._pool.gateway,
-            mtu=record.mtu if record else self._mtu,
+            prefix_len=record.prefix_len if record else self._host.subnet.prefix_len,
+            gateway=record.gateway if record else self._host.subnet.gateway,
+            mtu=record.mtu if record else self._host.mtu,
             blocked=self._settings.blocked_addresses,
             agent_only=agent_only or (record is not None and record.eni is not None),
         )

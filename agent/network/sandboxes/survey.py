@@ -19,7 +19,6 @@ import structlog
 from agent.errors import AgentError, NetworkFailure
 from agent.model.eni import TaskEni
 from agent.network import addresses
-from agent.network.bridge import bridge_ports
 from agent.network.bridge.links import AGENT_INTERFACE, TASK_INTERFACE
 from agent.network.kernel import namespaces
 from agent.network.sandbox_record import SandboxRecord
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from agent.network.addresses import AddressPool
     from agent.network.bridge.links import HostLinks
+    from agent.network.drivers.contract import TaskDriver
     from agent.network.kernel.netlink import NetlinkLane
     from agent.network.sandboxes.interior import Interior
     from agent.network.sandboxes.task_enis import TaskEnis
@@ -55,12 +55,13 @@ class Strays(NamedTuple):
 class Survey:
     """Examines sandboxes. Belongs to one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
         *,
         engine: ContainerEngine,
         lane: NetlinkLane,
         links: HostLinks,
+        driver: TaskDriver,
         pool: AddressPool,
         settings: NetworkSettings,
         enis: TaskEnis,
@@ -69,6 +70,7 @@ class Survey:
         self._engine = engine
         self._lane = lane
         self._links = links
+        self._driver = driver
         self._pool = pool
         self._settings = settings
         self._enis = enis
@@ -89,7 +91,7 @@ class Survey:
         return recovery.Seen(
             containers=containers,
             alive=alive,
-            ports=await self._block(bridge_ports.on_bridge, self._settings.bridge),
+            ports=await self._driver.present(),
             links=await self._links.links(),
             surveyed=await self.without_fitting_row(containers, rows, alive),
         )
@@ -170,9 +172,9 @@ class Survey:
         _log.warning("sandbox recognized without a matching row", ipv4=ipv4)
         return SandboxRecord(
             ipv4=ipv4,
-            prefix_len=self._pool.prefix_len if eni else int(own[0].partition("/")[2]),
-            gateway=found.gateway or self._pool.gateway,
-            mac=addresses.mac_of(ipv4),
+            prefix_len=self._driver.subnet.prefix_len if eni else int(own[0].partition("/")[2]),
+            gateway=found.gateway or self._driver.subnet.gateway,
+            mac=found.mac,
             mtu=found.mtu,
             hostname=addresses.hostname_of(ipv4),
             host_interface=addresses.link_name_of(ipv4),
@@ -181,6 +183,7 @@ class Survey:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=state.created_at,
+            driver=self._driver.name,
             eni=eni,
         )
 

@@ -59,7 +59,9 @@ def of_task(network: TaskNetwork, sandbox: ContainerDetails | None, *, extended:
         domain_name_servers=list(sandbox.dns_servers) if sandbox else [],
         domain_name_search_list=list(sandbox.dns_search) if sandbox else [],
         private_dns_name=network.hostname,
-        subnet_gateway_ipv4_address=f"{network.gateway}/{network.prefix_len}",
+        subnet_gateway_ipv4_address=(
+            f"{network.gateway}/{network.prefix_len}" if network.gateway else ""
+        ),
     )
 
 

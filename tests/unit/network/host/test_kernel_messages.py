@@ -30,6 +30,7 @@ OURS = Ours(
     bridge="ecs-br0",
     bridge_index=BRIDGE,
     bridge_mac="0a:58:0a:09:00:01",
+    port_master=BRIDGE,
     is_port={"ecs0a090002", "ecs0a090003"}.__contains__,
     rules=(b"ecs_agent\0", b"DOCKER-USER\0"),
 )

@@ -7,8 +7,8 @@ from typing import Any
 
 from agent.network.addresses import AddressPool
 from agent.network.bridge.bridge_port_rules import Layout
+from agent.network.bridge.driver import shape_of
 from agent.network.host import firewall
-from agent.network.host import shared as host
 from agent.network.host.agent_address import Doors, guard
 from agent.network.names.resolvers import Resolvers
 from agent.network.sandboxes.sandbox import container_body
@@ -17,7 +17,7 @@ POOL = IPv4Network("10.207.0.0/20")
 
 
 def test_the_shape_knows_the_pool_even_without_tasks() -> None:
-    shape = host.shape_of(AddressPool("10.207.0.0/20", quarantine_s=1), [])
+    shape = shape_of(AddressPool("10.207.0.0/20", quarantine_s=1), [])
     assert shape.bridge_addresses == {"10.207.0.1/20"}
     assert shape.pools == {"10.207.0.0/20"}
 

@@ -1,0 +1,131 @@
+"""Links between the host and single tasks, without a bridge: their host ends, neighbours and routes.
+
+Nothing is asked or learned on such a link. It has ARP and neighbour discovery off at the host's end,
+and both sides have a permanent entry for each other, so that no task can make the host believe
+anything, or fill its tables. The host has a route to each task's address.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from agent.network.addresses import address_of_link
+from agent.network.bridge.bridge_ports import Place
+from agent.network.kernel.netlink import pipelined, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from pyroute2.netlink.exceptions import NetlinkError
+
+LINKS: Final = Path("/sys/class/net")
+_NEIGHBOURS: Final = Path("/proc/net/arp")
+_ROUTES: Final = Path("/proc/net/route")
+_UP_AND_SILENT: Final = 0x01 | 0x80
+"""``IFF_UP``, ``IFF_NOARP``."""
+PERMANENT: Final = 0x80
+"""``NUD_PERMANENT``."""
+LINK_SCOPE: Final = 253
+"""``RT_SCOPE_LINK``."""
+_FIXED: Final = "0x6"
+"""``ATF_COM | ATF_PERM``."""
+_ALL_ONES: Final = "FFFFFFFF"
+NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+
+
+class HostEnd(NamedTuple):
+    """The host's end of a task's link, and how the host reaches the task."""
+
+    link: str
+    mac: str
+    """Of the task's end."""
+    ipv4: str
+    """Of the task."""
+    host_mac: str
+    source: str
+    """Address of the host that tasks see."""
+
+
+async def set_up(host: Any, end: HostEnd) -> NetlinkError | None:
+    """Set up an existing host end; return the first error. Idempotent, one round trip."""
+    number = socket.if_nametoindex(end.link)
+    (silenced,) = await pipelined(host.link("set", index=number, af_spec=NO_IPV6_ADDRESS))
+    if refused(silenced, errno.EAFNOSUPPORT):
+        return silenced
+    answers = await pipelined(
+        host.link("set", index=number, master=0, address=end.host_mac),
+        host.link("set", index=number, flags=_UP_AND_SILENT, change=_UP_AND_SILENT),
+        *ways(host, number, end),
+    )
+    return next((answer for answer in answers if answer is not None), None)
+
+
+def ways(host: Any, number: int, end: HostEnd) -> list[Any]:
+    """Return the requests for neighbour and route of a task."""
+    return [
+        host.neigh("replace", dst=end.ipv4, lladdr=end.mac, ifindex=number, state=PERMANENT),
+        host.route(
+            "replace", dst=f"{end.ipv4}/32", oif=number, prefsrc=end.source, scope=LINK_SCOPE
+        ),
+    ]
+
+
+def present() -> frozenset[str]:
+    """Return the names of all links that have the name of a task's. Blocks on ``/sys``."""
+    names = (name for _, name in socket.if_nameindex())
+    return frozenset(
+        name
+        for name in names
+        if address_of_link(name) is not None and not (LINKS / name / "master").exists()
+    )
+
+
+def places(names: Iterable[str]) -> dict[str, Place]:
+    """Return the state of each link, by name. Blocks on ``/sys``."""
+    return {name: _place(name) for name in names}
+
+
+def _place(name: str) -> Place:
+    try:
+        flags = int((LINKS / name / "flags").read_text(encoding="ascii"), 16)
+    except (OSError, ValueError):
+        return Place.GONE
+    if not flags & 0x01:
+        return Place.DOWN
+    is_good = flags & _UP_AND_SILENT == _UP_AND_SILENT and not (LINKS / name / "master").exists()
+    return Place.GOOD if is_good else Place.ALTERED
+
+
+def unknown(ends: Collection[HostEnd]) -> list[HostEnd]:
+    """Return the tasks without their permanent neighbour or their route. Blocks on ``/proc``."""
+    neighbours = set()
+    for words in _words(_NEIGHBOURS):
+        # address, type of hardware, flags, MAC, mask, link
+        if len(words) == 6 and words[2] == _FIXED:
+            neighbours.add((words[5], words[0], words[3]))
+    routes = set()
+    for words in _words(_ROUTES):
+        # link, destination, gateway, flags, references, use, metric, mask, ...
+        if len(words) > 7 and words[7] == _ALL_ONES:
+            routes.add((words[0], words[1]))
+    return [
+        end
+        for end in ends
+        if (end.link, end.ipv4, end.mac) not in neighbours
+        or (end.link, _number_of(end.ipv4)) not in routes
+    ]
+
+
+def _number_of(ipv4: str) -> str:
+    # The kernel prints the four bytes as a number of the host's byte order.
+    return f"{int.from_bytes(socket.inet_aton(ipv4), 'little'):08X}"
+
+
+def _words(path: Path) -> list[list[str]]:
+    try:
+        return [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+    except OSError:
+        return []

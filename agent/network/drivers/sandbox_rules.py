@@ -1,0 +1,85 @@
+"""What a task may send through an interface that the host does not see: rules inside its namespace.
+
+Frames of ``macvlan`` and ``ipvlan`` go from the namespace straight to the wire, or to a neighbour on
+the same parent. So they are filtered where they leave the namespace: only ARP and IPv4 with the task's
+own addresses pass, and nothing to a blocked address. A container needs ``NET_ADMIN`` to change these
+rules; one that has it can, which is why docs/task-networking.md names these drivers as those where a
+privileged task is not held.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.errors import NetworkFailure
+from agent.network.bridge.bridge_port_rules import NO_HOSTS
+from agent.network.kernel import namespaces, nft
+
+if TYPE_CHECKING:
+    from agent.network.bridge.links import SandboxLink
+
+FAMILY: Final = "netdev"
+TABLE: Final = "ecs_task"
+
+
+def ruleset(link: SandboxLink, interface: str, *, has_own_mac: bool) -> list[dict[str, Any]]:
+    """Return the commands that replace the table in a task's namespace. Pure.
+
+    Args:
+        link: whose addresses may be used.
+        interface: name of the interface in the namespace.
+        has_own_mac: whether frames must have the MAC in ``link``; else all tasks share the parent's,
+            and the driver sets it.
+    """
+    place = {"family": FAMILY, "table": TABLE}
+
+    def rule(comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "rule": {**place, "chain": "leaving", "comment": comment, "expr": list(expressions)}
+        }
+
+    drop: tuple[dict[str, Any], ...] = ({"counter": None}, {"drop": None})
+    is_arp = nft.match(nft.field("ether", "type"), "arp")
+    is_ip = nft.match(nft.field("ether", "type"), "ip")
+    # Multicast stays on the link, and harms nobody who has not asked for it.
+    never = sorted({*link.blocked, *NO_HOSTS} - {"224.0.0.0/3"})
+    own_mac = [
+        rule("foreign MAC", nft.match(nft.field("ether", "saddr"), link.mac, "!="), *drop),
+        rule("foreign MAC in ARP", is_arp,
+             nft.match(nft.field("arp", "saddr ether"), link.mac, "!="), *drop),
+    ]  # fmt: skip
+    return nft.replacement(
+        FAMILY,
+        TABLE,
+        [
+            {"chain": {**place, "name": "leaving", "type": "filter", "hook": "egress",
+                       "dev": interface, "prio": 0, "policy": "accept"}},
+            *(own_mac if has_own_mac else []),
+            rule("own ARP", is_arp, nft.match(nft.field("arp", "saddr ip"), link.ipv4),
+                 {"accept": None}),
+            rule("blocked address", is_ip, nft.match(
+                nft.field("ip", "daddr"), {"set": [nft.prefix(each) for each in never]}), *drop),
+            rule("own packets", is_ip, nft.match(nft.field("ip", "saddr"), link.ipv4),
+                 {"accept": None}),
+            rule("all else", *drop),
+        ],
+    )  # fmt: skip
+
+
+def put(netns: int, link: SandboxLink, interface: str, *, has_own_mac: bool) -> None:
+    """Create or replace the rules in a namespace; idempotent. Blocks.
+
+    Raises:
+        NetworkFailure: ``nft`` is missing or too old, or the kernel cannot filter what leaves a link.
+    """
+    commands = ruleset(link, interface, has_own_mac=has_own_mac)
+    try:
+        namespaces.inside(netns, partial(nft.apply, commands))
+    except OSError as error:
+        raise NetworkFailure(f"the namespace of {link.ipv4} cannot be entered: {error}") from None
+    except NetworkFailure as error:
+        raise NetworkFailure(
+            f"what {link.ipv4} sends cannot be filtered, which needs Linux 5.16 with "
+            f"CONFIG_NETFILTER_EGRESS and nftables 1.0.1: {error}"
+        ) from error

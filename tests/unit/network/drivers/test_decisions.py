@@ -1,0 +1,155 @@
+"""Pure decisions of the drivers: which addresses fit, which rules there are, what may change."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from agent.errors import NetworkFailure
+from agent.network.addresses import AddressPool, link_name_of
+from agent.network.bridge.bridge_port_rules import BridgePort
+from agent.network.bridge.links import SandboxLink
+from agent.network.claims import Route, not_of_links
+from agent.network.drivers import link_rules, sandbox_rules
+from agent.network.drivers.opening import refuse_change
+from agent.network.drivers.parent import Parent, subnet_on
+from agent.network.drivers.routed import layout_of
+from agent.network.host import link_ruleset
+from agent.network.host.agent_address import Doors
+from agent.network.host.firewall import Wanted
+from agent.network.sandboxes.recovery import RecoveryPlan, drop_of_others
+from tests.unit.network.builders import record
+
+POOL = AddressPool("192.0.2.32/27", quarantine_s=1)
+PARENT = Parent(
+    "lan0", 7, "02:00:00:00:00:07", 1500, True, frozenset({"192.0.2.2/24"}), "192.0.2.1"
+)
+LINK = SandboxLink(
+    "ecsc0000222", "0a:58:c0:00:02:22", "192.0.2.34", 24, "192.0.2.1", 1500, ("1.2.3.4/32",)
+)
+
+
+def test_tasks_are_told_the_network_and_router_of_the_parent() -> None:
+    assert subnet_on(PARENT, POOL, "") == (24, "192.0.2.1")
+    assert subnet_on(PARENT, POOL, "192.0.2.254") == (24, "192.0.2.254")
+
+
+@pytest.mark.parametrize(
+    ("parent", "gateway", "said"),
+    [
+        (PARENT._replace(addresses=frozenset()), "", "not part of a network of lan0 (no IPv4"),
+        (PARENT._replace(addresses=frozenset({"10.0.0.1/8"})), "", "not part of a network of lan0"),
+        (PARENT._replace(gateway=""), "", "set ECS_TASK_NETWORK_GATEWAY"),
+        (PARENT, "10.0.0.1", "set ECS_TASK_NETWORK_GATEWAY"),
+        (PARENT, "fd00::1", "set ECS_TASK_NETWORK_GATEWAY"),
+        (PARENT, "192.0.2.40", "contains 192.0.2.40"),
+        (PARENT._replace(addresses=frozenset({"192.0.2.41/24"})), "", "contains 192.0.2.41"),
+    ],
+)
+def test_a_pool_that_does_not_fit_the_parent_is_refused(
+    parent: Parent, gateway: str, said: str
+) -> None:
+    with pytest.raises(NetworkFailure) as failure:
+        subnet_on(parent, POOL, gateway)
+    assert said in str(failure.value)
+
+
+@given(
+    host=st.integers(1, 254), router=st.integers(1, 254), start=st.integers(0, 31),
+    length=st.integers(24, 29),
+)  # fmt: skip
+def test_no_task_gets_the_address_of_host_or_router(
+    host: int, router: int, start: int, length: int
+) -> None:
+    network = IPv4Network(f"192.0.2.{start * 8}/{length}", strict=False)
+    pool = AddressPool(str(network), quarantine_s=1)
+    parent = PARENT._replace(
+        addresses=frozenset({f"192.0.2.{host}/24"}), gateway=f"192.0.2.{router}"
+    )
+    used = {IPv4Address(f"192.0.2.{host}"), IPv4Address(f"192.0.2.{router}")}
+    try:
+        subnet = subnet_on(parent, pool, "")
+    except NetworkFailure:
+        assert any(address in network for address in used)
+        return
+    first = IPv4Address(pool.take(0))
+    assert first not in used
+    assert first in IPv4Interface(f"{subnet.gateway}/{subnet.prefix_len}").network
+
+
+def test_routes_of_the_driver_itself_do_not_count_as_others() -> None:
+    own = [
+        Route(IPv4Network("192.0.2.33/32"), "lo", via_gateway=False),
+        Route(IPv4Network("192.0.2.32/27"), "", via_gateway=False),
+        Route(IPv4Network("192.0.2.40/32"), link_name_of("192.0.2.40"), via_gateway=False),
+    ]
+    other = Route(IPv4Network("192.0.2.32/28"), "docker0", via_gateway=False)
+    assert not_of_links([*own, other], POOL.network) == [other]
+
+
+def test_rules_name_links_of_the_pool_and_of_tasks_of_an_earlier_one() -> None:
+    layout = layout_of(POOL, ["192.0.2.34", "10.1.1.1"], ["192.0.2.33"])
+    assert layout.pools == {"192.0.2.32/27", "10.1.1.1/32"}
+    assert layout.task_links == ("ecs0a010101*", "ecsc000022*", "ecsc000023*")
+    assert layout.is_routed
+
+
+def test_rules_do_not_grow_with_tasks() -> None:
+    layout = layout_of(POOL, (), ())
+    ports = [BridgePort(link_name_of(f"192.0.2.{n}"), "", f"192.0.2.{n}") for n in range(34, 60)]
+    none = [c for c in link_rules.ruleset("t", layout, ()) if "rule" in c.get("add", {})]
+    many = [c for c in link_rules.ruleset("t", layout, (), ports) if "rule" in c.get("add", {})]
+    assert none == many
+    assert len(none) == 7
+
+
+def test_an_element_is_as_the_set_keeps_it() -> None:
+    name, key = link_rules.element_of("ecsc0000222", "192.0.2.34")
+    assert (name, key) == ("ports", b"ecsc0000222" + bytes(5) + bytes([192, 0, 2, 34]))
+
+
+def test_links_that_lead_to_this_host_only_end_at_the_agents_server() -> None:
+    layout = layout_of(POOL, (), ())
+
+    def comments(chain: str, *, is_routed: bool) -> list[str]:
+        wanted = Wanted(layout._replace(is_routed=is_routed), frozenset({"eth0"}))
+        commands = link_ruleset.ruleset("t", wanted, doors=Doors(51679, "docker0", "", 51678))
+        rules = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
+        found = [r["comment"].rpartition(" ")[0] for r in rules if r["chain"] == chain]
+        return list(dict.fromkeys(found))
+
+    assert comments("from_task", is_routed=False) == ["into other networks of this host"]
+    assert comments("from_task", is_routed=True)[:2] == ["task to task", "task to outside"]
+    assert comments("agent", is_routed=False)[1:4] == [
+        "tasks to the agent's server", "answers to this host", "tasks to this host",
+    ]  # fmt: skip
+    assert "tasks to this host" not in comments("agent", is_routed=True)
+
+
+def test_a_shared_mac_is_not_compared() -> None:
+    def comments(*, has_own_mac: bool) -> set[str]:
+        commands = sandbox_rules.ruleset(LINK, "eth0", has_own_mac=has_own_mac)
+        rules = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
+        return {rule["comment"].rpartition(" ")[0] for rule in rules}
+
+    own = {"foreign MAC", "foreign MAC in ARP"}
+    assert comments(has_own_mac=True) - comments(has_own_mac=False) == own
+    assert {"own ARP", "own packets", "all else"} <= comments(has_own_mac=False)
+
+
+def test_another_driver_is_refused_while_tasks_have_the_old_one() -> None:
+    refuse_change("routed", [])
+    refuse_change("bridge", [record(5, "arn")])
+    with pytest.raises(NetworkFailure, match=r"ECS_TASK_NETWORK_DRIVER=routed, but .* bridge; set"):
+        refuse_change("routed", [record(5, "arn")])
+
+
+def test_unclaimed_sandboxes_of_another_driver_are_dropped() -> None:
+    old, new = record(5), replace(record(6), driver="routed")
+    plan = RecoveryPlan([], [old, new], [], [], [], [], [], [])
+    drop_of_others(plan, "routed")
+    assert (plan.ready, plan.dropped) == ([new], [old])
