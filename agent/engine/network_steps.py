@@ -47,15 +47,13 @@ class NetworkSteps:
             # The sandbox of an earlier try may be dead by now.
             await self._tools.release_network(self._record.arn)
         payload = self._record.payload
-        attachment_id = next(
-            (
-                a.attachment_arn.rsplit("/", 1)[-1]
-                for a in payload.attachments
-                if a.attachment_type == "ElasticNetworkInterface"
-            ),
-            "",
+        interface = next(
+            (a for a in payload.attachments if a.attachment_type == "ElasticNetworkInterface"), None
         )
-        network = await self._tools.claim_network(self._record.arn, attachment_id)
+        attachment_id = interface.attachment_arn.rsplit("/", 1)[-1] if interface else ""
+        network = await self._tools.claim_network(
+            self._record.arn, attachment_id, interface.security_groups if interface else ()
+        )
 
         def outcome(_now: float) -> None:
             self._record.network = network
