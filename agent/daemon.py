@@ -1,12 +1,8 @@
-"""The agent process: creates every object, runs them in one TaskGroup, and ends them in order.
+"""The agent from top to bottom: ``serve`` creates every object and runs them in one TaskGroup.
 
-``_serve`` shows the whole agent from top to bottom. It starts with what needs only the host (state,
-operator socket), waits for the container engine, takes over running tasks, and only then opens the
-session with control.
-
-SIGTERM and SIGINT end the process with code 0; tasks keep running. SIGHUP reads the settings again
-and starts a new session if they differ (``supervision.lifecycle``). An error that a restart cannot
-fix ends the process with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
+It starts with what needs only the host (state, operator socket), waits for the container engine, takes
+over running tasks, and only then opens the session with control. ``start`` calls it, once for each
+session: at the start, and after a reload with other settings.
 
 The service manager gets ``READY`` when the tasks are restored and the session with control has
 started, or when the first try to reach the container engine failed: the agent then waits for the
@@ -20,33 +16,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import faulthandler
 import gc
 import os
 import random
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
-from agent import __version__, logs, wiring
+from agent import __version__
 from agent.awslogs.parts import LogParts
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
-from agent.engine.engine import Engine, EngineCallbacks
+from agent.engine.engine import Engine
 from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.restored import HeldNetworks, RestoredTasks
+from agent.engine.settings import EngineCallbacks
 from agent.engine.tools import StepTools
 from agent.errors import (
     AgentError,
-    ConfigError,
-    ExitCode,
-    RegistrationRefused,
     RuntimeFailure,
-    StaleGeneration,
-    leaves,
 )
 from agent.fetching import TaskServices
 from agent.network.host_ports import HostPorts
@@ -60,8 +50,6 @@ from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine
 from agent.runtime.pause import ensure_pause_image
 from agent.state.secret import kept_secret
-from agent.supervision.lifecycle import Lifecycle
-from agent.supervision.watchdog import Watchdog
 from agent.task_endpoint import protection
 from agent.task_endpoint.credential_lookup import CredentialLookup
 from agent.task_endpoint.credentials import CredentialsPart
@@ -75,6 +63,20 @@ from agent.upstream.host_identity import (
     read_machine,
 )
 from agent.upstream.protocol import HostParts
+from agent.wiring.endpoints import (
+    TaskRequests,
+    audit_log,
+    find_callers,
+    host_names,
+    introspection,
+    loopback_servers,
+    metadata_files,
+)
+from agent.wiring.host import need_network, network_settings, read_host, task_groups
+from agent.wiring.images import open_images
+from agent.wiring.metrics import make_sampler, otlp_exporter
+from agent.wiring.registration import describe
+from agent.wiring.tasks import engine_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -85,7 +87,7 @@ if TYPE_CHECKING:
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
     from agent.supervision.held_sockets import HeldSockets
     from agent.supervision.lifecycle import ServeSession
-    from agent.supervision.notify import Notifier
+    from agent.supervision.watchdog import Watchdog
 
 ENGINE_RETRY_S = (0.25, 15.0)
 """First and longest wait between two tries to reach the engine at start."""
@@ -93,82 +95,29 @@ ENGINE_RETRY_S = (0.25, 15.0)
 LEAVE_LIMIT_S = 10.0
 """How long the end of the agent waits for a hanging engine."""
 DRAIN_REASON = "Host is draining"
-STDERR = 2
 
 _log = structlog.get_logger()
 
 
-def main(
-    settings: Settings,
-    *,
-    reread: Callable[[], Settings],
-    notifier: Notifier,
-    sockets: HeldSockets,
-) -> int:
-    """Run the agent until it is told to stop; return its exit code.
-
-    Args:
-        settings: the initial settings.
-        reread: reads the settings again for a reload; blocks.
-        notifier: the connection to the service manager.
-        sockets: those that an earlier process listened on.
-    """
-    faulthandler.enable()  # the watchdog ends a stuck agent with SIGABRT: show where it was stuck
-    code = ExitCode.SUCCESS
-    try:
-        asyncio.run(_live(settings, reread, notifier, sockets))
-    except* (ConfigError, StaleGeneration, RegistrationRefused) as group:
-        notifier.status(_texts(group))
-        _log.error("the agent cannot continue", error=_texts(group))
-        code = ExitCode.TERMINAL
-    except* AgentError as group:
-        notifier.status(_texts(group))
-        _log.error("the agent failed", error=_texts(group))
-        code = ExitCode.ERROR
-    return code
-
-
-def _texts(group: BaseExceptionGroup[BaseException]) -> str:
-    return "; ".join(str(error) for error in leaves(group))
-
-
-async def _live(
-    settings: Settings, reread: Callable[[], Settings], notifier: Notifier, sockets: HeldSockets
-) -> None:
-    """Serve until SIGTERM or SIGINT, with the watchdog at its side."""
-    watchdog = Watchdog(notifier)
-    started_at = time.time()
-    on_terminal = os.isatty(STDERR)
-    life = Lifecycle(
-        lambda chosen, serve_session: _serve(chosen, serve_session, watchdog, sockets, started_at),
-        reread=reread,
-        adopt=adopt_log,
-        notifier=notifier,
-        hung_up=lambda: on_terminal and not os.isatty(STDERR),
-    )
-    feeder = asyncio.create_task(watchdog.run(), name="watchdog")
-    try:
-        with watchdog.holding([life.liveness]):
-            await life.run(settings)
-    finally:
-        feeder.cancel()
-        await asyncio.wait([feeder])
-
-
-def adopt_log(settings: Settings) -> None:
-    """Make the log follow settings, and say what is odd about them; raises ``ConfigError``."""
-    logs.configure(settings)
-    for warning in settings.warnings:
-        _log.warning("setting", problem=warning)
-
-
-async def _serve(  # noqa: PLR0915 - the whole agent, in order
+async def serve(  # noqa: PLR0915 - the whole agent, in order
     settings: Settings,
     serve_session: ServeSession,
     watchdog: Watchdog,
     sockets: HeldSockets,
     started_at: float,
 ) -> None:
+    """Serve one session until cancelled; tasks keep running.
+
+    Args:
+        settings: of this session.
+        serve_session: is told when the agent is ready and has settled; knows what follows.
+        watchdog: watches the parts that must not hang.
+        sockets: those that an earlier process listened on.
+        started_at: when the process started, as wall time.
+
+    Raises:
+        AgentError: the agent cannot work; ``terminal`` says whether a restart can help.
+    """
     async with contextlib.AsyncExitStack() as cleanup:
         backend = await cleanup.enter_async_context(open_backend(settings))
         store = await backend.open_store(settings.data_dir / "agent.db")
@@ -187,14 +136,12 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         info = await _reach_engine(runtime, overview, serve_session, watchdog)
 
         machine = await asyncio.to_thread(read_machine, settings.data_dir)
-        owner, host = await asyncio.gather(
-            owner_id(store, machine), wiring.read_host(settings, info)
-        )
+        owner, host = await asyncio.gather(owner_id(store, machine), read_host(settings, info))
         load_pause = partial(ensure_pause_image, runtime, host.architecture)
         pause = await load_pause()
         restored = await RestoredTasks.open(store)
         networks = await TaskNetworks.open(
-            wiring.network_settings(settings, owner, await runtime.default_bridge()),
+            network_settings(settings, owner, await runtime.default_bridge()),
             store=store,
             engine=runtime,
             image=pause,
@@ -206,13 +153,13 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             networks,
             settings,
             serve_session,
-            lambda: overview.holds_network or wiring.need_network(restored.records),
+            lambda: overview.holds_network or need_network(restored.records),
         )
         namespaces = NamespaceHolders(
             runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
         )
         cleanup.callback(namespaces.close)
-        groups = await wiring.task_groups(settings, info, owner)
+        groups = await task_groups(settings, info, owner)
         cleanup.push_async_callback(groups.close)
         ledger = Ledger(host)
         drain = await Drain.open(store)
@@ -223,17 +170,19 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.push_async_callback(log_parts.spool.close)
 
         def wanted_images() -> Iterable[str]:
-            return engine.wanted_images()
+            return engine.tasks.wanted_images()
 
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
 
         metadata = MetadataParts.build(
             await kept_secret(store, ENDPOINT_SECRET, first=machine.endpoint_secret),
-            wiring.host_names(settings, owner, store, lambda: control.status.instance_arn),
+            host_names(settings, owner, store, lambda: control.status.instance_arn),
             runtime,
-            Later(tasks=lambda: engine, ask_tags=lambda: control.tags, samples=lambda: sampler),
-            file_place=wiring.metadata_files(settings, info),
+            Later(
+                tasks=lambda: engine.tasks, ask_tags=lambda: control.tags, samples=lambda: sampler
+            ),
+            file_place=metadata_files(settings, info),
         )
 
         async def remove_left_over(task_arns: list[str]) -> None:
@@ -247,7 +196,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             groups.take_note_of(event)
             metadata.take_note_of(event)
 
-        image_parts = await wiring.open_images(
+        image_parts = await open_images(
             settings, runtime, info, services, ask_control, store, wanted_images
         )
         images = image_parts.images
@@ -274,7 +223,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 endpoint_variables=metadata.variables,
                 metadata_files=metadata.files,
             ),
-            settings=wiring.engine_settings(
+            settings=engine_settings(
                 settings, owner, info, ec2_instance_id=await ec2_instance_id(store)
             ),
             restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),
@@ -288,14 +237,14 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
         control = await backend.open_control(
             store,
-            lambda: wiring.describe(
+            lambda: describe(
                 settings,
                 host,
                 info,
                 machine,
                 towards_ecs=backend.is_ecs,
                 task_limits=groups.limiting,
-                known_tasks=engine.known_tasks(),
+                known_tasks=engine.tasks.known_tasks(),
                 security_groups=networks.filters_tasks,
             ),
             partial(_take_orders, networks, engine),
@@ -312,21 +261,21 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.push_async_callback(control.close)
         sampler = None
         if not settings.disable_metrics:
-            sampler = wiring.sampler(settings, info, host, engine.targets, new_containers)
+            sampler = make_sampler(settings, info, host, engine.tasks.targets, new_containers)
             sampler.subscribe(control.offer)
-        callers = await wiring.callers(settings, engine.places)
+        callers = await find_callers(settings, engine.tasks.places)
         cleanup.callback(callers.close)
-        audit = await asyncio.to_thread(wiring.audit_log, settings, control, cleanup)
+        audit = await asyncio.to_thread(audit_log, settings, control, cleanup)
         found = CredentialLookup(log_parts.grants, credentials)
         routes = [
             *CredentialsPart(found, audit).routes(),
             *metadata.routes(),
             *protection.routes(metadata.task_of, control.task_protection),
         ]
-        requests = wiring.TaskRequests(callers, audit, routes)
+        requests = TaskRequests(callers, audit, routes)
         servers: list[LocalServer] = [
-            *wiring.loopback_servers(settings, sockets, log_parts, control, requests),
-            *wiring.introspection(settings, overview),
+            *loopback_servers(settings, sockets, log_parts, control, requests),
+            *introspection(settings, overview),
         ]
         overview.run_with(
             RunningParts(
@@ -391,7 +340,7 @@ async def _show_metrics(
 ) -> None:
     """Serve metrics to those who read them, and send them where they are wanted."""
     if settings.otlp_endpoint:
-        exporter = await wiring.otlp_exporter(settings, overview, sampler)
+        exporter = await otlp_exporter(settings, overview, sampler)
         cleanup.push_async_callback(exporter.close)
         group.create_task(exporter.run(), name="OTLP")
     if settings.prometheus:
@@ -462,8 +411,8 @@ async def _leave_no_spare(
     Settings that follow with the same networks take them over as they are.
     """
     follower = serve_session.successor
-    now = wiring.network_settings(settings, "", "")
-    kept = follower is not None and wiring.network_settings(follower, "", "") == now
+    now = network_settings(settings, "", "")
+    kept = follower is not None and network_settings(follower, "", "") == now
     try:
         if not kept and not networks.networks() and not is_needed():
             async with asyncio.timeout(LEAVE_LIMIT_S):

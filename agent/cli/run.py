@@ -1,4 +1,4 @@
-"""``ecs-agent run``: from the command line to ``agent.daemon`` without click and rich.
+"""``ecs-agent run``: from the command line to ``agent.start`` without click and rich.
 
 Reads the settings, sets up logging and starts the daemon. Bad settings, and anything else that a
 restart cannot fix, end it with exit code 5 and one line per problem on standard error. In the
@@ -67,10 +67,10 @@ def _run(config: str, notifier: Notifier, sockets: HeldSockets) -> int:
     if os.geteuid() != 0:
         raise ConfigError("run needs root to create networks and namespaces; use sudo")
 
-    from agent import daemon  # noqa: PLC0415 - after lean_imports
+    from agent import start  # noqa: PLC0415 - after lean_imports
 
-    daemon.adopt_log(settings)
-    return daemon.main(settings, reread=read, notifier=notifier, sockets=sockets)
+    start.adopt_log(settings)
+    return start.main(settings, reread=read, notifier=notifier, sockets=sockets)
 
 
 def _parse(arguments: Sequence[str]) -> str:

@@ -107,21 +107,21 @@ def _within(modules: set[str], prefixes: tuple[str, ...]) -> list[str]:
 
 def test_the_agent_process_loads_nothing_made_for_people_or_control() -> None:
     loaded = _loaded_by(
-        "from agent.cli import lean_imports; lean_imports.begin(); import agent.daemon"
+        "from agent.cli import lean_imports; lean_imports.begin(); import agent.start"
     )
     assert not _within(loaded, FORBIDDEN_IN_THE_AGENT)
 
 
 def test_an_agent_of_our_own_control_loads_nothing_of_aws() -> None:
     loaded = _loaded_by(
-        "from agent.cli import lean_imports; lean_imports.begin(); import agent.daemon"
+        "from agent.cli import lean_imports; lean_imports.begin(); import agent.start"
     )
     assert not _within(loaded, ONLY_FOR_AMAZON_ECS)
     assert not _within(loaded, ONLY_FOR_COLLECTORS)
 
 
 def test_an_agent_of_amazon_ecs_loads_only_the_signing_half_of_botocore() -> None:
-    backend = "from agent.cli import lean_imports; lean_imports.begin(); import agent.daemon, agent.upstream.amazon.backend"
+    backend = "from agent.cli import lean_imports; lean_imports.begin(); import agent.start, agent.upstream.amazon.backend"
     loaded = _loaded_by(backend)
     assert not _within(loaded, (*FORBIDDEN_IN_THE_AGENT, *TOO_HEAVY_OF_BOTOCORE))
     assert "botocore.auth" in loaded
@@ -132,7 +132,7 @@ def test_the_agent_process_reads_no_service_model() -> None:
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 from agent.cli import lean_imports; lean_imports.begin()
-import agent.daemon, agent.upstream.amazon.backend
+import agent.start, agent.upstream.amazon.backend
 data = [path for path in opened if "/botocore/data/" in path]
 assert not data, data
 """)

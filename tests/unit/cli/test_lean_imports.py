@@ -27,7 +27,7 @@ import sys
 from agent.cli import lean_imports
 lean_imports.begin()
 lean_imports.begin()
-import agent.daemon
+import agent.start
 print([name for name, module in sys.modules.items() if module is not None])
 """)
     assert "'pyroute2.iproute.linux'" in loaded

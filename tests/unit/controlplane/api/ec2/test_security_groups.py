@@ -132,6 +132,14 @@ NO_GROUPS = (
 )
 
 
+async def test_other_calls_of_ec2_are_refused_by_name(ec2: AwsClient) -> None:
+    code, text = await ec2.refused("describe_vpcs")
+    assert (code, text) == (
+        "UnsupportedOperation",
+        "The operation DescribeVpcs is not supported by this control endpoint.",
+    )
+
+
 async def test_groups_that_are_refused(ec2: AwsClient) -> None:
     for request, code in NO_GROUPS:
         assert (await ec2.refused("create_security_group", **request))[0] == code, request

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from agent import wiring
 from agent.config import load
 from agent.model.resources import HostResources
 from agent.resources.host_address import HOST_ADDRESS, METRICS_ADDRESS
 from agent.runtime.protocol import EngineInfo
 from agent.upstream.host_identity import Machine
+from agent.wiring import registration
 
 PREFIX = "com.amazonaws.ecs.capability.logging-driver."
 
@@ -35,7 +35,7 @@ def test_control_is_told_of_the_log_drivers_that_the_engine_has(
         log_drivers=engine_has,
     )
     host = HostResources(cpu_units=1024, memory_mib=1024)
-    register = wiring.describe(
+    register = registration.describe(
         load(environ, ()),
         host,
         info,
@@ -69,7 +69,7 @@ def test_control_is_told_of_the_log_drivers_that_the_engine_has(
 def test_control_is_told_where_a_host_is_reached(
     environ: dict[str, str], towards_ecs: bool, address: str | None, metrics: str | None
 ) -> None:
-    register = wiring.describe(
+    register = registration.describe(
         load(environ, ()),
         HostResources(cpu_units=1024, memory_mib=1024),
         EngineInfo(

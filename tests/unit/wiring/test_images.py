@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from agent import wiring
 from agent.config import Settings
 from agent.network.sandboxes.sandbox import SANDBOX_LABEL
 from agent.runtime.protocol import ContainerSummary
+from agent.wiring import images
 
 
 @pytest.mark.parametrize(
@@ -15,13 +15,13 @@ from agent.runtime.protocol import ContainerSummary
     [("default", True), ("always", True), ("once", True), ("prefer-cached", False)],
 )
 def test_who_prefers_cached_images_keeps_them(behavior: str, by_age: bool) -> None:
-    made = wiring._cleanup_settings(Settings(image_pull_behavior=behavior))  # type: ignore[arg-type]
+    made = images._cleanup_settings(Settings(image_pull_behavior=behavior))  # type: ignore[arg-type]
     assert made.enabled
     assert made.by_age is by_age
 
 
 def test_every_setting_of_the_clean_up_arrives() -> None:
-    made = wiring._cleanup_settings(
+    made = images._cleanup_settings(
         Settings(
             image_cleanup_disabled=True,
             image_cleanup_interval_s=700.0,
@@ -50,5 +50,5 @@ def test_every_setting_of_the_clean_up_arrives() -> None:
 )
 def test_containers_of_agents_are_never_those_of_others(label: str) -> None:
     row = ContainerSummary(id="i", name="n", state="exited", labels={label: "x"})
-    assert wiring._is_ours(row)
-    assert not wiring._is_ours(ContainerSummary(id="i", name="n", state="exited"))
+    assert images._is_ours(row)
+    assert not images._is_ours(ContainerSummary(id="i", name="n", state="exited"))

@@ -1,0 +1,15 @@
+"""How settings become the parts of an agent: what ``daemon`` makes each of them with.
+
+::
+
+    host.py          what the host has for tasks; task networks and control groups
+    tasks.py         how tasks are carried out
+    images.py        pulls and clean-up
+    endpoints.py     servers for tasks, for the log driver and for introspection
+    metrics.py       sampler, OTLP
+    registration.py  what a control is told of this host
+
+A setting that only one part needs is handed to that part here. Some functions read the host or the
+store and say so by being coroutines; all else is pure. ``ConfigError`` names the setting that cannot be
+met on this host. Tests: ``tests/unit/wiring``.
+"""

@@ -1,0 +1,89 @@
+"""What the host has for tasks, and how it is set up for them: networks and control groups."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.cgroups.groups import GroupSettings, TaskGroups
+from agent.errors import ConfigError
+from agent.model.status import NetworkMode
+from agent.network.settings import NetworkSettings
+from agent.resources import inventory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.config import Settings
+    from agent.model.resources import HostResources
+    from agent.model.task import AgentTask
+    from agent.runtime.protocol import EngineInfo
+
+IMDS_ADDRESSES = ("169.254.169.254/32",)
+"""The instance metadata service, which hands out the host's own credentials."""
+
+
+async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
+    """Return what this host has for tasks, less what the settings reserve."""
+    ports = {*settings.reserved_ports, settings.log_relay_port}
+    if settings.prometheus:
+        ports.add(settings.prometheus_port)
+    if settings.introspection_port:
+        ports.add(settings.introspection_port)
+    return await inventory.read_host(
+        reserved_memory_mib=settings.reserved_memory_mib,
+        reserved_tcp=ports,
+        reserved_udp=settings.reserved_ports_udp,
+        gpu_enabled=settings.gpu_support is not False,
+        engine_info=info,
+    )
+
+
+def network_settings(settings: Settings, owner: str, engine_bridge: str) -> NetworkSettings:
+    """Return how task networks look.
+
+    Args:
+        settings: the settings.
+        owner: names the agent whose sandboxes they are.
+        engine_bridge: link of the engine's default bridge; empty if it has none.
+    """
+    return NetworkSettings(
+        owner=owner,
+        pool_cidr=settings.task_pool_cidr,
+        bridge=settings.task_bridge,
+        table=settings.firewall_table,
+        warm_sandboxes=settings.warm_sandboxes,
+        dns_servers=settings.task_dns_servers,
+        mtu=settings.task_mtu,
+        blocked_addresses=IMDS_ADDRESSES if settings.block_imds else (),
+        engine_bridge=engine_bridge,
+        introspection_port=0 if settings.introspection_offhost else settings.introspection_port,
+    )
+
+
+def need_network(records: Iterable[AgentTask]) -> bool:
+    """Return whether one of these tasks has not stopped and has a network."""
+    return any(not r.is_done and r.payload.mode is not NetworkMode.NONE for r in records)
+
+
+async def task_groups(settings: Settings, info: EngineInfo, owner: str) -> TaskGroups:
+    """Prepare the host for the control groups of tasks.
+
+    Raises:
+        ConfigError: tasks cannot be limited here, and the settings insist on it.
+    """
+    groups = await TaskGroups.open(
+        GroupSettings(
+            owner=owner,
+            root=settings.cgroup_path,
+            enabled=settings.task_limits is not False,
+            period_us=round(settings.cgroup_cpu_period_s * 1_000_000),
+            pids=settings.task_pids_limit,
+            propagate_memory=settings.propagate_task_memory,
+        ),
+        engine_driver=info.cgroup_driver,
+        engine_version=info.cgroup_version,
+    )
+    if groups.problem and settings.task_limits:
+        await groups.close()
+        raise ConfigError(f"ECS_ENABLE_TASK_CPU_MEM_LIMIT=true: {groups.problem}")
+    return groups
