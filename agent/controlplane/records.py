@@ -25,6 +25,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /service-events/<cluster>/<name>      EventsRecord           only put together with the service
     /service-rollouts/<cluster>/<name>    RolloutsRecord         the same
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
+    /security-groups/...                  see ``security_groups.group_records``
     /parameters/..., /secrets/...         see ``secrets.secret_records``
     /meta/<name>                          text
 """

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.config.addresses import TASK_ADDRESS
@@ -122,7 +122,12 @@ def members_of(
     members.update(address for address, ids in tasks.items() if group_id in ids)
     if group is not None and group.is_default:
         members |= place.own_addresses
-    return frozenset(address for address in members if ip_address(address).version == version)
+    return frozenset(address for address in members if version_of(address) == version)
+
+
+def version_of(address: str) -> int:
+    """Return the IP version of an address, which is valid."""
+    return 6 if ":" in address else 4
 
 
 def chain_of(ids: Collection[str], *, is_egress: bool) -> str:
@@ -134,6 +139,11 @@ def chain_of(ids: Collection[str], *, is_egress: bool) -> str:
 def set_of(group: str, version: int) -> str:
     """Return the name of the set of a group's members."""
     return f"{group}_{version}"
+
+
+def group_of(set_name: str) -> str:
+    """Return the group whose members are in a set."""
+    return set_name.rpartition("_")[0]
 
 
 def counter_of(rule: GroupRule) -> str:
@@ -158,7 +168,7 @@ def hooked() -> dict[str, tuple[Rule, ...]]:
 def _maps(tasks: Mapping[str, tuple[str, ...]]) -> dict[str, dict[str, str]]:
     maps: dict[str, dict[str, str]] = {EGRESS4: {}, EGRESS6: {}, INGRESS4: {}, INGRESS6: {}}
     for address, ids in tasks.items():
-        version = ip_address(address).version
+        version = version_of(address)
         maps[f"egress{version}"][address] = chain_of(ids, is_egress=True)
         maps[f"ingress{version}"][address] = chain_of(ids, is_egress=False)
     return maps
@@ -174,7 +184,7 @@ def _packets(place: Place) -> tuple[Rule, ...]:
         ("the agent's server", [to_agent, {"accept": None}]),
     ]
     for resolver in sorted(place.resolvers):
-        target = nft.match(nft.field(_ip(ip_address(resolver).version), "daddr"), resolver)
+        target = nft.match(nft.field(_ip(version_of(resolver)), "daddr"), resolver)
         for protocol in PORT_PROTOCOLS:
             port = nft.match(nft.field(protocol, "dport"), _DNS_PORT)
             rules.append((f"names by {protocol}", [target, port, {"goto": {"target": "ingress"}}]))

@@ -8,6 +8,7 @@ call. There is a table only while a task is in a group.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from agent.errors import NetworkFailure
@@ -38,8 +39,12 @@ class GroupRules:
         self._place = Place(resolvers=frozenset(resolvers))
         self._groups: Mapping[str, SecurityGroup] = {}
         self._tasks: dict[str, tuple[str, ...]] = {}
+        self._shared: Counter[tuple[str, ...]] = Counter()
+        """How many addresses are in each combination of groups."""
         self._written: Table | None = None
         """What the kernel has as far as we know; None if unknown."""
+        self._is_current = False
+        """Whether that is what is wanted for the groups, the place and the tasks that are known."""
         self._lock = threading.Lock()
         self._sets = SetElements(INET_FAMILY, table)
 
@@ -51,7 +56,9 @@ class GroupRules:
     def set_place(self, own_addresses: frozenset[str]) -> None:
         """Take the host's own addresses towards tasks; effective with the next change or ``ensure``."""
         with self._lock:
-            self._place = Place(own_addresses, self._place.resolvers)
+            place = Place(own_addresses, self._place.resolvers)
+            self._is_current = self._is_current and place == self._place
+            self._place = place
 
     def restore(
         self, groups: Mapping[str, SecurityGroup], tasks: Mapping[str, tuple[str, ...]]
@@ -65,6 +72,7 @@ class GroupRules:
         with self._lock:
             self._groups = dict(groups)
             self._tasks = {address: ids for address, ids in tasks.items() if ids}
+            self._shared = Counter(self._tasks.values())
 
     def set_groups(self, groups: Mapping[str, SecurityGroup]) -> int:
         """Replace what is known of groups; return the number of transactions, 0 if unknown or none.
@@ -74,6 +82,7 @@ class GroupRules:
         """
         with self._lock:
             self._groups = dict(groups)
+            self._is_current = False
             return self._write()
 
     def admit(self, addresses: Iterable[str], groups: Iterable[str]) -> int:
@@ -88,12 +97,44 @@ class GroupRules:
         """
         ids = tuple(sorted(set(groups)))
         with self._lock:
-            for address in addresses:
-                if ids:
-                    self._tasks[address] = ids
-                else:
-                    self._tasks.pop(address, None)
+            of_task = list(addresses)
+            made = self._admit_quickly(of_task, ids)
+            if made is not None:
+                return made
+            for address in of_task:
+                self._note(address, ids)
             return self._write()
+
+    def _admit_quickly(self, addresses: list[str], ids: tuple[str, ...]) -> int | None:
+        """Change the elements of one address; None, and nothing is done, if that is not enough."""
+        if len(addresses) != 1 or not self._written:
+            return None
+        (address,) = addresses
+        before = self._tasks.get(address, ())
+        if before == ids:
+            return 0 if self._is_current else None
+        # What remains must have the same chains: others are in the same groups.
+        if not self._is_current or (before and ids) or self._shared[before or ids] <= bool(before):
+            return None
+        changes = transition.of_one_task(
+            self._written, self._groups, address, before or ids, comes=bool(ids)
+        )
+        if changes is None:
+            return None
+        written, self._written = self._written, None
+        try:
+            self._sets.commit(changes)
+        except (FileNotFoundError, NetworkFailure):
+            return None
+        self._note(address, ids)
+        self._written = transition.after(written, address, changes)
+        return 1
+
+    def _note(self, address: str, ids: tuple[str, ...]) -> None:
+        self._shared[self._tasks.pop(address, ())] -= 1
+        if ids:
+            self._tasks[address] = ids
+            self._shared[ids] += 1
 
     def dismiss(self, addresses: Iterable[str]) -> int:
         """Forget a task; idempotent. Returns as ``set_groups`` does.
@@ -121,6 +162,7 @@ class GroupRules:
                     self._written = None
                     nft.apply(transition.whole(self._table, wanted))
             self._written = wanted
+            self._is_current = True
 
     def differences(self) -> list[str]:
         """Return in words what differs from the state after ``ensure``; empty if nothing does.
@@ -167,6 +209,7 @@ class GroupRules:
         """
         with self._lock:
             self._written = None
+            self._is_current = False
             nft.remove(FAMILY, self._table)
         self.close()
 
@@ -181,7 +224,9 @@ class GroupRules:
         """Bring the kernel from what it has to what is wanted."""
         old, new = self._written, self._wanted()
         if old == new:
+            self._is_current = True
             return 0
+        self._is_current = False
         if new and not old:
             bridge_filter.turn_on(self._bridge)
         self._written = None
@@ -195,6 +240,7 @@ class GroupRules:
                 # Somebody removed the table, or changed it: only all of it is certain to be right.
                 self._replace(new)
         self._written = new
+        self._is_current = True
         return made
 
     def _replace(self, new: Table) -> None:

@@ -365,3 +365,24 @@ def test_a_group_that_is_not_known_yet_allows_nothing(address: str) -> None:
     peer = "192.0.2.1" if "." in address else "fd00::9"
     assert not passes(table, Packet(address, peer, 6, 80))
     assert not passes(table, Packet(peer, address, 6, 80))
+
+
+@given(group_sets(), tasks, st.sampled_from(("10.9.0.2", "10.9.0.3", "fd00::2")))
+def test_a_task_that_comes_or_goes_is_the_same_as_a_new_table(
+    groups: dict[str, SecurityGroup], held: dict[str, tuple[str, ...]], address: str
+) -> None:
+    for ids in {*held.values(), ("sg-0",)}:
+        without = {other: own for other, own in held.items() if other != address}
+        small = compiled(groups, without, PLACE)
+        large = compiled(groups, {**without, address: ids}, PLACE)
+        shared = ids in without.values()
+        for old, new, comes in ((small, large, True), (large, small, False)):
+            if not old or not new:
+                continue
+            changes = transition.of_one_task(old, groups, address, ids, comes=comes)
+            if not shared:
+                assert changes is None or not comes  # the caller knows whether others are in them
+                continue
+            assert changes is not None
+            assert transition.after(old, address, changes) == new
+            assert set(changes) == set(transition.only_elements(old, new) or ())
