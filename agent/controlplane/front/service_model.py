@@ -111,6 +111,8 @@ class ApiModel:
                 or has a bad length.
         """
         shape = self._service.operation_model(operation).input_shape
+        if shape is None:
+            return {}
         request: dict[str, Any] = _read(shape, body, "")
         try:
             report = self._validator.validate(request, shape)
