@@ -131,7 +131,9 @@ class GroupRules:
         return 1
 
     def _note(self, address: str, ids: tuple[str, ...]) -> None:
-        self._shared[self._tasks.pop(address, ())] -= 1
+        before = self._tasks.pop(address, ())
+        if before:
+            self._shared[before] -= 1
         if ids:
             self._tasks[address] = ids
             self._shared[ids] += 1
@@ -152,6 +154,8 @@ class GroupRules:
         """
         with self._lock:
             wanted = self._wanted()
+            if not wanted and self._written is not None and not self._written:
+                return
             listed = nft.listed(FAMILY, self._table)
             if not wanted:
                 if listed is not None:
