@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import time
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
@@ -29,13 +30,13 @@ def measured() -> list[Row]:
         rules.set_groups({_GROUP: _group(0)})
         rules.admit(["10.255.0.1"], [_GROUP])
         launches = [
-            _ms(lambda n=n: rules.admit([f"10.255.0.{n + 2}"], [_GROUP])) for n in range(TASKS - 1)
+            _ms(partial(rules.admit, [f"10.255.0.{n + 2}"], [_GROUP])) for n in range(TASKS - 1)
         ]
         changes = [
-            _ms(lambda n=n: rules.set_groups({_GROUP: _group(n)})) for n in range(1, ROUNDS + 1)
+            _ms(partial(rules.set_groups, {_GROUP: _group(n)})) for n in range(1, ROUNDS + 1)
         ]
         members = [
-            _ms(lambda n=n: rules.set_groups({_GROUP: _group(ROUNDS, f"10.254.0.{n}")}))
+            _ms(partial(rules.set_groups, {_GROUP: _group(ROUNDS, f"10.254.0.{n}")}))
             for n in range(ROUNDS)
         ]
         floor = [_ms(_list_tables) for _ in range(ROUNDS)]

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,20 +56,21 @@ class Task:
         self.address = network.ipv4
         self._pid = network.sandbox_pid
 
-    def inside(self, work: Callable[[], socket.socket]) -> socket.socket:
+    def _inside(self, work: Callable[[], socket.socket]) -> socket.socket:
         netns = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY)
         try:
             return namespaces.inside(netns, work)
         finally:
             os.close(netns)
 
-    def listening(self, port: int) -> socket.socket:
-        return self.inside(lambda: socket.create_server((self.address, port)))
+    async def listening(self, port: int) -> socket.socket:
+        create = partial(socket.create_server, (self.address, port))
+        return await asyncio.to_thread(self._inside, create)
 
-    def connected(self, address: str, port: int) -> socket.socket | None:
+    async def connected(self, address: str, port: int) -> socket.socket | None:
         """Return a connection to an address, or None if packets there are dropped."""
-        made = self.inside(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-        return _connected(made, address, port)
+        made = await asyncio.to_thread(self._inside, socket.socket)
+        return await asyncio.to_thread(_connected, made, address, port)
 
 
 def _connected(made: socket.socket, address: str, port: int) -> socket.socket | None:
@@ -81,21 +83,25 @@ def _connected(made: socket.socket, address: str, port: int) -> socket.socket | 
     return made
 
 
-def reaches(task: Task, target: Task, port: int) -> bool:
-    connection = task.connected(target.address, port)
+async def reaches(task: Task, target: Task, port: int) -> bool:
+    connection = await task.connected(target.address, port)
     if connection is not None:
         connection.close()
     return connection is not None
 
 
-def host_reaches(target: Task, port: int) -> bool:
-    made = _connected(socket.socket(), target.address, port)
+async def host_reaches(target: Task, port: int) -> bool:
+    made = await asyncio.to_thread(_connected, socket.socket(), target.address, port)
     if made is not None:
         made.close()
     return made is not None
 
 
-def rules() -> str:
+async def rules() -> str:
+    return await asyncio.to_thread(listed_rules)
+
+
+def listed_rules() -> str:
     listed = subprocess.run(
         ["nft", "-s", "list", "table", "inet", TABLE], capture_output=True, text=True, check=False
     )
@@ -135,18 +141,25 @@ async def test_what_rules_allow_passes_in_both_directions_and_nothing_else(
     client = await claimed(networks, "client", "sg-clients")
     stranger = await claimed(networks, "stranger", "sg-default")
     friend = await claimed(networks, "friend", "sg-default")
-    with web.listening(80), web.listening(81), stranger.listening(80), client.listening(80):
-        assert reaches(client, web, 80)  # by a group that the rules of both ends name
-        assert not reaches(client, web, 81)  # allowed out, but not in
-        assert not reaches(stranger, web, 80)  # allowed out; the source is not in the named group
-        assert not reaches(client, stranger, 80)  # not allowed out
-        assert not reaches(web, client, 80)  # the other way round
-        assert reaches(friend, stranger, 80)  # the default group lets its members in
-        assert host_reaches(stranger, 80)  # and the host
-        assert not host_reaches(web, 80)
-    assert counted("sgr-http") == 1
-    assert counted("dropped-in") > 0
-    assert counted("dropped-out") > 0
+    with (
+        await web.listening(80),
+        await web.listening(81),
+        await stranger.listening(80),
+        await client.listening(80),
+    ):
+        assert await reaches(client, web, 80)  # by a group that the rules of both ends name
+        assert not await reaches(client, web, 81)  # allowed out, but not in
+        assert not await reaches(
+            stranger, web, 80
+        )  # allowed out; the source is not in the named group
+        assert not await reaches(client, stranger, 80)  # not allowed out
+        assert not await reaches(web, client, 80)  # the other way round
+        assert await reaches(friend, stranger, 80)  # the default group lets its members in
+        assert await host_reaches(stranger, 80)  # and the host
+        assert not await host_reaches(web, 80)
+    assert await asyncio.to_thread(counted, "sgr-http") == 1
+    assert await asyncio.to_thread(counted, "dropped-in") > 0
+    assert await asyncio.to_thread(counted, "dropped-out") > 0
 
 
 async def test_a_connection_outlives_its_rule_and_new_ones_are_dropped(
@@ -154,18 +167,18 @@ async def test_a_connection_outlives_its_rule_and_new_ones_are_dropped(
 ) -> None:
     web = await claimed(networks, "web", "sg-web")
     client = await claimed(networks, "client", "sg-clients")
-    with web.listening(80) as listener:
-        living = client.connected(web.address, 80)
+    with await web.listening(80) as listener:
+        living = await client.connected(web.address, 80)
         assert living is not None
-        served, _ = listener.accept()
+        served, _ = await asyncio.to_thread(listener.accept)
         await networks.take_groups(updates(SecurityGroup(id="sg-web", rules=(EVERYWHERE,))))
-        assert not reaches(client, web, 80)
+        assert not await reaches(client, web, 80)
         served.settimeout(SOON_S)
         for sender, receiver in ((living, served), (served, living)):
             sender.sendall(b"still here")
-            assert receiver.recv(64) == b"still here"
+            assert await asyncio.to_thread(receiver.recv, 64) == b"still here"
         await networks.take_groups(updates(WEB))
-        assert reaches(client, web, 80)
+        assert await reaches(client, web, 80)
         served.close()
         living.close()
 
@@ -175,20 +188,20 @@ async def test_members_on_other_hosts_and_ranges_count_from_one_update_to_the_ne
 ) -> None:
     web = await claimed(networks, "web", "sg-web")
     plain = await claimed(networks, "plain")
-    with web.listening(80):
-        assert not reaches(plain, web, 80)
+    with await web.listening(80):
+        assert not await reaches(plain, web, 80)
         # For this host, a task that it gave no groups is like one of another host.
         joined = SecurityGroup(id="sg-clients", rules=(TO_WEB,), members=frozenset({plain.address}))
         await networks.take_groups(GroupUpdates(groups=[GroupUpdate(group=joined)]))
-        assert reaches(plain, web, 80)
+        assert await reaches(plain, web, 80)
         left = GroupUpdate(group=CLIENTS, left=frozenset({plain.address}))
         await networks.take_groups(GroupUpdates(groups=[left]))
-        assert not reaches(plain, web, 80)
+        assert not await reaches(plain, web, 80)
         ranged = GroupRule(
             id="sgr-cidr", protocol="tcp", from_port=79, to_port=81, cidr_ipv4=SETTINGS.pool_cidr
         )
         await networks.take_groups(updates(SecurityGroup(id="sg-web", rules=(ranged, EVERYWHERE))))
-        assert reaches(plain, web, 80)
+        assert await reaches(plain, web, 80)
 
 
 async def test_rules_stay_over_a_restart_and_are_repaired_and_removed(host: Host) -> None:
@@ -196,26 +209,26 @@ async def test_rules_stay_over_a_restart_and_are_repaired_and_removed(host: Host
     await networks.take_groups(updates(WEB, CLIENTS, DEFAULT, full=True))
     web = await claimed(networks, "web", "sg-web")
     stranger = await claimed(networks, "stranger", "sg-default")
-    before = rules()
+    before = await rules()
     networks = await host.networks()  # control has said nothing to this process yet
-    assert rules() == before
-    nft("flush", "ruleset")
+    assert await rules() == before
+    await asyncio.to_thread(nft, "flush", "ruleset")
     switch = Path(f"/sys/class/net/{SETTINGS.bridge}/bridge/nf_call_iptables")
-    switch.write_text("0", encoding="ascii")
+    await asyncio.to_thread(switch.write_text, "0", encoding="ascii")
     await networks.reassert()
-    assert rules() == before
-    assert switch.read_text(encoding="ascii").strip() == "1"
-    with web.listening(80):
-        assert not reaches(stranger, web, 80)
+    assert await rules() == before
+    assert (await asyncio.to_thread(switch.read_text, encoding="ascii")).strip() == "1"
+    with await web.listening(80):
+        assert not await reaches(stranger, web, 80)
     await networks.release("arn:aws:ecs:r:0:task/c/web")
-    assert web.address not in rules()
+    assert web.address not in await rules()
     await networks.release("arn:aws:ecs:r:0:task/c/stranger")
-    assert rules() == ""
+    assert await rules() == ""
 
 
 async def test_a_flushed_table_is_noticed_by_the_kernels_news(networks: TaskNetworks) -> None:
     await claimed(networks, "web", "sg-web")
-    before = rules()
+    before = await rules()
     assert before
-    nft("delete", "table", "inet", TABLE)
-    await asyncio.to_thread(eventually, lambda: rules() == before)
+    await asyncio.to_thread(nft, "delete", "table", "inet", TABLE)
+    await asyncio.to_thread(eventually, lambda: listed_rules() == before)

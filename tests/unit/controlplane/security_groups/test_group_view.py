@@ -192,4 +192,5 @@ def test_who_joins_and_leaves_costs_as_much_as_the_change() -> None:
     updates = world.view.updates("i1", host.after, world.revision)
     assert updates is not None
     (update,) = updates.groups
-    assert (update.group.members, update.left) == ({"10.0.2.1"}, {"10.0.1.7"})
+    assert update.group.members == {"10.0.2.1"}
+    assert update.left == {"10.0.1.7"}
