@@ -15,7 +15,7 @@ from agent.controlplane import records
 from agent.controlplane.store.contract import DeletePrefix
 from agent.controlplane.store.sqlite import SqliteStore
 from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
-from tests.support.fleet import LONG_POLL, Agent, Fleet, eventually
+from tests.support.fleet import ACS, LONG_POLL, Agent, Fleet, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 FAST = {"Delay": 0.2, "MaxAttempts": 300}
 PAGE = 4096
+by_our_wire = pytest.mark.parametrize("one_host", [LONG_POLL], indirect=True)
+by_amazons_wire = pytest.mark.parametrize("one_host", [ACS], indirect=True)
 
 
 def data_of(fleet: Fleet, agent: Agent) -> Path:
@@ -101,12 +103,11 @@ def test_no_container_dies_of_it(
     assert not any(containers_of(arn) for arn in arns)
 
 
+@by_our_wire  # Amazon's has no word for it: a new instance, as with Amazon's agent
 def test_all_of_the_data_directory_is_lost(
     one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
 ) -> None:
     """Both places are gone: by our wire, control knows the host by its machine, and says what it wants."""
-    if one_host.wire != LONG_POLL:
-        pytest.skip("Amazon's wire has no word for it: a new instance, as with Amazon's agent")
     client, agent = one_host.client(), one_host.agents[0]
     plain = register(client, busybox_image, "sleep 1000")
     wanted, ended = run(client, plain, count=2)
@@ -195,13 +196,12 @@ class OlderCopy:
         assert not any(self._containers_of(arn) for arn in arns)
 
 
+@by_our_wire
 @pytest.mark.parametrize("watermark", ["kept", "lost"])
 def test_an_older_copy_of_controls_store_stops_nothing(
     one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]], watermark: str
 ) -> None:
     """Both sides say the same in the end, and no container was touched on the way."""
-    if one_host.wire != LONG_POLL:
-        pytest.skip("see the next test")
     scene, agent = OlderCopy(one_host, busybox_image, containers_of), one_host.agents[0]
     scene.put_in_place(forget_revision=watermark == "lost")
     scene.wait_until_it_is_as_before(scene.known + scene.lost)
@@ -210,12 +210,11 @@ def test_an_older_copy_of_controls_store_stops_nothing(
     scene.stop(scene.known + scene.lost)
 
 
+@by_amazons_wire
 def test_an_older_copy_by_amazons_wire(
     one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
 ) -> None:
     """It has no word for tasks that control forgot: they run on, until somebody stops them here."""
-    if one_host.wire == LONG_POLL:
-        pytest.skip("see the test before")
     scene, agent = OlderCopy(one_host, busybox_image, containers_of), one_host.agents[0]
     scene.put_in_place(forget_revision=False)
     one_host.wait_connected()
@@ -236,12 +235,11 @@ async def forget_machines(store_file: Path) -> None:
     await store.close()
 
 
+@by_our_wire  # by Amazon's, an agent asks about every task that is not listed
 def test_a_host_that_control_cannot_know_again_kills_nothing(
     one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
 ) -> None:
     """It is a new instance, with an empty full set: what it ran before is asked about, and goes on."""
-    if one_host.wire != LONG_POLL:
-        pytest.skip("by Amazon's wire, an agent asks about every task that is not listed")
     client, agent = one_host.client(), one_host.agents[0]
     plain = register(client, busybox_image, "sleep 1000")
     wanted, stopping = run(client, plain, count=2)

@@ -62,10 +62,8 @@ def values(host: Fleet, task_id: str, family: str, **asked: str) -> dict[str, li
         for id_, what in asked.items()
     ]
     now = int(time.time())
-    answer = aws(
-        host,
-        *("get-metric-data", "--metric-data-queries", json.dumps(queries)),
-        *("--start-time", str(now - 600), "--end-time", str(now + 60)),
+    answer = host.client("cloudwatch").get_metric_data(
+        MetricDataQueries=queries, StartTime=now - 600, EndTime=now + 60
     )
     return {one["Id"]: one["Values"] for one in answer["MetricDataResults"]}
 
