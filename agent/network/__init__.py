@@ -7,6 +7,7 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
     bridge/      task addresses by a bridge: links, and one set element per task that says what may
                  pass its link in either direction, added by netlink in 20 µs
     drivers/     the contract of task addresses, which ``bridge`` is one way to keep, and the others
+    groups/      security groups: one table, compiled by pure functions, changed in one transaction
     host/        firewall, forwarding, 169.254.170.2; the kernel reports damage, which is repaired and
                  logged once
     sandboxes/   created, watched, removed; at the start, rows, engine and kernel are matched, and

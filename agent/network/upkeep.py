@@ -18,6 +18,7 @@ import structlog
 from agent.network.addresses import address_of_link
 from agent.network.host.docker_chain import CHAIN
 from agent.network.host.engine_rules import EngineRules
+from agent.network.host.firewall import groups_table
 from agent.network.host.kernel_messages import EVERYTHING, Ours, Part
 from agent.network.host.repair_loop import RepairLoop, RepairResult
 from agent.network.sandboxes import survey as surveys
@@ -66,7 +67,12 @@ class Upkeep:
         self._suspicions = suspicions
         self._enis = enis
         self._files = files
-        self._rule_names = (settings.table, f"{settings.table}_links", CHAIN)
+        self._rule_names = (
+            settings.table,
+            f"{settings.table}_links",
+            groups_table(settings.table),
+            CHAIN,
+        )
         self._engine_rules = EngineRules(files)
         self._loop = RepairLoop(self._look, suspicions, interval_s=settings.check_interval_s)
         self._link_repair = LinkRepair(
@@ -120,7 +126,7 @@ class Upkeep:
             port_master=link.port_master,
             is_port=self._is_port,
             rules=tuple(name.encode() + b"\0" for name in self._rule_names),
-            own_changes=self._host.rule_socket_id,
+            own_changes=self._host.rule_sockets,
         )
 
     def _is_port(self, link: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
-from tests.bench import measures, plumbing
+from tests.bench import groups, measures, plumbing
 from tests.bench.acs import ScriptedAcs
 from tests.bench.control import ScriptedControl
 from tests.bench.floor import RawEngine
@@ -33,10 +33,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
     parser.add_argument(
         "--part",
-        choices=["all", "sampling", "plumbing"],
+        choices=["all", "sampling", "plumbing", "groups"],
         default="all",
         help="sampling: only what it costs to sample idle containers each second; plumbing: only "
-        "what it costs to connect a sandbox",
+        "what it costs to connect a sandbox; groups: only what changes of security groups cost",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
@@ -54,10 +54,15 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
         sys.stderr.write(f"  {text}\n")
 
     connected: list[Row] = []
-    if options.part != "sampling":
+    if options.part in ("all", "plumbing"):
         connected = await plumbing.plumbing(max(100, options.rounds))
     if options.part == "plumbing":
         return connected
+    changes: list[Row] = []
+    if options.part in ("all", "groups"):
+        changes = await asyncio.to_thread(groups.measured)
+    if options.part == "groups":
+        return changes
     image = await asyncio.to_thread(_image)
     sampling = await _sampling(directory, image, options, say)
     if options.part == "sampling":
@@ -81,6 +86,7 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
             *await _both_wires(directory, bench),
             *sampling,
             *connected,
+            *changes,
         ]
     except BaseException:
         sys.stderr.write(agent.tail() + "\n")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.addresses import link_prefixes
 from agent.network.bridge.bridge_port_rules import NO_HOSTS, Layout
+from agent.network.groups.group_rules import GroupRules
 from agent.network.host import agent_address, link_ruleset
 from agent.network.host.docker_chain import CHAIN, DockerChain
 from agent.network.kernel import nft
@@ -39,6 +40,11 @@ TASK_LINKS: Final = "ecs+"
 _NETLINK_NETFILTER: Final = 12
 _GET_GENERATION: Final = (10 << 8) | 16
 _REQUEST: Final = 1
+
+
+def groups_table(table: str) -> str:
+    """Return the name of the table of security groups beside ours."""
+    return f"{table}_groups"
 
 
 class Wanted(NamedTuple):
@@ -112,10 +118,16 @@ def ruleset(
 
 
 class Firewall:
-    """Our rules on this host. One caller at a time, except for ``ports``; every method blocks."""
+    """Our rules on this host. One caller at a time, except for ``ports`` and ``groups``; all block."""
 
     def __init__(
-        self, table: str, blocked: Iterable[str] = (), *, doors: Doors, ports: PortRules
+        self,
+        table: str,
+        blocked: Iterable[str] = (),
+        *,
+        doors: Doors,
+        ports: PortRules,
+        resolvers: Iterable[str] = (),
     ) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
@@ -124,8 +136,10 @@ class Firewall:
             blocked: prefixes that tasks must not reach.
             doors: the bridges, and who may reach the agent's ports.
             ports: what each task may send, from the driver.
+            resolvers: name servers of tasks.
         """
         self.ports = ports
+        self.groups = GroupRules(groups_table(table), doors.task_bridge, resolvers)
         self._table = table
         self._bridge = doors.task_bridge or TASK_LINKS
         self._blocked = tuple(blocked)
@@ -146,6 +160,8 @@ class Firewall:
         if not self._has(commands):
             nft.apply(commands)
         self.ports.ensure(wanted.layout, ports)
+        self.groups.set_place(wanted.layout.gateways)
+        self.groups.ensure()
         if wanted.layout.is_routed:
             self._docker.ensure(wanted.outside)
 
@@ -155,6 +171,7 @@ class Firewall:
         if not self._has(self._commands(wanted)):
             found.append(f"the firewall table {self._table} was changed or removed")
         found += self.ports.differences(wanted.layout)
+        found += self.groups.differences()
         if wanted.layout.is_routed and not self._docker.is_intact(wanted.outside):
             found.append(f"rules for {self._bridge} were missing from {CHAIN}, or were changed")
         return found
@@ -163,6 +180,7 @@ class Firewall:
         """Remove all our rules; forwarding stays on, because others may need it."""
         nft.remove(FAMILY, self._table)
         self.ports.remove()
+        self.groups.remove()
         self._docker.remove()
 
     def _commands(self, wanted: Wanted) -> list[dict[str, Any]]:

@@ -261,7 +261,7 @@ class NetworkInspection:
         except AgentError as error:
             problems.append(str(error))
         remove_container = partial(self._engine.remove_container, force=True)
-        removals = [
+        removals: list[tuple[str, str | None, Callable[[str], Awaitable[None]]]] = [
             *((name, address_of_link(name), self._host.detach) for name in found.strays.links),
             *((c.id, surveys.address_of(c), remove_container) for c in found.strays.containers),
         ]
