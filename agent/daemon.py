@@ -185,7 +185,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             file_place=metadata_files(settings, info),
         )
 
-        faults = FaultInjection(metadata.task_of, lambda: engine, settings.firewall_table)
+        faults = FaultInjection(metadata.task_of, lambda: engine.tasks, settings.firewall_table)
         cleanup.push_async_callback(faults.close)
 
         async def remove_left_over(task_arns: list[str]) -> None:

@@ -1,5 +1,4 @@
-"""What containers can request from the agent at http://169.254.170.2: credentials, metadata, protection,
-faults.
+"""What containers can request from the agent at 169.254.170.2: credentials, metadata, protection, faults.
 
 ``server.TaskServer`` listens on one socket and answers by the routes that parts give it: a part is a list of
 ``contract.Route``. A handler gets a ``contract.Call``: the request, its peer, and who asks::
@@ -18,7 +17,7 @@ ones. ``sockets`` asks the kernel about a connection, ``processes`` looks at the
 metadata, ``fault_injection`` that for faults, whose bodies ``fault_requests`` reads.
 
 Reads ``/proc``, control groups and the kernel's socket tables; changes nothing, except for faults that a
-task asks for (``network.faults``). A bad request gets its status, a failure of ours is logged and gets 500; neither ends the agent. How packets get here is in
-``network.agent_address``.
+task asks for (``network.faults``). A bad request gets its status, a failure of ours is logged and gets 500;
+neither ends the agent. How packets get here is in ``network.agent_address``.
 Tests: ``tests/unit/task_endpoint``, ``tests/integration/e2e/test_task_roles.py``.
 """

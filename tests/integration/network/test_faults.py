@@ -127,7 +127,7 @@ async def test_a_kernel_without_netem_says_so_and_keeps_nothing(host: Host) -> N
     networks = await host.networks()
     network = await networks.claim("a", "eni-1")
     faults, place = Faults(SETTINGS.table), FaultPlace(network.sandbox_pid)
-    fault = Impairment(kind=Kind.LATENCY, destinations=(ANY,), delay_ms=100)  # type: ignore[arg-type]
+    fault = Impairment(kind=Kind.LATENCY, destinations=(ANY,), delay_ms=100)
     with pytest.raises(NetworkFailure, match="sch_netem"):
         await faults.start_impairment(place, fault)
     assert await faults.impairment(place) is None

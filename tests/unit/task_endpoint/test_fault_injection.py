@@ -101,7 +101,7 @@ class Task:
         payload = TaskPayload(
             arn=task_arn, network_mode=self.mode, enable_fault_injection=self.enabled
         )
-        record = AgentTask(arn=task_arn, payload=payload)
+        record = AgentTask(payload=payload)
         if self.mode == "awsvpc":
             record.network, record.network_held = network, True
         return record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any
 
 from agent.network.faults import rules
 from agent.network.faults.fault import Blackhole, Impairment, Kind
@@ -13,10 +14,10 @@ HOLE = Blackhole(
     direction="egress",
     spared=(ip_network("10.0.0.0/8"), ip_network("::/0")),
 )
-TABLE = [{"table": {"name": "t"}}]
+TABLE: list[dict[str, Any]] = [{"table": {"name": "t"}}]
 
 
-def listed(*chains: str) -> list[dict[str, object]]:
+def listed(*chains: str) -> list[dict[str, Any]]:
     return [*TABLE, *({"chain": {"name": name}} for name in chains)]
 
 
