@@ -47,7 +47,7 @@ from agent.overview import LocalServer, Overview, RunningParts
 from agent.resources.disk_hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
-from agent.runtime.docker import DockerEngine
+from agent.runtime.docker import DockerEngine, LaneSizes
 from agent.runtime.pause import ensure_pause_image
 from agent.state.secret import kept_secret
 from agent.task_endpoint import protection
@@ -130,7 +130,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         operator = await OperatorSocket.open(settings.socket_path, overview)
         cleanup.push_async_callback(operator.close)
 
-        runtime = DockerEngine(settings.docker_host, pull_threads=settings.image_pull_limit)
+        runtime = DockerEngine(
+            settings.docker_host, sizes=LaneSizes(pulls=settings.image_pull_limit)
+        )
         cleanup.push_async_callback(runtime.close)
         cleanup.push_async_callback(operator.end_followers)
         info = await _reach_engine(runtime, overview, serve_session, watchdog)

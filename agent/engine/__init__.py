@@ -7,7 +7,8 @@
     admissible.py  task_commands.py    orders, read and checked (pure)
     settle.py  planner.py      conclusions, then steps and waits (pure)
     live.py                    state that a crash may lose
-    steps.py  network_steps.py  preparations/    the steps: idempotent and safe to cancel
+    steps.py  network_steps.py  image_steps.py  port_steps.py  preparations/    the steps:
+                               idempotent and safe to cancel
     container_body.py overlay.py ports.py shared_network.py    the create body of a container (pure)
     shared_namespaces.py namespace_holders.py    process and IPC namespaces that containers share
     observe.py  failures.py    the effect of an answer or a failure on a record (pure)

@@ -26,8 +26,8 @@ from agent.engine.launch_trace import LaunchDurations, LaunchTrace
 from agent.engine.ports import picked_ports
 from agent.engine.record_cleanup import RecordCleanup
 from agent.engine.record_commits import RecordCommits
-from agent.engine.restored import KIND
-from agent.engine.runner import Callbacks, Runner, doubt_after_restart
+from agent.engine.restored import KIND, doubt_after_restart
+from agent.engine.runner import Callbacks, Runner
 from agent.engine.settings import EngineCallbacks
 from agent.engine.steps import Steps
 from agent.engine.task_table import TaskTable

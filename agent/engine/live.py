@@ -2,7 +2,7 @@
 
 Plain data beside the record (``model.task``). The task's runner owns it; the task's steps, on the
 same event loop, also write to it while they run. A crash loses all of it without harm:
-``runner.doubt_after_restart`` says what must be checked again.
+``restored.doubt_after_restart`` says what must be checked again.
 """
 
 from __future__ import annotations

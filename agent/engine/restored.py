@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Final
 from agent.engine.ended_tasks import EndedTasks
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.model import task
+from agent.model.status import ContainerStatus, NetworkMode
 from agent.network.sandboxes.recovery import Holder
 from agent.runtime.protocol import joined
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from agent.engine.live import LiveState
     from agent.model.task import AgentTask, TaskNetwork
     from agent.runtime.protocol import ContainerEngine
     from agent.state import StateStore
@@ -97,3 +99,21 @@ class RestoredTasks:
             if sandbox:
                 found[sandbox] = Holder(arn, attachments.get(arn, ""))
         return found
+
+
+def existing_containers(record: AgentTask) -> list[str]:
+    """Return the containers of a restored record that may exist in the engine."""
+    return [c.name for c in record.containers.values() if c.known is not ContainerStatus.STOPPED]
+
+
+def doubt_after_restart(record: AgentTask, live: LiveState) -> None:
+    """Mark everything that may have happened after the record was last saved.
+
+    Saving is lazy, so the newest facts may be lost, including an admission and the claim of a
+    network.
+    """
+    existing = existing_containers(record)
+    live.recheck.update(existing)
+    live.unseen.update(existing)
+    awsvpc = record.payload.mode is NetworkMode.AWSVPC
+    live.network_doubtful = awsvpc and record.network is None and not record.cleaned_at

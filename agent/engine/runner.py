@@ -33,7 +33,7 @@ from agent.engine.transitions import TransitionLog
 from agent.engine.views import targets_of
 from agent.errors import AgentError, EngineRefused, RuntimeFailure
 from agent.model import reasons
-from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode, TaskStatus
+from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -398,21 +398,3 @@ class Runner:
 
 def _wait_s(plan: Plan, now: float) -> float | None:
     return None if plan.wake_at is None else plan.wake_at - now
-
-
-def existing_containers(record: AgentTask) -> list[str]:
-    """Return the containers of a restored record that may exist in the engine."""
-    return [c.name for c in record.containers.values() if c.known is not ContainerStatus.STOPPED]
-
-
-def doubt_after_restart(record: AgentTask, live: LiveState) -> None:
-    """Mark everything that may have happened after the record was last saved.
-
-    Saving is lazy, so the newest facts may be lost, including an admission and the claim of a
-    network.
-    """
-    existing = existing_containers(record)
-    live.recheck.update(existing)
-    live.unseen.update(existing)
-    awsvpc = record.payload.mode is NetworkMode.AWSVPC
-    live.network_doubtful = awsvpc and record.network is None and not record.cleaned_at

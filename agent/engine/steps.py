@@ -9,26 +9,24 @@ step can continue also goes to the runner, through ``RecordWriter``. Failures ar
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 
-from agent.engine import container_body, observe, ports, shared_namespaces, shared_network
+from agent.engine import container_body, observe, shared_namespaces, shared_network
 from agent.engine.container_body import ContainerContext
 from agent.engine.firelens import order as firelens
 from agent.engine.firelens.configuration import PORT as FORWARD_PORT
 from agent.engine.hiding import hidden, without
+from agent.engine.image_steps import ImageSteps
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
-from agent.engine.live import FailedPull, LiveState, Step, StepKind
+from agent.engine.live import LiveState, Step, StepKind
 from agent.engine.network_steps import NetworkSteps
+from agent.engine.port_steps import PortSteps
 from agent.engine.preparations import table as preparations
 from agent.engine.preparations.contract import HostAccess, Provision
-from agent.engine.preparations.execution_role import ask_execution_role
-from agent.engine.settle import pull_ended
 from agent.errors import (
-    AgentError,
     EngineRefused,
     NameConflict,
     NoSuchContainer,
@@ -36,15 +34,13 @@ from agent.errors import (
     PayloadError,
     RuntimeFailure,
 )
-from agent.images import ExecutionRole
 from agent.model import ids, reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from agent.engine.tools import MetadataFile, Outcome, RecordWriter, StepSettings, StepTools
-    from agent.images import Obtained, Progress
     from agent.model.payload import Container
     from agent.model.task import AgentContainer, AgentTask
     from agent.runtime.protocol import ContainerState
@@ -85,12 +81,14 @@ class Steps:
         )
         self._writer = writer
         self._network = NetworkSteps(record, live, tools, writer)
+        self._images = ImageSteps(record, live, tools, writer)
+        self._ports = PortSteps(record, tools.ports, writer)
         self._methods: dict[StepKind, Callable[[str], Awaitable[Outcome]]] = {
             StepKind.CLAIM_NETWORK: self._network.claim,
             StepKind.RELEASE_NETWORK: self._network.release,
             StepKind.RENEW_NETWORK: self._network.renew,
             StepKind.PREPARE: self._prepare,
-            StepKind.PULL: self._pull,
+            StepKind.PULL: lambda name: self._images.pull(self._definition(name)),
             StepKind.CREATE: self._create,
             StepKind.START: self._start,
             StepKind.STOP: self._stop,
@@ -119,52 +117,12 @@ class Steps:
 
     # -- one container ------------------------------------------------------------------------
 
-    async def _pull(self, name: str) -> Outcome:
-        live = self._live
-        began = live.since.get(name, 0.0)
-
-        def note(progress: Progress) -> None:
-            live.progress[name] = progress.line
-            live.pulling_since[name] = began
-            if progress.failed:
-                self._writer.post(lambda now: _note_failure(live, name, progress, now))
-            elif name in live.failed_pulls:
-                live.failed_pulls[name] = FailedPull(live.failed_pulls[name].reason)
-
-        try:
-            obtained = await self._ensure_image(self._definition(name), note)
-        finally:
-            live.progress.pop(name, None)
-
-        def outcome(now: float) -> None:
-            container = self._record.containers[name]
-            container.image_digest = obtained.digest
-            container.image_name = obtained.local_name
-            if obtained.variables is not None:
-                live.image_variables[name] = obtained.variables
-            container.known = max(container.known, ContainerStatus.PULLED)
-            pull_ended(self._record, live, name, now)
-
-        return outcome
-
-    async def _ensure_image(
-        self, definition: Container, note: Callable[[Progress], None] | None = None
-    ) -> Obtained:
-        payload = self._record.payload
-        known = payload.execution_role_credentials
-        role = ExecutionRole(
-            (known.role_arn or known.credentials_id) if known else "",
-            ask_execution_role(payload, self._tools.role_credentials),
-            payload.arn,
-        )
-        return await self._tools.ensure_image(definition, role=role, on_progress=note)
-
     async def _create(self, name: str) -> Outcome:
         record = self._record
         definition = self._definition(name)
-        await self._pick_ports(definition)
+        await self._ports.pick(definition)
         resolv_conf = await self._own_resolv_conf(definition)
-        region, image_variables = await self._region(definition)
+        region, image_variables = await self._images.region(definition)
         file = await self._metadata_file(name)
         around = ContainerContext(
             cluster=self._settings.cluster,
@@ -231,27 +189,6 @@ class Steps:
                 return seen.ipv4
             await asyncio.sleep(ROUTER_LOOK_S)
 
-    async def _region(self, definition: Container) -> tuple[str, frozenset[str]]:
-        """Return the region that a container may be given, and the variables that its image sets.
-
-        Empty if the container's own environment names one. The engine is asked only after a restart:
-        whoever pulled the image has seen its variables.
-        """
-        region = ids.region(self._record.payload.arn)
-        own = definition.environment
-        if not region or any(name in own for name in container_body.REGION_VARIABLES):
-            return "", frozenset()
-        seen = self._live.image_variables.get(definition.name)
-        if seen is not None:
-            return region, seen
-        image = self._record.containers[definition.name].image_name or definition.image
-        try:
-            found = await self._tools.runtime.inspect_image(image)
-        except NoSuchImage:
-            again = await self._ensure_image(definition)
-            found = await self._tools.runtime.inspect_image(again.local_name or image)
-        return region, found.variables
-
     async def _make(self, definition: Container, engine_name: str, body: dict[str, Any]) -> str:
         """Create the container; if its image was removed after the pull, pull it again."""
         runtime, limit_s = self._tools.runtime, self._settings.create_limit_s
@@ -261,33 +198,9 @@ class Steps:
             _log.warning(
                 "an image was removed after its pull; pulling again", container=engine_name
             )
-            again = await self._ensure_image(definition)
+            again = await self._images.ensure(definition)
         body = {**body, "Image": again.local_name or body["Image"]}
         return await runtime.create_container(engine_name, body, limit_s=limit_s)
-
-    async def _pick_ports(self, definition: Container) -> None:
-        """Pick dynamic host ports and save them first: after a crash the same ones are published."""
-        if self._record.payload.mode is not NetworkMode.BRIDGE:
-            return
-        known = self._record.host_ports
-        missing = [
-            (key, mapping)
-            for key, mapping in ports.keyed_mappings(definition)
-            if ports.needs_pick(mapping) and key not in known
-        ]
-        picked: dict[str, list[int]] = {}
-        try:
-            for key, mapping in missing:
-                count = len(ports.container_ports(mapping))
-                picked[key] = self._tools.ports.pick(mapping.protocol or "tcp", count)
-            if picked:
-                self._writer.post(lambda _now: known.update(picked))
-                await self._writer.saved()
-        except AgentError:
-            self._writer.post(lambda _now: _drop(known, picked))
-            for key, mapping in missing:
-                self._tools.ports.release(mapping.protocol or "tcp", picked.get(key, ()))
-            raise
 
     async def _own_resolv_conf(self, definition: Container) -> str:
         """Write the container's own resolv.conf if it asks for one, and return its path."""
@@ -328,7 +241,7 @@ class Steps:
 
         def outcome(now: float) -> None:
             observe.running(container, self._live, now)
-            self._show_ports(name)
+            self._ports.show(self._definition(name))
             if payload.mode is NetworkMode.BRIDGE:
                 self._live.recheck.add(name)  # to get its process id, for network metrics
 
@@ -395,36 +308,12 @@ class Steps:
 
         def outcome(now: float) -> None:
             container.engine_name = seen.name
-            moved = self._take_ports(name, seen)
+            moved = self._ports.take_over(self._definition(name), seen)
             observe.state(record, container, seen, self._live, now)
             if container.known is ContainerStatus.RUNNING and (moved or not container.bindings):
-                self._show_ports(name)
+                self._ports.show(self._definition(name))
 
         return outcome
-
-    def _take_ports(self, name: str, seen: ContainerState) -> bool:
-        """Take picked ports from the engine; return whether the record was wrong."""
-        record = self._record
-        if record.payload.mode is not NetworkMode.BRIDGE:
-            return False
-        known, definition = record.host_ports, self._definition(name)
-        wrong = {
-            key: hosts
-            for key, hosts in ports.published(definition, seen.port_bindings).items()
-            if known.get(key) != hosts
-        }
-        for key, hosts in wrong.items():
-            protocol = key.rsplit("/", 1)[-1]
-            self._tools.ports.release(protocol, known.get(key, ()))
-            self._tools.ports.hold(protocol, hosts)
-            known[key] = hosts
-        return bool(wrong)
-
-    def _show_ports(self, name: str) -> None:
-        record = self._record
-        record.containers[name].bindings = ports.network_bindings(
-            record.payload, self._definition(name), record.host_ports
-        )
 
     def _shown(self, name: str, text: str) -> str:
         """Return an engine's text without secrets; ``name`` is a container's, or the task's step."""
@@ -460,15 +349,3 @@ class Steps:
         if definition is None:
             raise PayloadError(f"container {name} is not part of its task")
         return definition
-
-
-def _note_failure(live: LiveState, name: str, progress: Progress, now: float) -> None:
-    """Record why a try of a pull failed, and when by the wall clock the next one starts."""
-    if name in live.progress:  # otherwise the pull has ended in the meantime
-        wait_s = max(0.0, progress.next_try - time.monotonic())
-        live.failed_pulls[name] = FailedPull(progress.failed, now + wait_s)
-
-
-def _drop(known: dict[str, list[int]], keys: Iterable[str]) -> None:
-    for key in keys:
-        known.pop(key, None)

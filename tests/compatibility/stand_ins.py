@@ -59,9 +59,9 @@ def waited_for(definition: Mapping[str, Any]) -> set[str]:
 def _programs(container: Mapping[str, Any]) -> Iterator[str]:
     yield "bin/sh"
     words = [container.get("entryPoint") or [""], container.get("command") or [""]]
-    check = container.get("healthCheck", {}).get("command") or [""]
-    if check[0] == _CMD:
-        words.append(check[1:])
+    check = container.get("healthCheck", {}).get("command") or [_SHELL]
+    if check[0] != _SHELL:
+        words.append(check[1:] if check[0] == _CMD else check)
     for first in (word[0] for word in words if word and word[0]):
         if first not in ("sh", "/bin/sh") and "\0" not in first:
             yield first if first.startswith("/") else f"bin/{first.rpartition('/')[2]}"
@@ -69,11 +69,10 @@ def _programs(container: Mapping[str, Any]) -> Iterator[str]:
 
 def _health_arguments(container: Mapping[str, Any]) -> str:
     """Return what a stand-in is called with when its health is checked."""
-    check = container.get("healthCheck", {}).get("command") or [""]
-    if check[0] == _CMD:
-        return " ".join(check[2:])
-    shell = ["-c", *check[1:]] if check[0] == _SHELL else ["-c", *check]
-    return " ".join(" ".join(shell).split("\n"))
+    check = container.get("healthCheck", {}).get("command") or [_SHELL]
+    if check[0] != _SHELL:
+        return " ".join(check[2:] if check[0] == _CMD else check[1:])
+    return " ".join(" ".join(["-c", *check[1:]]).split("\n"))
 
 
 def _users(container: Mapping[str, Any]) -> bytes:

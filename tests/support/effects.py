@@ -84,7 +84,7 @@ def _config(container: Mapping[str, Any], config: Mapping[str, Any], mode: str) 
         yield (
             "healthCheck",
             {
-                "Test": check["command"],
+                "Test": _health_test(check["command"]),
                 "Interval": check.get("interval", 30) * _NS_PER_S,
                 "Timeout": check.get("timeout", 5) * _NS_PER_S,
                 "Retries": check.get("retries", 3),
@@ -92,6 +92,11 @@ def _config(container: Mapping[str, Any], config: Mapping[str, Any], mode: str) 
             },
             {"StartPeriod": 0, **(config.get("Healthcheck") or {})},
         )
+
+
+def _health_test(command: list[str]) -> list[str]:
+    """Return the command with its kind in front, which a definition may leave out."""
+    return command if command[0] in ("CMD", "CMD-SHELL", "NONE") else ["CMD", *command]
 
 
 def _limits(

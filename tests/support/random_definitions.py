@@ -291,7 +291,12 @@ class Author:
         return linux
 
     def _health_check(self) -> Definition:
-        check: Definition = {"command": ["CMD-SHELL", self._rng.choice(("true", "true || exit 1"))]}
+        commands = (
+            ["CMD-SHELL", "true || exit 1"],
+            ["CMD", "sh", "-c", "true"],
+            ["sh", "-c", "true"],
+        )
+        check: Definition = {"command": self._rng.choice(commands)}
         self._put(check, 0.8, "interval", lambda: 5)
         self._put(check, 0.5, "timeout", lambda: self._rng.choice((2, 5)))
         self._put(check, 0.5, "retries", lambda: self._rng.choice((1, 10)))

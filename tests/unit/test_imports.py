@@ -24,7 +24,8 @@ _INHERITS = "and what those may"
 
 def _table() -> dict[str, str]:
     """Return the right column of the arrows table by each room of the left one."""
-    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (.+) \|$", PAGE.read_text(), flags=re.MULTILINE)
+    rooms = PAGE.read_text().partition("### Packages of ")[0]
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (.+) \|$", rooms, flags=re.MULTILINE)
     return {room: may for left, may in rows for room in re.findall(r"`([a-z_]+)`", left)}
 
 
@@ -85,6 +86,87 @@ def test_a_room_imports_only_what_the_table_allows(room: str) -> None:
         if not _is_allowed(name, allowed)
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def _packages(room: str) -> tuple[set[str], dict[str, set[str]]]:
+    """Return what all of a room may import, and what each package or module in it may besides."""
+    page = PAGE.read_text()
+    _, found, rest = page.partition(f"| in `{room}` | may import |\n")
+    assert found, f"{PAGE.name} has no table of the packages of {room}"
+    shared = re.search(rf"Shared by all of `{room}`: ([^.]+(?:\.[a-z_]+[^.]*)*)\.\s", page)
+    assert shared is not None
+    rows = rest.partition("\n\n")[0].splitlines()[1:]
+    cells = [row.strip("| ").split(" | ") for row in rows]
+    names = {name for left, _ in cells for name in re.findall(r"`([a-z_]+)`", left)}
+    table = {
+        name: names if may == "all of them" else set(re.findall(r"`([a-z_.]+)`", may))
+        for left, may in cells
+        for name in re.findall(r"`([a-z_]+)`", left)
+    }
+    return set(re.findall(r"`([a-z_.]+)`", shared[1])), table
+
+
+def _within_room(room: str) -> dict[str, list[tuple[Path, int, str]]]:
+    """Return the imports of each package or module of a room from the rest of that room."""
+    found: dict[str, list[tuple[Path, int, str]]] = {}
+    for path in (PACKAGE / room).rglob("*.py"):
+        package = path.relative_to(PACKAGE / room).parts[0].removesuffix(".py")
+        rows = found.setdefault(package, [])
+        for line, name in _imports(path):
+            below = name.removeprefix(f"agent.{room}.")
+            if below not in (name, package) and not below.startswith(f"{package}."):
+                rows.append((path, line, below))
+    return found
+
+
+@pytest.mark.parametrize("room", ["controlplane", "network"])
+def test_a_package_imports_only_what_the_table_of_its_room_allows(room: str) -> None:
+    shared, table = _packages(room)
+    imports = _within_room(room)
+    assert set(imports) - {"__init__"} <= set(table) | shared, "the table lacks a package"
+    assert set(table) | {name for name in shared if "." not in name} <= set(imports)
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {below}"
+        for package, rows in imports.items()
+        for path, line, below in rows
+        if not any(
+            below == name or below.startswith(f"{name}.")
+            for name in shared | table.get(package, set())
+        )
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph = {name: _at_import(path, set(modules)) for name, path in modules.items()}
+    circles = [name for name in graph if name in _reached(graph, name)]
+    assert not circles
+
+
+def _at_import(path: Path, modules: set[str]) -> set[str]:
+    """Return the modules that are imported with one: not for types alone, not in functions."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text(), filename=str(path)).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = (f"{node.module}.{alias.name}" for alias in node.names)
+            names |= {name if name in modules else node.module for name in whole}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names & modules
+
+
+def _reached(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    left = [start]
+    while left:
+        for name in graph[left.pop()] - seen:
+            seen.add(name)
+            left.append(name)
+    return seen
 
 
 def _loaded_by(statements: str) -> set[str]:

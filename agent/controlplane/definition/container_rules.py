@@ -13,11 +13,12 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.controlplane.definition import fetched_rules, log_configuration
+from agent.controlplane.definition.docker_config import CMD, CMD_SHELL
 from agent.controlplane.definition.port_rules import check_mappings
 from agent.controlplane.front.errors import ClientException
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
 MEMORY_MINIMUM_MIB = 4
 """The engine's minimum when the API was made; newer engines need 6 and fail when the task starts."""
@@ -242,11 +243,7 @@ def _health_check(container: Mapping[str, Any]) -> dict[str, Any]:
         "retries": 3,
         **container["healthCheck"],
     }
-    command = check["command"]
-    if not command or command[0] not in ("CMD", "CMD-SHELL", "NONE"):
-        _refuse(container, "The health check command must begin with CMD or CMD-SHELL.")
-    if command[0] != "NONE" and len(command) < 2:
-        _refuse(container, "The health check command is empty.")
+    _check_health_command(container, check["command"])
     limits = {
         "interval": (5, 300),
         "timeout": (2, 60),
@@ -257,6 +254,19 @@ def _health_check(container: Mapping[str, Any]) -> dict[str, Any]:
         if not least <= check.get(name, least) <= most:
             _refuse(container, f"The health check's {name} must be between {least} and {most}.")
     return check
+
+
+def _check_health_command(container: Mapping[str, Any], command: Sequence[str]) -> None:
+    """Take a program without CMD in front, as Amazon ECS does; a line for a shell needs CMD-SHELL."""
+    first = command[0] if command else ""
+    if not first.strip() or (first in (CMD, CMD_SHELL) and len(command) < 2):
+        _refuse(container, "The health check command is empty.")
+    if any(letter.isspace() for letter in first):
+        _refuse(
+            container,
+            "The health check command must begin with CMD, CMD-SHELL or the path of a program; put "
+            "CMD-SHELL in front of a line that a shell is to run.",
+        )
 
 
 def _check_restart_policy(container: Mapping[str, Any]) -> None:

@@ -12,13 +12,17 @@ Tests: ``tests/unit/controlplane/definition/test_payload.py``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MIB = 1024 * 1024
 _NS_PER_S = 1_000_000_000
+CMD: Final = "CMD"
+CMD_SHELL: Final = "CMD-SHELL"
+NO_CHECK: Final = "NONE"
+"""First words of a health check: a program, a line for the shell, and no check at all."""
 
 _DEVICE_PERMISSIONS = {"read": "r", "write": "w", "mknod": "m"}
 
@@ -78,10 +82,20 @@ def _present(**members: Any) -> dict[str, Any]:
     return {name: value for name, value in members.items() if value}
 
 
+def health_test(command: Sequence[str]) -> list[str]:
+    """Return a health check's command as the engine takes it.
+
+    The engine runs no check whose first word it does not know. Amazon ECS on Fargate runs it as a
+    program with its arguments, which is what CMD stands for.
+    """
+    known = not command or command[0] in (CMD, CMD_SHELL, NO_CHECK)
+    return list(command) if known else [CMD, *command]
+
+
 def _health_check(check: Mapping[str, Any]) -> dict[str, Any]:
     """Return the check; durations are nanoseconds, and missing values have ECS's defaults."""
     return {
-        "Test": list(check.get("command", ())),
+        "Test": health_test(check.get("command", ())),
         "Interval": int(check.get("interval") or 30) * _NS_PER_S,
         "Timeout": int(check.get("timeout") or 5) * _NS_PER_S,
         "Retries": int(check.get("retries") or 3),

@@ -173,7 +173,11 @@ _CONTAINER = (
         attribute=f"{_E}secrets.ssm.bootstrap.log-driver",
         note=_KEPT_HERE,
     ),
-    Field("healthCheck.command[]", attribute=f"{_E}container-health-check"),
+    Field(
+        "healthCheck.command[]",
+        attribute=f"{_E}container-health-check",
+        note="a program without `CMD` in front is run as with it; the engine alone would run no check",
+    ),
     *_done("healthCheck.interval", "healthCheck.timeout", "healthCheck.retries"),
     *_done("healthCheck.startPeriod", "systemControls[].namespace", "systemControls[].value"),
     Field(

@@ -3,6 +3,7 @@
 ::
 
     engine.py   DockerEngine: one method per call of the protocol
+    calls.py    how a call is made: its lane, the client, errors
     lanes.py    bounded daemon threads, deadlines, cancellation: runs blocking calls from asyncio
     client.py   the SDK's APIClient over one kept connection per thread
     faults.py   the SDK's exceptions → agent.errors
@@ -16,6 +17,7 @@ A call ends at its deadline whatever the engine does, and its thread is freed by
 Tests: ``tests/unit/runtime``, ``tests/integration/runtime``.
 """
 
+from agent.runtime.docker.calls import LaneSizes
 from agent.runtime.docker.engine import DockerEngine
 
-__all__ = ["DockerEngine"]
+__all__ = ["DockerEngine", "LaneSizes"]

@@ -152,6 +152,15 @@ class ThreadAdapter(UnixHTTPAdapter):
             self._own.pool = None
 
 
+class ExecState(NamedTuple):
+    """A command as the engine reports it."""
+
+    running: bool
+    exit_code: int
+    pid: int
+    """Process id on the host; 0 if it was never started."""
+
+
 class ExecStart(NamedTuple):
     """A command that was created and is to be started."""
 

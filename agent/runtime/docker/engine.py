@@ -1,42 +1,31 @@
 """``DockerEngine``: the calls of ``ContainerEngine`` on the Docker Engine API.
 
-Calls are divided into lanes by what may delay them, so that no call waits behind another kind:
-quick requests; create and start (the launch path); stop and remove, which may take as long as a
-stop timeout; pulls and registry requests; log followers. Every failure is one of the errors in
-``agent.errors``; ``faults`` classifies them.
+``calls`` makes them, each kind in threads of its own, and turns every failure into one of the errors in
+``agent.errors``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import docker.errors
 from docker.utils import parse_repository_tag, version_lt
 
 from agent.errors import EngineUnavailable, NoSuchContainer, NoSuchImage
 from agent.runtime.docker import details, faults, parse, pulls
-from agent.runtime.docker.client import EngineClient, socket_path
+from agent.runtime.docker.calls import EngineCalls, LaneSizes
 from agent.runtime.docker.events import EventFeed
-from agent.runtime.docker.exec import (
-    OPERATION,
-    START_LIMIT_S,
-    DockerExec,
-    ExecCalls,
-    ExecState,
-    attach,
-)
-from agent.runtime.docker.lanes import BlockingCall, CallAborted, Lane, join_all
+from agent.runtime.docker.exec import start_exec
+from agent.runtime.docker.lanes import BlockingCall, join_all
 from agent.runtime.docker.streams import stream
 from agent.runtime.protocol import WHOLE_LOG
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-    from agent.model.exec import ExecCommand, TerminalSize
-    from agent.runtime.docker.client import ExecStart
+    from agent.model.exec import ExecCommand
+    from agent.runtime.docker.client import EngineClient
     from agent.runtime.protocol import (
         ContainerDetails,
         ContainerState,
@@ -50,8 +39,7 @@ if TYPE_CHECKING:
         RegistryAuth,
     )
 
-T = TypeVar("T")
-
+DEFAULT_SIZES: Final = LaneSizes()
 _QUICK_LIMIT_S = 30.0
 _VOLUME_LIMIT_S = 300.0
 _DEFAULT_NETWORK = "bridge"
@@ -67,12 +55,7 @@ class DockerEngine:
 
     Args:
         docker_host: ``unix://`` address of the engine.
-        quick_threads: number of concurrent quick requests.
-        launch_threads: number of concurrent creates and starts.
-        stop_threads: number of concurrent stops and removals.
-        pull_threads: number of concurrent pulls.
-        registry_threads: number of concurrent questions to registries, and loads.
-        log_threads: number of concurrent log readers; one more is refused, not queued.
+        sizes: how many calls of each kind are made at the same time.
 
     Raises:
         ConfigError: ``docker_host`` is not a ``unix://`` address.
@@ -82,25 +65,11 @@ class DockerEngine:
         self,
         docker_host: str = "unix:///var/run/docker.sock",
         *,
-        quick_threads: int = 8,
-        launch_threads: int = 16,
-        stop_threads: int = 32,
-        pull_threads: int = 16,
-        registry_threads: int = 16,
-        log_threads: int = 32,
+        sizes: LaneSizes = DEFAULT_SIZES,
     ) -> None:
-        self._where = docker_host
-        self._path = socket_path(docker_host)
-        self._made: EngineClient | None = None
-        self._making = threading.Lock()
+        self._calls = EngineCalls(docker_host, sizes)
         self._closed = False
         self._feeds: set[EventFeed] = set()
-        self._quick = self._lane("calls", quick_threads)
-        self._launch = self._lane("launches", launch_threads)
-        self._stop = self._lane("stops", stop_threads)
-        self._pull = self._lane("pulls", pull_threads)
-        self._registry = self._lane("registries", registry_threads)
-        self._log = self._lane("logs", log_threads)
 
     # --- the engine itself
 
@@ -111,11 +80,13 @@ class DockerEngine:
             versions = client.negotiate()
             return parse.engine_info(versions, client.info(), client.api_version)
 
-        return await self._do(self._quick, work, "connected", _QUICK_LIMIT_S, negotiate=False)
+        return await self._calls.do(
+            self._calls.quick, work, "connected", _QUICK_LIMIT_S, negotiate=False
+        )
 
     async def ping(self, *, limit_s: float = 5.0) -> None:
         """Return when the engine answers."""
-        await self._do(self._quick, lambda client, _: client.ping(), "pinged", limit_s)
+        await self._calls.do(self._calls.quick, lambda client, _: client.ping(), "pinged", limit_s)
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Yield events until ``close``; each iteration has its own thread."""
@@ -127,9 +98,7 @@ class DockerEngine:
         feeds = list(self._feeds)
         for feed in feeds:
             feed.stop()
-        lanes = (self._quick, self._launch, self._stop, self._pull, self._registry, self._log)
-        for lane in lanes:
-            await lane.close()
+        await self._calls.close()
         await join_all([feed.thread for feed in feeds], limit_s=2.0)
 
     # --- containers
@@ -142,7 +111,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> str:
             return str(client.create_container_from_config(dict(body), name)["Id"])
 
-        return await self._do(self._launch, work, faults.CREATED, limit_s)
+        return await self._calls.do(self._calls.launch, work, faults.CREATED, limit_s)
 
     async def start_container(self, container_id: str, *, limit_s: float = 180.0) -> None:
         """Start a container; a running one is success."""
@@ -150,7 +119,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> None:
             client.start(container_id)
 
-        await self._do(self._launch, work, "started", limit_s, container_id)
+        await self._calls.do(self._calls.launch, work, "started", limit_s, container_id)
 
     async def stop_container(
         self, container_id: str, *, timeout_s: int, limit_s: float = 120.0
@@ -161,7 +130,9 @@ class DockerEngine:
             client.stop(container_id, timeout=timeout_s)
 
         with contextlib.suppress(NoSuchContainer):
-            await self._do(self._stop, work, "stopped", timeout_s + limit_s, container_id)
+            await self._calls.do(
+                self._calls.stop, work, "stopped", timeout_s + limit_s, container_id
+            )
 
     async def remove_container(
         self, container_id: str, *, force: bool = False, limit_s: float = 300.0
@@ -181,7 +152,7 @@ class DockerEngine:
                 client.wait(container_id, condition="removed")
 
         with contextlib.suppress(NoSuchContainer):
-            await self._do(self._stop, work, "removed", limit_s, container_id)
+            await self._calls.do(self._calls.stop, work, "removed", limit_s, container_id)
 
     async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
         """Return a container's state; raises ``NoSuchContainer``."""
@@ -189,7 +160,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> ContainerState:
             return parse.container_state(client.inspect_container(id_or_name))
 
-        return await self._do(self._quick, work, "inspecting", limit_s, id_or_name)
+        return await self._calls.do(self._calls.quick, work, "inspecting", limit_s, id_or_name)
 
     async def describe_container(
         self, id_or_name: str, *, limit_s: float = 30.0
@@ -199,7 +170,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> ContainerDetails:
             return details.container_details(client.inspect_container(id_or_name))
 
-        return await self._do(self._quick, work, "inspecting", limit_s, id_or_name)
+        return await self._calls.do(self._calls.quick, work, "inspecting", limit_s, id_or_name)
 
     async def connect_network(
         self, network: str, container_id: str, *, limit_s: float = 60.0
@@ -213,7 +184,7 @@ class DockerEngine:
                 if "already exists in network" not in (error.explanation or ""):
                     raise
 
-        await self._do(self._launch, work, "connected", limit_s, container_id)
+        await self._calls.do(self._calls.launch, work, "connected", limit_s, container_id)
 
     async def default_bridge(self) -> str:
         """Return the link of the default network ``bridge``; empty if the engine has none."""
@@ -224,7 +195,7 @@ class DockerEngine:
             except docker.errors.NotFound:
                 return ""
 
-        return await self._do(self._quick, work, "inspecting", _QUICK_LIMIT_S)
+        return await self._calls.do(self._calls.quick, work, "inspecting", _QUICK_LIMIT_S)
 
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
@@ -237,7 +208,7 @@ class DockerEngine:
             rows = client.containers(all=True, filters=filters)
             return [parse.container_summary(row) for row in rows]
 
-        return await self._do(self._quick, work, "listed", limit_s)
+        return await self._calls.do(self._calls.quick, work, "listed", limit_s)
 
     def logs(self, container_id: str, selection: LogSelection = WHOLE_LOG) -> AsyncIterator[bytes]:
         """Yield output of a container; see the protocol.
@@ -249,8 +220,8 @@ class DockerEngine:
         """
 
         def produce(call: BlockingCall) -> Iterable[bytes]:
-            with self._translated(call, subject=container_id):
-                yield from self._client().log_chunks(container_id, selection)
+            with self._calls.translated(call, subject=container_id):
+                yield from self._calls.client().log_chunks(container_id, selection)
 
         return self._logs(produce)
 
@@ -261,35 +232,7 @@ class DockerEngine:
             NoSuchContainer: the container does not exist.
             EngineRefused: it does not run, or the engine cannot do what the command asks for.
         """
-
-        def create(client: EngineClient, _: BlockingCall) -> ExecStart:
-            return client.create_exec(container_id, command)
-
-        start = await self._do(self._launch, create, OPERATION, START_LIMIT_S, container_id)
-        streams = await attach(self._path, start.target, start.body)
-
-        async def inspect() -> ExecState:
-            return await self._do(
-                self._quick,
-                lambda client, _: parse.exec_state(client.exec_inspect(start.exec_id)),
-                OPERATION,
-                _QUICK_LIMIT_S,
-            )
-
-        async def resize(size: TerminalSize) -> None:
-            await self._do(
-                self._quick,
-                lambda client, _: client.exec_resize(start.exec_id, size.rows, size.columns),
-                OPERATION,
-                _QUICK_LIMIT_S,
-            )
-
-        return DockerExec(
-            container_id,
-            ExecCalls(inspect, resize),
-            streams,
-            has_terminal=command.terminal is not None,
-        )
+        return await start_exec(self._calls, container_id, command)
 
     # --- images
 
@@ -299,7 +242,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> ImageInfo:
             return parse.image_info(client.inspect_image(reference))
 
-        return await self._do(self._quick, work, "inspecting", _QUICK_LIMIT_S)
+        return await self._calls.do(self._calls.quick, work, "inspecting", _QUICK_LIMIT_S)
 
     async def list_images(self, *, limit_s: float = 600.0) -> list[ImageSummary]:
         """List all images that have a name, and those that lost theirs; not their layers."""
@@ -307,7 +250,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> list[ImageSummary]:
             return [parse.image_summary(row) for row in client.images()]
 
-        return await self._do(self._quick, work, "listed", limit_s)
+        return await self._calls.do(self._calls.quick, work, "listed", limit_s)
 
     async def pull_image(
         self,
@@ -330,7 +273,7 @@ class DockerEngine:
                 client, call, reference, auth, inactivity_s=inactivity_s, report=report
             )
 
-        return await self._do(self._pull, work, faults.PULLED, limit_s)
+        return await self._calls.do(self._calls.pull, work, faults.PULLED, limit_s)
 
     async def resolve_digest(
         self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
@@ -346,7 +289,7 @@ class DockerEngine:
                 return ""
             return pulls.digest(client, reference, auth)
 
-        return await self._do(self._registry, work, faults.MANIFEST_PULLED, limit_s)
+        return await self._calls.do(self._calls.registry, work, faults.MANIFEST_PULLED, limit_s)
 
     async def tag_image(self, source: str, reference: str) -> None:
         """Give an image another name; ``reference`` is ``repository:tag``."""
@@ -355,7 +298,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> None:
             client.tag(source, repository, tag or "latest")
 
-        await self._do(self._quick, work, "tagged", _QUICK_LIMIT_S)
+        await self._calls.do(self._calls.quick, work, "tagged", _QUICK_LIMIT_S)
 
     async def remove_image(self, reference: str, *, limit_s: float = 180.0) -> None:
         """Remove one name of an image, or the image by id; an absent one is success."""
@@ -364,7 +307,7 @@ class DockerEngine:
             client.remove_image(reference)
 
         with contextlib.suppress(NoSuchImage):
-            await self._do(self._stop, work, "removed", limit_s)
+            await self._calls.do(self._calls.stop, work, "removed", limit_s)
 
     async def load_image(self, archive: bytes, *, limit_s: float = 120.0) -> None:
         """Load images from a tar archive in the format of ``docker save``."""
@@ -372,7 +315,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> None:
             pulls.raise_refusals(client.load_image(archive), operation="loaded")
 
-        await self._do(self._registry, work, "loaded", limit_s)
+        await self._calls.do(self._calls.registry, work, "loaded", limit_s)
 
     # --- volumes
 
@@ -389,7 +332,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> None:
             client.create_volume(name, driver, dict(options or {}), dict(labels or {}))
 
-        await self._do(self._launch, work, faults.CREATED, _VOLUME_LIMIT_S)
+        await self._calls.do(self._calls.launch, work, faults.CREATED, _VOLUME_LIMIT_S)
 
     async def remove_volume(self, name: str) -> None:
         """Remove a volume; an absent one is success."""
@@ -398,7 +341,7 @@ class DockerEngine:
             with contextlib.suppress(docker.errors.NotFound):
                 client.remove_volume(name)
 
-        await self._do(self._stop, work, "removed", _VOLUME_LIMIT_S)
+        await self._calls.do(self._calls.stop, work, "removed", _VOLUME_LIMIT_S)
 
     async def volume_exists(self, name: str) -> bool:
         """Tell whether a volume exists."""
@@ -410,71 +353,14 @@ class DockerEngine:
                 return False
             return True
 
-        return await self._do(self._quick, work, "inspecting", _VOLUME_LIMIT_S)
+        return await self._calls.do(self._calls.quick, work, "inspecting", _VOLUME_LIMIT_S)
 
-    # --- making calls
-
-    async def _do(
-        self,
-        lane: Lane,
-        work: Callable[[EngineClient, BlockingCall], T],
-        operation: str,
-        limit_s: float,
-        subject: str = "",
-        *,
-        negotiate: bool = True,
-    ) -> T:
-        """Make one call in a lane; ``subject`` is the container that the call is about."""
-
-        def in_thread(call: BlockingCall) -> T:
-            with self._translated(call, subject=subject):
-                client = self._client()
-                if negotiate and not client.negotiated:
-                    client.negotiate()
-                return work(client, call)
-
-        return await lane.run(in_thread, limit_s=limit_s, operation=operation)
-
-    @contextlib.contextmanager
-    def _translated(self, call: BlockingCall, *, subject: str) -> Iterator[None]:
-        """Raise the agent's errors instead of the SDK's; for use in threads."""
-        began = time.monotonic()
-        try:
-            yield
-        except (CallAborted, GeneratorExit):
-            raise
-        except Exception as error:
-            silence_s = call.read_timeout_s or time.monotonic() - began
-            raise faults.translate(
-                error,
-                operation=call.operation,
-                limit_s=min(silence_s, call.limit_s),
-                where=self._where,
-                subject=subject,
-            ) from error
-
-    def _client(self) -> EngineClient:
-        """Return the client; created in the first thread that needs it, because it reads files."""
-        with self._making:
-            if self._made is None:
-                self._made = EngineClient(self._path)
-            return self._made
-
-    def _lane(self, name: str, size: int) -> Lane:
-        def call_ended(reusable: bool) -> None:
-            if self._made is not None:
-                self._made.adapter.finish(reusable)
-
-        def thread_ended() -> None:
-            if self._made is not None:
-                self._made.adapter.close_own()
-
-        return Lane(name, size, call_ended=call_ended, thread_ended=thread_ended)
+    # --- streams
 
     async def _events(self) -> AsyncIterator[EngineEvent]:
         if self._closed:
             return
-        feed = EventFeed(self._client)
+        feed = EventFeed(self._calls.client)
         self._feeds.add(feed)
         try:
             async for event in feed:
@@ -486,9 +372,11 @@ class DockerEngine:
     async def _logs(
         self, produce: Callable[[BlockingCall], Iterable[bytes]]
     ) -> AsyncIterator[bytes]:
-        if self._log.free <= 0:
+        if self._calls.log.free <= 0:
             text = "too many container logs are being read; end one of the readers"
             raise EngineUnavailable(text, operation="logs")
-        async with contextlib.aclosing(stream(self._log, produce, operation="logs")) as pieces:
+        async with contextlib.aclosing(
+            stream(self._calls.log, produce, operation="logs")
+        ) as pieces:
             async for piece in pieces:
                 yield piece

@@ -20,16 +20,21 @@ import structlog
 from agent.errors import EngineTimeout, EngineUnavailable, RuntimeFailure
 from agent.model import reasons
 from agent.model.exec import STDOUT
-from agent.runtime.docker import faults, hangup
+from agent.runtime.docker import faults, hangup, parse
 from agent.runtime.protocol import ExecResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.model.exec import TerminalSize
+    from agent.model.exec import ExecCommand, TerminalSize
+    from agent.runtime.docker.calls import EngineCalls
+    from agent.runtime.docker.client import EngineClient, ExecStart, ExecState
+    from agent.runtime.docker.lanes import BlockingCall
 
 OPERATION: Final = "exec"
 START_LIMIT_S: Final = 30.0
+CALL_LIMIT_S: Final = 30.0
+"""Of the quick calls about a command that has been started."""
 _CHUNK_BYTES: Final = 64 * 1024
 _HEAD_LIMIT_BYTES: Final = 64 * 1024
 _EXPLANATION_LIMIT_BYTES: Final = 64 * 1024
@@ -38,15 +43,6 @@ _INSPECT_EVERY_S: Final = (0.02, 1.0)
 """First and longest pause between two looks at a command whose output has ended."""
 
 _log = structlog.get_logger(__name__)
-
-
-class ExecState(NamedTuple):
-    """A command as the engine reports it."""
-
-    running: bool
-    exit_code: int
-    pid: int
-    """Process id on the host; 0 if it was never started."""
 
 
 class ExecCalls(NamedTuple):
@@ -132,6 +128,44 @@ class DockerExec:
                 container=self._container_id,
                 error=str(error),
             )
+
+
+async def start_exec(calls: EngineCalls, container_id: str, command: ExecCommand) -> DockerExec:
+    """Start a command in a running container, and return its session.
+
+    Raises:
+        NoSuchContainer: the container does not exist.
+        EngineRefused: it does not run, or the engine cannot do what the command asks for.
+    """
+
+    def create(client: EngineClient, _: BlockingCall) -> ExecStart:
+        return client.create_exec(container_id, command)
+
+    start = await calls.do(calls.launch, create, OPERATION, START_LIMIT_S, container_id)
+    streams = await attach(calls.socket_path, start.target, start.body)
+
+    async def inspect() -> ExecState:
+        return await calls.do(
+            calls.quick,
+            lambda client, _: parse.exec_state(client.exec_inspect(start.exec_id)),
+            OPERATION,
+            CALL_LIMIT_S,
+        )
+
+    async def resize(size: TerminalSize) -> None:
+        await calls.do(
+            calls.quick,
+            lambda client, _: client.exec_resize(start.exec_id, size.rows, size.columns),
+            OPERATION,
+            CALL_LIMIT_S,
+        )
+
+    return DockerExec(
+        container_id,
+        ExecCalls(inspect, resize),
+        streams,
+        has_terminal=command.terminal is not None,
+    )
 
 
 async def attach(

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.model.status import Health
-from agent.runtime.docker.exec import ExecState
+from agent.runtime.docker.client import ExecState
 from agent.runtime.protocol import (
     ContainerState,
     ContainerSummary,

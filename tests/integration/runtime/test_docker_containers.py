@@ -17,7 +17,7 @@ from agent.errors import (
     NoSuchContainer,
     NoSuchImage,
 )
-from agent.runtime.docker import DockerEngine
+from agent.runtime.docker import DockerEngine, LaneSizes
 from agent.runtime.protocol import LogSelection
 
 if TYPE_CHECKING:
@@ -145,12 +145,12 @@ async def test_leaving_a_log_ends_its_thread(engine: DockerEngine, containers: C
     assert first.startswith(b"y\n")
     async with asyncio.timeout(2):
         await reader.aclose()  # type: ignore[attr-defined]
-        while engine._log.lost:  # noqa: ASYNC110 - there is nothing to be told by
+        while engine._calls.log.lost:  # noqa: ASYNC110 - there is nothing to be told by
             await asyncio.sleep(0.01)
 
 
 async def test_too_many_log_readers_are_refused(containers: Containers) -> None:
-    engine = DockerEngine(log_threads=1)
+    engine = DockerEngine(sizes=LaneSizes(logs=1))
     made = await containers.run(["sh", "-c", "echo here; sleep 100"])
     first = engine.logs(made, LogSelection(follow=True))
     assert await anext(first) == b"here\n"
@@ -229,7 +229,8 @@ async def test_close_ends_calls_and_threads(containers: Containers) -> None:
 
 
 def _lanes(engine: DockerEngine) -> list[Lane]:
-    return [engine._quick, engine._launch, engine._stop, engine._pull, engine._log]
+    calls = engine._calls
+    return [calls.quick, calls.launch, calls.stop, calls.pull, calls.log]
 
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import ConfigError, EngineTimeout, EngineUnavailable
-from agent.runtime.docker import DockerEngine
+from agent.runtime.docker import DockerEngine, LaneSizes
 from tests.integration.conftest import DOCKER_HOST
 from tests.support.relay import Relay
 
@@ -40,7 +40,7 @@ def test_only_unix_sockets() -> None:
 
 async def test_a_hanging_engine_costs_no_more_than_the_deadline(tmp_path: Path) -> None:
     async with Relay(TARGET, tmp_path / "relay.sock") as relay:
-        engine = DockerEngine(f"unix://{relay.path}", quick_threads=2)
+        engine = DockerEngine(f"unix://{relay.path}", sizes=LaneSizes(quick=2))
         await engine.ping()
         relay.hang()
         took_s = []
@@ -53,7 +53,7 @@ async def test_a_hanging_engine_costs_no_more_than_the_deadline(tmp_path: Path) 
         assert 0.2 <= min(took_s) < 0.4, took_s
         relay.flow()
         # The threads were woken by closing their sockets: the lane is whole again.
-        await _whole(engine._quick)
+        await _whole(engine._calls.quick)
         await engine.ping()
         await engine.close()
 
@@ -68,7 +68,7 @@ async def test_a_hanging_stream_ends_with_close(tmp_path: Path) -> None:
         await engine.close()
         assert await waiting is None
         assert time.monotonic() - began < 1
-        assert not [t for lane in (engine._quick,) for t in lane._threads if t.is_alive()]
+        assert not [t for lane in (engine._calls.quick,) for t in lane._threads if t.is_alive()]
 
 
 async def _timed_out(engine: DockerEngine) -> None:

@@ -16,7 +16,7 @@ from agent.engine import failures, graph, observe, planner, reports
 from agent.engine.live import CLEAN, NETWORK, LiveState, Step, StepKind
 from agent.engine.planner import Plan
 from agent.engine.preparations.contract import Provision
-from agent.engine.runner import doubt_after_restart
+from agent.engine.restored import doubt_after_restart
 from agent.engine.settle import forget_creation, is_stopping, settle
 from agent.errors import (
     AgentError,

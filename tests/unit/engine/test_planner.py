@@ -10,7 +10,7 @@ from agent.engine import failures, graph, planner
 from agent.engine.live import NETWORK, LiveState, Retry, Step, StepKind
 from agent.engine.planner import Plan, Policy
 from agent.engine.preparations.contract import Provision
-from agent.engine.runner import doubt_after_restart, existing_containers
+from agent.engine.restored import doubt_after_restart, existing_containers
 from agent.engine.settle import settle
 from agent.errors import (
     AgentError,

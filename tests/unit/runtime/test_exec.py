@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from agent.errors import EngineRefused, EngineTimeout, EngineUnavailable
 from agent.runtime.docker import exec as docker_exec
 from agent.runtime.docker import hangup
-from agent.runtime.docker.exec import DockerExec, ExecCalls, ExecState, attach
+from agent.runtime.docker.client import ExecState
+from agent.runtime.docker.exec import DockerExec, ExecCalls, attach
 
 if TYPE_CHECKING:
     from agent.model.exec import TerminalSize

@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 from aiohttp import web
 
 from agent import __version__
 from agent.controlplane import access, records
-from agent.controlplane.agents import host_rules, moved_tasks, reports, usage_rules
+from agent.controlplane.agents import moved_tasks, reports
 from agent.controlplane.agents.assignments import Poller
 from agent.controlplane.agents.longpoll import (
     held,
     log_calls,
+    messages,
     protection_calls,
     secret_calls,
     tag_calls,
@@ -43,7 +42,6 @@ from agent.controlplane.agents.longpoll.log_calls import LogCalls
 from agent.controlplane.agents.longpoll.secret_calls import SecretsLacking
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
 from agent.controlplane.agents.tokens import TOKEN_GONE
-from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.instance_status import SETTABLE, with_status
 from agent.controlplane.monitoring.figures import OTHER, Call
@@ -52,13 +50,8 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.tasks.retire import LEFT, retire
 from agent.listening.connection import prove
 from agent.model.ids import cluster_name
-from agent.model.usage import Usage
 from agent.model.wire import (
-    GENERATION_HEADER,
-    ErrorBody,
     Hello,
-    InstanceStatus,
-    Register,
     Registered,
 )
 
@@ -72,18 +65,8 @@ if TYPE_CHECKING:
 MAX_WAIT_S = 60.0
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
 CALL_TIMEOUT_S = 60.0
-_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _CLUSTERS_SHOWN = 100
-_GZIP_FROM_BYTES = 1024
-_GZIP_IN_THREAD_BYTES = 64 * 1024
-_READ_IN_THREAD_BYTES = 64 * 1024
 
-T = TypeVar("T")
-
-_encode = msgspec.json.Encoder().encode
-_register = msgspec.json.Decoder(Register)
-_usage = msgspec.json.Decoder(Usage)
-_status = msgspec.json.Decoder(InstanceStatus)
 
 _log = structlog.get_logger(__name__)
 
@@ -165,17 +148,17 @@ class AgentWire:
                 prove(request)
                 return await self._admitted(call, request, admission)
             except (TooManyHosts, LogsNotTaken) as error:
-                answer = _problem(error.status, error.code, str(error))
+                answer = messages.problem(error.status, error.code, str(error))
                 answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
                 return answer
             except WireError as error:
-                return _problem(error.status, error.code, str(error))
+                return messages.problem(error.status, error.code, str(error))
             except (StoreFailure, TimeoutError) as error:
                 _log.error("call failed", path=request.path, error=repr(error))
-                return _problem(TryAgain.status, TryAgain.code, "control cannot do it now")
+                return messages.problem(TryAgain.status, TryAgain.code, "control cannot do it now")
             except Exception:  # noqa: BLE001 - one bad call must not take the connection down
                 _log.exception("call failed", path=request.path)
-                return _problem(500, "InternalError", "control failed; its log says why")
+                return messages.problem(500, "InternalError", "control failed; its log says why")
 
         return handler
 
@@ -209,7 +192,7 @@ class AgentWire:
                 )
                 if record.status == "ACTIVE"
             ]
-        return _json(
+        return messages.answer(
             Hello(
                 control_id=self._control_id,
                 version=__version__,
@@ -221,12 +204,12 @@ class AgentWire:
         )
 
     async def _register_call(self, request: web.Request) -> web.Response:
-        call = await _read(_read_registration, await self._body(request))
+        call = await messages.read_body(messages.read_registration, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             record = await self._registry.register(call, address=request.remote or "")
             self._leases.forget(record.id)
             await self._leases.renew(record)
-        return _json(
+        return messages.answer(
             Registered(
                 instance_arn=record.arn,
                 generation=record.generation,
@@ -239,67 +222,69 @@ class AgentWire:
         )
 
     async def _assignments_call(self, request: web.Request) -> web.Response:
-        after = _number(request, "after")
-        wait_s = min(_seconds(request, "wait"), MAX_WAIT_S)
+        after = messages.number(request, "after")
+        wait_s = min(messages.seconds(request, "wait"), MAX_WAIT_S)
 
         def is_gone() -> bool:
             return request.transport is None or request.transport.is_closing()
 
         answer = await self._poller.poll(
             request.match_info["id"],
-            _generation(request),
+            messages.generation(request),
             after=after,
             wait_s=wait_s,
             is_gone=is_gone,
             credentials_after=(
-                _number(request, "credentials") if "credentials" in request.query else None
+                messages.number(request, "credentials") if "credentials" in request.query else None
             ),
         )
-        return web.Response(status=204) if answer is None else _json(answer)
+        return web.Response(status=204) if answer is None else messages.answer(answer)
 
     async def _changes_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        batch = await _read(reports.read, await self._body(request))
+        batch = await messages.read_body(reports.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await reports.apply(self._parts, found.record, batch))
+            return messages.answer(await reports.apply(self._parts, found.record, batch))
 
     async def _held_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        told = await _read(held.read, await self._body(request))
+        told = await messages.read_body(held.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await held.take(self._parts, found.record, told))
+            return messages.answer(await held.take(self._parts, found.record, told))
 
     async def _brought_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        told = await _read(held.read, await self._body(request))
+        told = await messages.read_body(held.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await moved_tasks.take(self._parts, self._history, found.record, told))
+            return messages.answer(
+                await moved_tasks.take(self._parts, self._history, found.record, told)
+            )
 
     async def _usage_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        usage = await _read(_read_usage, await self._body(request))
+        usage = await messages.read_body(messages.read_usage, await self._body(request))
         if self._parts.metrics is not None:
             self._parts.metrics.take(found.record.id, usage)
         return web.Response(status=204)
 
     async def _logs_call(self, request: web.Request) -> web.Response:
-        logs = await _read(log_calls.read_logs, await self._body(request))
+        logs = await messages.read_body(log_calls.read_logs, await self._body(request))
         found = await self._caller_named(request, logs.instance)
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await self._logs.take(found.record, logs))
+            return messages.answer(await self._logs.take(found.record, logs))
 
     async def _secrets_call(self, request: web.Request) -> web.Response:
         asked = secret_calls.read(await self._body(request))
         found = await self._caller_named(request, asked.instance)
         async with asyncio.timeout(CALL_TIMEOUT_S):
             answer = await secret_calls.answer(self._parts, found.record, asked)
-        return _json(answer, 404 if isinstance(answer, SecretsLacking) else 200)
+        return messages.answer(answer, 404 if isinstance(answer, SecretsLacking) else 200)
 
     async def _tags_call(self, request: web.Request) -> web.Response:
         asked = tag_calls.read(await self._body(request))
         found = await self._caller_named(request, asked.instance)
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await tag_calls.answer(self._parts, found.record, asked))
+            return messages.answer(await tag_calls.answer(self._parts, found.record, asked))
 
     async def _log_stream_call(self, request: web.Request) -> web.Response:
         asked = log_calls.read_stream(await self._body(request))
@@ -310,7 +295,7 @@ class AgentWire:
 
     async def _status_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        asked = _decode(_status, await self._body(request))
+        asked = messages.read_status(await self._body(request))
         if asked.status not in SETTABLE:
             raise InvalidRequest(f"the status must be one of {', '.join(SETTABLE)}")
         key = records.instance_key(found.record.cluster, found.record.id)
@@ -327,7 +312,7 @@ class AgentWire:
         found = await self._caller(request)
         asked = protection_calls.read(await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await protection_calls.answer(self._parts, found.record, asked))
+            return messages.answer(await protection_calls.answer(self._parts, found.record, asked))
 
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
@@ -359,86 +344,10 @@ class AgentWire:
 
     async def _instance(self, instance_id: str, request: web.Request) -> Found[InstanceRecord]:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            found = await self._registry.find(instance_id, _generation(request))
+            found = await self._registry.find(instance_id, messages.generation(request))
             await self._leases.renew(found.record)
         return found
 
 
 async def _no_such_call(request: web.Request) -> web.Response:
     raise NoSuchCall(f"the agents' wire has no call {request.method} {request.path[:64]}")
-
-
-async def _read(read: Callable[[bytes], T], body: bytes) -> T:
-    """Read a body; others do not wait for a large one."""
-    if len(body) < _READ_IN_THREAD_BYTES:
-        return read(body)
-    return await asyncio.to_thread(read, body)
-
-
-def _read_registration(body: bytes) -> Register:
-    try:
-        host_rules.look(body)
-    except OutOfBounds as error:
-        raise InvalidRequest(f"the registration is not taken: {error}") from None
-    return _decode(_register, body)
-
-
-def _read_usage(body: bytes) -> Usage:
-    try:
-        usage_rules.look(body)
-        usage = _decode(_usage, body)
-        usage_rules.check(usage)
-    except OutOfBounds as error:
-        raise InvalidRequest(f"the usage is not taken: {error}") from None
-    return usage
-
-
-def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
-    try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"the body cannot be read: {error}") from None
-
-
-def _number(request: web.Request, name: str) -> int:
-    text = request.query.get(name, "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise InvalidRequest(f"{name} must be a whole number, not {text[:32]!r}")
-    return int(text)
-
-
-def _seconds(request: web.Request, name: str) -> float:
-    text = request.query.get(name, "0")
-    if not _SECONDS.fullmatch(text):
-        raise InvalidRequest(f"{name} must be a number of seconds, not {text[:32]!r}")
-    return float(text)
-
-
-def _generation(request: web.Request) -> int:
-    text = request.headers.get(GENERATION_HEADER, "")
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
-        raise InvalidRequest(f"the {GENERATION_HEADER} header must be the number of a registration")
-    return int(text)
-
-
-def _json(body: msgspec.Struct, status: int = 200) -> web.Response:
-    encoded = _encode(body)
-    response = web.Response(
-        status=status,
-        body=encoded,
-        content_type="application/json",
-        zlib_executor_size=_GZIP_IN_THREAD_BYTES,
-    )
-    if len(encoded) > _GZIP_FROM_BYTES:
-        response.enable_compression()
-    return response
-
-
-def _problem(status: int, code: str, message: str) -> web.Response:
-    response = _json(ErrorBody(code=code, message=message), status)
-    if status == TryAgain.status:
-        response.headers["Retry-After"] = "1"
-    if status == Unauthorized.status:
-        response.headers["WWW-Authenticate"] = "Bearer"
-        response.force_close()  # a stranger keeps no connection
-    return response

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from agent.controlplane.agents import report_rules, reports, usage_rules
-from agent.controlplane.agents.longpoll import held, http
+from agent.controlplane.agents.longpoll import held, messages
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
 from agent.controlplane.bounds import OutOfBounds
 from agent.model import payload as payload_model
@@ -155,9 +155,9 @@ REPORT_OF_ONE = REPORT + b'"containers":[{"containerName":"a","status":"RUNNING"
         (reports.read, REPORT_OF_ONE + b'"networkBindings":[', b"{}", b"]}]}]}"),
         (reports.read, REPORT + b'"containers":[', b"{}", b"]}]}"),
         (held.read, b'{"tasks":[', b"{}", b"]}"),
-        (http._read_usage, b'{"tasks":[', b"{}", b"]}"),
-        (http._read_registration, b'{"knownTasks":[', b'""', b"]}"),
-        (http._read_registration, b'{"resources":{"gpus":[', b'{"uuid":""}', b"]}}"),
+        (messages.read_usage, b'{"tasks":[', b"{}", b"]}"),
+        (messages.read_registration, b'{"knownTasks":[', b'""', b"]}"),
+        (messages.read_registration, b'{"resources":{"gpus":[', b'{"uuid":""}', b"]}}"),
     ],
     ids=["changes", "bindings", "containers", "held", "usage", "tasks", "gpus"],
 )

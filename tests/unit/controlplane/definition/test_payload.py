@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.controlplane.definition import overrides, payload
+from agent.controlplane.definition import docker_config, overrides, payload
 from agent.controlplane.names import Names
 from agent.controlplane.records import (
     AttachmentRecord,
@@ -261,6 +261,22 @@ def test_everything_that_travels_as_docker_config() -> None:
         "MemorySwap": 64 * MIB,
         "MemorySwappiness": 10,
     }
+
+
+@pytest.mark.parametrize(
+    ("command", "test"),
+    [
+        (["/healthcheck"], ["CMD", "/healthcheck"]),
+        (["curl", "-f", "localhost"], ["CMD", "curl", "-f", "localhost"]),
+        (["CMD", "true"], ["CMD", "true"]),
+        (["CMD-SHELL", "exit 0"], ["CMD-SHELL", "exit 0"]),
+        (["NONE"], ["NONE"]),
+    ],
+)
+def test_a_health_check_without_its_kind_in_front_is_a_program(
+    command: list[str], test: list[str]
+) -> None:
+    assert docker_config.health_test(command) == test
 
 
 def test_overrides() -> None:

@@ -130,8 +130,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "cannot be set on an essential container",
     ),
     # The rest
-    (definition(container(healthCheck={"command": []})), "must begin with CMD"),
-    (definition(container(healthCheck={"command": ["true"]})), "must begin with CMD"),
+    (definition(container(healthCheck={"command": []})), "is empty"),
+    (definition(container(healthCheck={"command": [" "]})), "is empty"),
+    (
+        definition(container(healthCheck={"command": ["curl -f localhost"]})),
+        "put CMD-SHELL in front",
+    ),
     (definition(container(healthCheck={"command": ["CMD"]})), "is empty"),
     (definition(container(healthCheck={"command": ["CMD", "x"], "retries": 11})), "retries"),
     (definition(container(healthCheck={"command": ["CMD", "x"], "interval": 1})), "interval"),

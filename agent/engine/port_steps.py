@@ -1,0 +1,86 @@
+"""The host ports of a task: pick them, take over those that the engine published, show them.
+
+``pick`` leaves what is to be recorded to the runner; the other two are called on the runner's turn and
+change the record.
+
+Tests: ``tests/unit/engine/test_ports.py``, ``tests/unit/engine/test_engine_restart.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.engine import ports
+from agent.errors import AgentError
+from agent.model.status import NetworkMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.engine.tools import PortPicker, RecordWriter
+    from agent.model.payload import Container
+    from agent.model.task import AgentTask
+    from agent.runtime.protocol import ContainerState
+
+
+class PortSteps:
+    """The host ports of one task. Only ``bridge`` mode picks any."""
+
+    def __init__(self, record: AgentTask, picker: PortPicker, writer: RecordWriter) -> None:
+        self._record = record
+        self._picker = picker
+        self._writer = writer
+
+    async def pick(self, definition: Container) -> None:
+        """Pick dynamic host ports and save them first: after a crash the same ones are published."""
+        if self._record.payload.mode is not NetworkMode.BRIDGE:
+            return
+        known = self._record.host_ports
+        missing = [
+            (key, mapping)
+            for key, mapping in ports.keyed_mappings(definition)
+            if ports.needs_pick(mapping) and key not in known
+        ]
+        picked: dict[str, list[int]] = {}
+        try:
+            for key, mapping in missing:
+                count = len(ports.container_ports(mapping))
+                picked[key] = self._picker.pick(mapping.protocol or "tcp", count)
+            if picked:
+                self._writer.post(lambda _now: known.update(picked))
+                await self._writer.saved()
+        except AgentError:
+            self._writer.post(lambda _now: _drop(known, picked))
+            for key, mapping in missing:
+                self._picker.release(mapping.protocol or "tcp", picked.get(key, ()))
+            raise
+
+    def take_over(self, definition: Container, seen: ContainerState) -> bool:
+        """Take picked ports from the engine; return whether the record was wrong."""
+        record = self._record
+        if record.payload.mode is not NetworkMode.BRIDGE:
+            return False
+        known = record.host_ports
+        wrong = {
+            key: hosts
+            for key, hosts in ports.published(definition, seen.port_bindings).items()
+            if known.get(key) != hosts
+        }
+        for key, hosts in wrong.items():
+            protocol = key.rsplit("/", 1)[-1]
+            self._picker.release(protocol, known.get(key, ()))
+            self._picker.hold(protocol, hosts)
+            known[key] = hosts
+        return bool(wrong)
+
+    def show(self, definition: Container) -> None:
+        """Record which ports of a container are reached by which of the host."""
+        record = self._record
+        record.containers[definition.name].bindings = ports.network_bindings(
+            record.payload, definition, record.host_ports
+        )
+
+
+def _drop(known: dict[str, list[int]], keys: Iterable[str]) -> None:
+    for key in keys:
+        known.pop(key, None)
