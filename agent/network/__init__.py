@@ -15,6 +15,7 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
     inspection/  shows all of it to operators, and checks it on their order
     eni/         interfaces of Amazon ECS, moved into sandboxes; loaded with the first one
     tracing/     which rules of the host a connection of a task meets; loaded when it is asked for
+    faults/      black holes, latency and packet loss in a namespace; loaded with the first one
     names/       name servers and resolv.conf of tasks
 
 Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: the driver's
