@@ -235,7 +235,8 @@ class Settings(MetricsSettings):
         "ECS_WARM_SANDBOXES",
         values.INT,
         "4",
-        "Network sandboxes kept ready, so that `awsvpc` tasks start at once; 0 keeps none.",
+        "Network sandboxes kept ready for `awsvpc` tasks, and at least so many for containers in `none` "
+        "mode once there was one: more after a burst, within 1/32 of the available memory. 0 keeps none.",
         bounds=Bounds(0, 256, "refuse"),
         ours=True,
     )

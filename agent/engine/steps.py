@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from agent.engine import container_body, observe, ports, shared_namespaces, shared_network
+from agent.engine import (
+    container_body,
+    observe,
+    ports,
+    shared_namespaces,
+    shared_network,
+    warm_network,
+)
 from agent.engine.container_body import ContainerContext
 from agent.engine.firelens import order as firelens
 from agent.engine.firelens.configuration import PORT as FORWARD_PORT
@@ -26,7 +33,7 @@ from agent.engine.network_steps import NetworkSteps
 from agent.engine.preparations import table as preparations
 from agent.engine.preparations.contract import HostAccess, Provision
 from agent.engine.preparations.execution_role import ask_execution_role
-from agent.engine.settle import pull_ended
+from agent.engine.settle import forget_creation, pull_ended
 from agent.errors import (
     AgentError,
     EngineRefused,
@@ -189,13 +196,13 @@ class Steps:
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
         try:
-            runtime_id = await self._network.within(self._make(definition, engine_name, body))
+            runtime_id = await self._make_networked(definition, engine_name, body)
         except NameConflict:
             seen = await self._adopt(engine_name)
             if not self._network.is_of_lost_one(seen):
                 return self._see(name, seen)
             await self._tools.runtime.remove_container(seen.id, force=True)
-            runtime_id = await self._network.within(self._make(definition, engine_name, body))
+            runtime_id = await self._make_networked(definition, engine_name, body)
 
         def outcome(now: float) -> None:
             container.engine_name = engine_name
@@ -251,6 +258,23 @@ class Steps:
             again = await self._ensure_image(definition)
             found = await self._tools.runtime.inspect_image(again.local_name or image)
         return region, found.variables
+
+    async def _make_networked(
+        self, definition: Container, engine_name: str, body: dict[str, Any]
+    ) -> str:
+        """Create the container in a ready sandbox if it can join one and there is one."""
+        sandboxes, sandbox = self._tools.container_sandboxes, ""
+        if not warm_network.why_not(body):
+            mode = body["HostConfig"]["NetworkMode"]
+            sandbox = sandboxes.take(self._record.arn, definition.name, mode)
+        if sandbox:
+            warm = warm_network.joined(body, sandbox)
+            try:
+                return await self._make(definition, engine_name, warm)
+            except (EngineRefused, NoSuchContainer):
+                if sandboxes.is_alive(sandbox):
+                    raise
+        return await self._network.within(self._make(definition, engine_name, body))
 
     async def _make(self, definition: Container, engine_name: str, body: dict[str, Any]) -> str:
         """Create the container; if its image was removed after the pull, pull it again."""
@@ -320,11 +344,17 @@ class Steps:
         payload = self._record.payload
         if shared_namespaces.needs_holder(payload):
             await self._tools.namespaces.ensure(payload)  # the engine may have stopped it
-        await self._network.within(
-            self._tools.runtime.start_container(
-                container.runtime_id, limit_s=self._settings.start_limit_s
+        try:
+            await self._network.within(
+                self._tools.runtime.start_container(
+                    container.runtime_id, limit_s=self._settings.start_limit_s
+                )
             )
-        )
+        except (EngineRefused, NoSuchContainer):
+            if not self._is_in_dead_sandbox(container):
+                raise
+            await self._tools.runtime.remove_container(container.runtime_id, force=True)
+            return lambda _now: forget_creation(container, self._live)
 
         def outcome(now: float) -> None:
             observe.running(container, self._live, now)
@@ -333,6 +363,14 @@ class Steps:
                 self._live.recheck.add(name)  # to get its process id, for network metrics
 
         return outcome
+
+    def _is_in_dead_sandbox(self, container: AgentContainer) -> bool:
+        """Return whether it never ran and cannot: the sandbox of its own that it joined is gone."""
+        if container.started_at or container.name in self._live.restarting:
+            return False
+        sandboxes = self._tools.container_sandboxes
+        sandbox = sandboxes.of(self._record.arn, container.name)
+        return bool(sandbox) and not sandboxes.is_alive(sandbox)
 
     async def _stop(self, name: str) -> Outcome:
         container = self._record.containers[name]
