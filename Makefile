@@ -13,6 +13,13 @@ VMS ?= $(shell awk -v most=$$(nproc) \
   '/MemAvailable/ { n = int($$2 / 6291456); print n < 1 ? 1 : n < most ? n : most }' /proc/meminfo)
 BENCH ?=
 PACKAGE ?=
+# A file: if few tests fail, they run once more by themselves, and what came of it is added to it.
+AGAIN ?=
+again = $(if $(AGAIN),scripts/again --note '$(AGAIN)' $(1) --)
+
+# Tests start thousands of processes of this checkout. Without bytecode each would compile the agent
+# anew: a second of a processor for each agent.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench package lock clean
 
@@ -31,13 +38,15 @@ demo: setup ## Run a task of two containers and watch it from start to end
 # Integration tests take longest: they begin, and unit tests fill up the end.
 test: tools ## Run the whole test suite, on hosts of their own with a real Docker Engine each
 	@.venv/bin/python packaging/build --fetch
-	@.venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5 \
+	@$(call again,'scripts/own-host .venv/bin/python -m pytest') \
+	  .venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5 \
 	  --tx '$(HOSTS)*popen//python=scripts/own-host .venv/bin/python' \
 	  $(if $(findstring tests/,$(PYTEST)),,tests/integration tests/unit) $(PYTEST)
 
 test-vm: vm-disk ## Boot Debian hosts in qemu and test the package of this commit in them
 	@$(MAKE) --no-print-directory package
-	@.venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/vm) -n $(VMS) --dist loadfile --log-cli-level=INFO $(PYTEST)
+	@$(call again,--files --most 2 '.venv/bin/python -m pytest --log-cli-level=INFO') \
+	  .venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/vm) -n $(VMS) --dist loadfile --log-cli-level=INFO $(PYTEST)
 
 vm-disk: setup # The disk that the hosts of test-vm are booted from; minutes, once
 	@scripts/setup-vm

@@ -28,10 +28,11 @@ from agent import __version__
 from agent.awslogs.parts import LogParts
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
-from agent.engine.engine import Engine, EngineCallbacks
+from agent.engine.engine import Engine
 from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.restored import HeldNetworks, RestoredTasks
+from agent.engine.settings import EngineCallbacks
 from agent.engine.tools import StepTools
 from agent.errors import (
     AgentError,
@@ -180,7 +181,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.push_async_callback(log_parts.spool.close)
 
         def wanted_images() -> Iterable[str]:
-            return engine.wanted_images()
+            return engine.tasks.wanted_images()
 
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
@@ -189,7 +190,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             await kept_secret(store, ENDPOINT_SECRET, first=machine.endpoint_secret),
             host_names(settings, owner, store, lambda: control.status.instance_arn),
             runtime,
-            Later(tasks=lambda: engine, ask_tags=lambda: control.tags, samples=lambda: sampler),
+            Later(
+                tasks=lambda: engine.tasks, ask_tags=lambda: control.tags, samples=lambda: sampler
+            ),
             file_place=metadata_files(settings, info),
         )
 
@@ -254,7 +257,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 machine,
                 towards_ecs=backend.is_ecs,
                 task_limits=groups.limiting,
-                known_tasks=engine.known_tasks(),
+                known_tasks=engine.tasks.known_tasks(),
             ),
             engine.apply,
             HostParts(
@@ -270,9 +273,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.push_async_callback(control.close)
         sampler = None
         if not settings.disable_metrics:
-            sampler = make_sampler(settings, info, host, engine.targets, new_containers)
+            sampler = make_sampler(settings, info, host, engine.tasks.targets, new_containers)
             sampler.subscribe(control.offer)
-        callers = await find_callers(settings, engine.places)
+        callers = await find_callers(settings, engine.tasks.places)
         cleanup.callback(callers.close)
         audit = await asyncio.to_thread(audit_log, settings, control, cleanup)
         found = CredentialLookup(log_parts.grants, credentials)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent.model.exec import ExecCommand
     from agent.model.task import AgentTask
     from agent.model.views import LaunchView, RepairView, TaskView
+    from agent.network.inspection.inspection import NetworkInspection
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import (
@@ -115,7 +116,7 @@ class Overview:
     def agent_view(self) -> AgentView:
         """Return the current state of the agent."""
         parts = self._parts
-        statuses = [task.status for task in parts.engine.views()] if parts else []
+        statuses = [task.status for task in parts.engine.tasks.views()] if parts else []
         status = parts.control.status if parts else None
         return AgentView(
             version=__version__,
@@ -151,7 +152,7 @@ class Overview:
             comparisons=parts.engine.comparisons,
             sandboxes=parts.networks.figures,
             launches=parts.engine.launches.by_phase,
-            steps=parts.engine.running_steps(),
+            steps=parts.engine.tasks.running_steps(),
             tasks_waiting=parts.ledger.waiting,
             connects=parts.control.status.connects,
             unsent_since=self._store.outbox.oldest_at,
@@ -162,7 +163,7 @@ class Overview:
     def holds_network(self) -> bool:
         """Whether there are tasks with a network that have not stopped."""
         parts = self._parts
-        places = parts.engine.places() if parts is not None else ()
+        places = parts.engine.tasks.places() if parts is not None else ()
         return any(place.mode is not NetworkMode.NONE for place in places)
 
     def headline(self) -> str:
@@ -190,7 +191,7 @@ class Overview:
             return found
         found += [text for text in (parts.control.status.notice, parts.operator.problem) if text]
         found += [*parts.networks.problems, *parts.groups.problems]
-        found += parts.engine.problems
+        found += parts.engine.tasks.problems
         found += parts.logs.problems
         found += [server.problem for server in parts.servers if server.problem]
         if not parts.engine.engine_up:
@@ -220,7 +221,7 @@ class Overview:
         samples = {s.task_arn: s for s in batch.tasks} if batch else {}
         return [
             msgspec.structs.replace(view, sample=samples[view.arn]) if view.arn in samples else view
-            for view in parts.engine.views()
+            for view in parts.engine.tasks.views()
         ]
 
     def usage_view(self) -> UsageView:
@@ -238,7 +239,7 @@ class Overview:
             host=batch.host if batch else None,
             tasks=[
                 msgspec.structs.replace(task, sample=samples.get(task.arn))
-                for task in parts.engine.usage()
+                for task in parts.engine.tasks.usage()
             ],
         )
 
@@ -252,7 +253,7 @@ class Overview:
         Raises:
             EngineUnavailable: they are not known yet.
         """
-        return self._started_parts().engine.records()
+        return self._started_parts().engine.tasks.records()
 
     async def containers(self) -> list[ContainerSummary]:
         """Return the engine's list of the containers of tasks; raises ``RuntimeFailure``."""
@@ -260,7 +261,15 @@ class Overview:
 
     def launch_view(self, task_arn: str) -> LaunchView | None:
         """Return how a task was launched; None for one that the agent does not hold."""
-        return self._started_parts().engine.launch(task_arn)
+        return self._started_parts().engine.tasks.launch(task_arn)
+
+    def network(self) -> NetworkInspection:
+        """Return what shows and checks task networks.
+
+        Raises:
+            EngineUnavailable: the agent is starting.
+        """
+        return self._started_parts().networks.inspection
 
     async def drain(self, *, wanted: bool, deadline: float) -> None:
         """Take an order to drain, or to take tasks again; durable when this returns.

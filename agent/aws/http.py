@@ -7,6 +7,7 @@ for people. One object per agent, on one event loop, shared by all tasks.
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import ssl
 from typing import TYPE_CHECKING, Final
@@ -159,11 +160,9 @@ class AwsHttp:
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    # Python builds that use the defaults of OpenSSL's configuration may allow older versions.
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is None:
-        return context
+        return _system_trust()
+    context = _made_trust()
     try:
         context.load_verify_locations(cafile=ca_file)
     except (ssl.SSLError, OSError) as error:
@@ -171,6 +170,19 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
         raise ConfigError(
             f"{ca_file}: no usable certificates ({why}); use a PEM file of an authority"
         ) from None
+    return context
+
+
+@functools.cache
+def _system_trust() -> ssl.SSLContext:
+    """Return what the authorities of the system give; they take long to read."""
+    return _made_trust()
+
+
+def _made_trust() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    # Python builds that use the defaults of OpenSSL's configuration may allow older versions.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 

@@ -52,6 +52,7 @@ _COMMANDS = {
     "task": _Entry("agent.cli.inspect:task", "Show one task."),
     "top": _Entry("agent.cli.top:top", "Show what the host and its containers use, live."),
     "why": _Entry("agent.cli.inspect:why", "Show why a task has stopped, or what it waits for."),
+    "network": _Entry("agent.cli.network:network", "Show and check the networks of tasks."),
     "logs": _Entry("agent.cli.logs:logs", "Show the output of containers."),
     "exec": _Entry("agent.cli.exec:exec_", "Run a command in a container."),
     "stop": _Entry("agent.cli.inspect:stop", "Stop a task."),

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from agent.errors import AgentError, ExitCode
+from agent.model.network_views import CheckOrder, NetworkCheckView, NetworkView
 from agent.model.views import AgentView, DrainOrder, Problem, TaskView, UsageView
 
 if TYPE_CHECKING:
@@ -90,6 +91,16 @@ class AgentClient:
     def task(self, task: str) -> TaskView:
         """Return one task: by ARN, id, beginning of an id, or a name that matches only this task."""
         return self._decoded(_task_path(task), TaskView)
+
+    def network(self) -> NetworkView:
+        """Return pools, sandboxes, devices and rules of task networks."""
+        return self._decoded("/v1/network", NetworkView)
+
+    def check_network(self, *, repair: bool) -> NetworkCheckView:
+        """Compare what the agent has recorded with kernel and engine; mend it with ``repair``."""
+        body = msgspec.json.encode(CheckOrder(repair=repair))
+        with self._exchange("POST", "/v1/network/check", body=body) as response:
+            return self._read(response.read(), NetworkCheckView)
 
     def usage(self, *, after: float | None, every_s: float) -> UsageView:
         """Wait for a round of samples other than ``after``, and return it with the tasks.

@@ -14,6 +14,7 @@ from aiohttp import web
 from agent.errors import (
     EngineTimeout,
     EngineUnavailable,
+    NetworkFailure,
     NoSuchContainer,
     RuntimeFailure,
     StateFailure,
@@ -91,7 +92,7 @@ async def _worded(request: web.Request, handler: Handler) -> web.StreamResponse:
         return answer(Problem(message=text), status=error.status)
     except RuntimeFailure as error:
         return answer(Problem(message=str(error)), status=_status_of(error))
-    except StateFailure as error:
+    except (StateFailure, NetworkFailure) as error:
         return answer(Problem(message=str(error)), status=503)
     except ConnectionError:  # the client left in the middle of an answer
         raise

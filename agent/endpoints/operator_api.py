@@ -9,6 +9,8 @@ GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=&since=&timestamp
                                     each line after its time; ``since`` in nanoseconds
 GET     ``/v1/usage``               ``?after=&every=`` → ``UsageView`` of a round other than ``after``
                                     (``usage``)
+GET     ``/v1/network``             ``NetworkView``
+POST    ``/v1/network/check``       ``CheckOrder`` → ``NetworkCheckView``
 POST    ``/v1/drain``               ``DrainOrder`` → 202 ``AgentView``; durable when answered
 GET     ``/v1/tasks/{task}/exec``   a WebSocket with the messages of ``model.exec``
 ======= =========================== ==============================================================
@@ -32,6 +34,7 @@ from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
 from agent.endpoints.lookup import container_of, find
 from agent.errors import RuntimeFailure
+from agent.model.network_views import CheckOrder
 from agent.model.views import DrainOrder
 from agent.runtime.protocol import LogSelection
 
@@ -71,6 +74,8 @@ class OperatorApi:
                 web.get("/v1/agent", self._get_agent),
                 web.post("/v1/drain", self._drain),
                 web.get("/v1/usage", self._get_usage),
+                web.get("/v1/network", self._get_network),
+                web.post("/v1/network/check", self._check_network),
                 web.get("/v1/tasks", self._get_tasks),
                 web.get("/v1/tasks/{task}", self._get_task),
                 web.post("/v1/tasks/{task}/stop", self._stop_task),
@@ -124,6 +129,16 @@ class OperatorApi:
             raise RequestRefused(400, f"the body is no order to drain: {error}") from None
         await self._agent.drain(wanted=order.wanted, deadline=order.deadline)
         return answer(self._agent.agent_view(), status=202)
+
+    async def _get_network(self, _request: web.Request) -> web.Response:
+        return answer(await self._agent.network().view())
+
+    async def _check_network(self, request: web.Request) -> web.Response:
+        try:
+            order = msgspec.json.decode(await _body(request), type=CheckOrder)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise RequestRefused(400, f"the body is no order to check: {error}") from None
+        return answer(await self._agent.network().check(repair=order.repair))
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
         container = _choose(self._meant(request), request.query.get("container", ""))

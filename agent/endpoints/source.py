@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from agent.model.exec import ExecCommand
     from agent.model.figures import AgentFigures
     from agent.model.metrics import MetricsBatch
+    from agent.model.network_views import NetworkCheckView, NetworkView
     from agent.model.views import AgentView, LaunchView, TaskView, UsageView
     from agent.runtime.protocol import ExecSession, LogSelection
 
@@ -32,6 +33,9 @@ class AgentSource(Protocol):
     def launch_view(self, task_arn: str) -> LaunchView | None:
         """Return how a task was launched; None for one that the agent does not hold."""
 
+    def network(self) -> NetworkSource:
+        """Return what shows and checks task networks; raises ``EngineUnavailable`` at the start."""
+
     async def stop_task(self, task_arn: str, reason: str) -> None:
         """Order a task to stop; durable when this returns. Does not change a stopped task."""
 
@@ -46,6 +50,16 @@ class AgentSource(Protocol):
 
     async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
         """Start a command in a running container; raises ``RuntimeFailure``."""
+
+
+class NetworkSource(Protocol):
+    """The task networks of this host; implemented by ``network.inspection``."""
+
+    async def view(self) -> NetworkView:
+        """Return pools, sandboxes, devices and rules; raises ``NetworkFailure``."""
+
+    async def check(self, *, repair: bool) -> NetworkCheckView:
+        """Compare records with kernel and engine; raises ``NetworkFailure``, ``RuntimeFailure``."""
 
 
 class WatchedAgent(AgentSource, Protocol):

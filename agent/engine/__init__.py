@@ -3,6 +3,8 @@
 ::
 
     engine.py  runner.py       all tasks of the host; one mailbox and one coroutine per task
+    task_table.py  views.py    the tasks, to read; settings.py  tools.py  what the engine is given
+    admissible.py  task_commands.py    orders, read and checked (pure)
     settle.py  planner.py      conclusions, then steps and waits (pure)
     live.py                    state that a crash may lose
     steps.py  network_steps.py  preparations/    the steps: idempotent and safe to cancel
@@ -11,7 +13,8 @@
     shared_namespaces.py namespace_holders.py    process and IPC namespaces that containers share
     observe.py  failures.py    the effect of an answer or a failure on a record (pure)
     watcher.py                 engine events, regular comparison, detection of a hanging engine
-    record_saver.py reports.py record_cleanup.py    record and report in one transaction; deletion
+    record_saver.py  reports.py    when a record is saved, and the report of what changed
+    record_commits.py  record_cleanup.py    both in one transaction; deletion
     restored.py  holdings.py   tasks of an earlier process; tasks held, for control to recover
 
 ``apply`` and ``stop_task`` raise ``StateFailure`` if an order cannot be stored. Stops are carried

@@ -1,4 +1,4 @@
-"""Checks whether this agent can run a payload at all, as far as known before any step.
+"""Decides whether this agent can run a payload at all, as far as known before any step.
 
 Pure. The text of the error becomes the task's reason; the task goes straight to STOPPED, and
 nothing on the host is changed.
@@ -12,12 +12,15 @@ from agent.engine import graph, ports
 from agent.engine.preparations import table as preparations
 from agent.errors import PayloadError
 from agent.images import logins
-from agent.model import reasons
-from agent.model.status import NetworkMode
+from agent.model import reasons, task
+from agent.model.resources import needs_of
+from agent.model.status import DesiredStatus, NetworkMode
 
 if TYPE_CHECKING:
     from agent.engine.graph import Graph
     from agent.model.payload import Container, TaskPayload
+    from agent.model.task import AgentTask
+    from agent.resources.ledger import Ledger
 
 
 def check(payload: TaskPayload) -> Graph:
@@ -40,6 +43,32 @@ def check(payload: TaskPayload) -> Graph:
     if payload.memory:
         _check_memory(payload)
     return dependencies
+
+
+def accept(
+    payload: TaskPayload, ledger: Ledger, *, control_id: str, instance: str, now: float
+) -> tuple[AgentTask, Graph]:
+    """Return the record and the dependencies of a new task; stopped, with its reason, if it can never run.
+
+    Args:
+        payload: what control ordered.
+        ledger: knows what the host has.
+        control_id: id of the control.
+        instance: ARN of this host's container instance there.
+        now: wall time.
+    """
+    record = task.new_record(payload, origin=control_id, now=now, instance=instance)
+    dependencies: Graph = dict.fromkeys(record.containers, ())
+    try:
+        dependencies = check(record.payload)
+        impossible = ledger.impossible(needs_of(record.payload))
+    except PayloadError as error:
+        impossible = str(error)
+    if impossible:
+        record.desired = DesiredStatus.STOPPED
+        record.reason = reasons.clip(impossible)
+        record.stop_code = "TaskFailedToStart"
+    return record, dependencies
 
 
 def _check_device(payload: TaskPayload, device: str, containers: list[str]) -> None:

@@ -15,12 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
-from msgspec import structs
 
 from agent.engine import admissible, planner, reports, shared_namespaces, task_commands
 from agent.engine.clock import Clock
@@ -28,71 +25,39 @@ from agent.engine.holdings import Holdings
 from agent.engine.launch_trace import LaunchDurations, LaunchTrace
 from agent.engine.ports import picked_ports
 from agent.engine.record_cleanup import RecordCleanup
+from agent.engine.record_commits import RecordCommits
 from agent.engine.restored import KIND
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
-from agent.engine.settle import is_stopping
+from agent.engine.settings import EngineCallbacks
 from agent.engine.steps import Steps
-from agent.engine.task_places import place_of
-from agent.engine.views import task_facts, task_usage, task_view
+from agent.engine.task_table import TaskTable
+from agent.engine.views import task_facts
 from agent.engine.watcher import Watcher
-from agent.errors import PayloadError, StateFailure
-from agent.model import ids, reasons, task
+from agent.errors import PayloadError
+from agent.model import ids, task
 from agent.model.resources import needs_of
-from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
+from agent.model.status import DesiredStatus, TaskStatus
 from agent.state import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Iterable
 
     from agent.engine.graph import Graph
     from agent.engine.live import LiveState
     from agent.engine.restored import HeldNetworks, RestoredTasks
-    from agent.engine.task_places import TaskPlace
-    from agent.engine.tools import RecordWriter, StepSettings, StepTools
-    from agent.metrics.targets import SampleTarget
+    from agent.engine.settings import EngineSettings
+    from agent.engine.tools import RecordWriter, StepTools
     from agent.model.changes import TaskChange
     from agent.model.histogram import Histogram
     from agent.model.payload import TaskPayload
-    from agent.model.resources import Wait
     from agent.model.task import AgentTask
     from agent.model.telemetry import TaskFacts
-    from agent.model.views import LaunchView, RepairView, TaskUsage, TaskView
+    from agent.model.views import RepairView
     from agent.model.wire import Assignments
     from agent.resources.ledger import Ledger
-    from agent.runtime.protocol import EngineEvent
     from agent.state import StateStore
 
 _log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineSettings:
-    """How tasks are carried out."""
-
-    steps: StepSettings
-    policy: planner.Policy = field(default_factory=planner.Policy)
-    cleanup_jitter_s: float = 0.0
-
-
-def _ignore(*_: object) -> None:
-    """Stand for a callback that nobody needs."""
-
-
-async def _nothing_to_remove(_arns: list[str]) -> None:
-    """Stand for a host without anything beside its containers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineCallbacks:
-    """Functions that the task engine calls; none may block."""
-
-    running: Callable[[], None] = _ignore
-    """Called when a container has started, so that it can be measured."""
-    engine_event: Callable[[EngineEvent], None] = _ignore
-    """Called with every event of the container engine."""
-    listed: Callable[[list[str]], Awaitable[None]] = _nothing_to_remove
-    """Called once, with all tasks of the host, when control has listed what it wants here; what belongs
-    to no task may then be removed. Called again after an ``AgentError``."""
 
 
 _NOBODY = EngineCallbacks()
@@ -134,8 +99,9 @@ class Engine:
         self._callbacks = callbacks
         self._clock = clock = clock or Clock()
         self._runners: dict[str, Runner] = {}
-        self._unsaved: set[str] = set()
-        """Tasks for which the last save of the record failed."""
+        self._commits = RecordCommits(store, self._runners, clock)
+        self.tasks = TaskTable(self._runners, ledger, tools.groups.path_of, clock)
+        """The tasks of the host, to read."""
         self._watcher = Watcher(
             tools.runtime,
             self._runners,
@@ -210,7 +176,7 @@ class Engine:
             self._settings.policy.cleanup_wait_s + jitter_s,
         )
         callbacks = Callbacks(
-            save=self._save,
+            save=self._commits.save,
             running=self._callbacks.running,
             stopped=self._on_stopped,
             engine_answers_since=self._watcher.answers_since,
@@ -279,7 +245,17 @@ class Engine:
             elif order.payload is not None:
                 # A time for each, because the tasks in one answer are ordered, too.
                 at = self._clock.wall()
-                fresh.append(self._accept(batch, order.payload, control_id, at, instance))
+                record, graph = admissible.accept(
+                    order.payload, self._ledger, control_id=control_id, instance=instance, now=at
+                )
+                batch.put(KIND, record.arn, task.encode(record))
+                fresh.append((record, graph))
+                _log.info(
+                    "task accepted",
+                    task=record.arn,
+                    family=record.payload.family,
+                    reason=record.reason,
+                )
             else:
                 _log.warning("task refused", task=order.arn, reason=order.reason)
                 batch.enqueue(reports.rejected(order.arn, order.reason, now, order.stop_code))
@@ -288,32 +264,13 @@ class Engine:
         changed = [*stopping, *self._adopt_listed(assignments, control_id, instance)]
         if len(batch):
             await self._store.commit(batch)
-            self._save_the_rest()
+            self._commits.save_the_rest()
         self._forgetting.refused(refused)
         self._begin(fresh, ordered)
         self._confirm(a.task_arn for a in assignments.tasks)
         if assignments.full:
             self._watcher.allow_removal()
         await asyncio.gather(*(runner.saved() for runner in changed))
-
-    def _accept(
-        self, batch: Batch, payload: TaskPayload, control_id: str, now: float, instance: str
-    ) -> tuple[AgentTask, Graph]:
-        """Create the record of a new task; one that can never run is stopped with its reason."""
-        record = task.new_record(payload, origin=control_id, now=now, instance=instance)
-        graph: Graph = dict.fromkeys(record.containers, ())
-        try:
-            graph = admissible.check(record.payload)
-            impossible = self._ledger.impossible(needs_of(record.payload))
-        except PayloadError as error:
-            impossible = str(error)
-        if impossible:
-            record.desired = DesiredStatus.STOPPED
-            record.reason = reasons.clip(impossible)
-            record.stop_code = "TaskFailedToStart"
-        batch.put(KIND, record.arn, task.encode(record))
-        _log.info("task accepted", task=record.arn, family=record.payload.family, reason=impossible)
-        return record, graph
 
     def _begin(self, fresh: Iterable[tuple[AgentTask, Graph]], ordered: float) -> None:
         stored = self._clock.steady()
@@ -421,49 +378,15 @@ class Engine:
 
     async def flush(self) -> None:
         """Save everything unsaved; called once at a normal stop, after ``run``."""
-        batch = Batch()
-        for arn, runner in self._runners.items():
-            if runner.needs_save():
-                batch.put(KIND, arn, task.encode(runner.record))
-                change = runner.unreported(self._clock.wall())
-                if change is not None:
-                    batch.enqueue(change)
-        if len(batch):
-            await self._store.commit(batch)
-
-    async def _save(self, record: AgentTask, change: TaskChange | None) -> None:
-        batch = Batch()
-        batch.put(KIND, record.arn, task.encode(record))
-        if change is not None:
-            batch.enqueue(change)
-        try:
-            await self._store.commit(batch)
-        except StateFailure:
-            self._unsaved.add(record.arn)
-            raise
-        if change is not None and record.arn in self._runners:
-            self._runners[record.arn].launch.reported(self._clock.steady())
-        self._unsaved.discard(record.arn)
-        self._save_the_rest()
+        await self._commits.flush()
 
     def _acknowledged(self, change: TaskChange) -> None:
         runner = self._runners.get(change.task_arn)
         if runner is not None and change.status == TaskStatus.RUNNING.wire():
             runner.launch.acknowledged(self._clock.steady())
 
-    def _save_the_rest(self) -> None:
-        """Save the other unsaved tasks now, because the disk accepts writes again."""
-        while self._unsaved:
-            runner = self._runners.get(self._unsaved.pop())
-            if runner is not None:
-                runner.save_again()
-
     # -- what others see
     # --------------------------------------------------------------------------------
-
-    def known_tasks(self) -> list[str]:
-        """Return the ARNs of all tasks that the agent holds, including stopped ones."""
-        return list(self._runners)
 
     def wanted(self, control_id: str) -> list[str]:
         """Return the ARNs of this control's tasks that should run.
@@ -477,23 +400,6 @@ class Engine:
             and runner.record.desired is DesiredStatus.RUNNING
             and not runner.record.is_done
         ]
-
-    def wanted_images(self) -> Iterator[str]:
-        """Yield the image of every container that has not stopped, with its name on the host."""
-        for runner in self._runners.values():
-            if runner.record.is_done:
-                continue
-            for definition in runner.record.payload.containers:
-                container = runner.record.containers.get(definition.name)
-                if container is None or container.known is not ContainerStatus.STOPPED:
-                    yield definition.image
-                if container is not None and container.image_name:
-                    yield container.image_name
-
-    def record(self, task_arn: str) -> AgentTask | None:
-        """Return the record of a task, to be read at once and not changed; None for an unknown task."""
-        runner = self._runners.get(task_arn)
-        return runner.record if runner is not None else None
 
     def knows(self, task_arn: str) -> bool:
         """Return whether the host holds this task, running or stopped."""
@@ -512,39 +418,6 @@ class Engine:
             if not runner.record.is_done
         ]
 
-    def views(self) -> list[TaskView]:
-        """Return every task in its current state, oldest first."""
-        runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
-        return [task_view(r.record, (*self._queueing(r.record), *r.waits)) for r in runners]
-
-    def records(self) -> list[AgentTask]:
-        """Return the records of all tasks, oldest first, to read at once."""
-        runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
-        return [runner.record for runner in runners]
-
-    def usage(self) -> list[TaskUsage]:
-        """Return every task that has not stopped, without samples; costs less than ``views``."""
-        return [task_usage(r.record) for r in self._runners.values() if not r.record.is_done]
-
-    def launch(self, arn: str) -> LaunchView | None:
-        """Return how a task was launched; None for one that the host does not hold."""
-        runner = self._runners.get(arn)
-        if runner is None:
-            return None
-        return runner.launch.view(runner.record, now=self._clock.steady(), wall=self._clock.wall())
-
-    def _queueing(self, record: AgentTask) -> Iterator[Wait]:
-        """Yield what a queued task needs from the ledger; this changes with every other task."""
-        wait = self._ledger.wait_of(record.arn)
-        if wait is not None and not record.admitted_at and not is_stopping(record):
-            age_s = self._clock.steady() - wait.since
-            yield structs.replace(wait, since=self._clock.wall() - age_s)
-
-    def running_steps(self) -> Counter[str]:
-        """Return how many steps of each kind run now."""
-        runners = self._runners.values()
-        return Counter(str(step.kind) for r in runners for step in r.live.inflight.values())
-
     @property
     def comparisons(self) -> Histogram:
         """How long comparisons with the container engine's list took."""
@@ -554,29 +427,3 @@ class Engine:
     def repairs(self) -> list[RepairView]:
         """The newest repairs of containers that others changed, oldest first."""
         return list(self._tools.reconnecter.repairs)
-
-    @property
-    def problems(self) -> list[str]:
-        """One sentence for each container that runs although it should not; mostly empty."""
-        return [
-            f"container {name} of task {ids.task_id(runner.record.arn)} had ended and runs again: "
-            "it was started by hand, and its memory and ports are not booked; run 'docker stop "
-            f"{runner.record.containers[name].engine_name}'"
-            for runner in self._runners.values()
-            for name in runner.live.astray
-            if runner.record.containers[name].stopped_again_at
-        ]
-
-    def places(self) -> Iterable[TaskPlace]:
-        """Return where the containers of every task are that has not stopped."""
-        for runner in self._runners.values():
-            if runner.record.known < TaskStatus.STOPPED:
-                group = self._tools.groups.path_of(runner.record.arn)
-                yield place_of(runner.record, runner.live, group)
-
-    def targets(self) -> Iterable[SampleTarget]:
-        """Return the targets of the sampler: every running container, and where to find it."""
-        for runner in self._runners.values():
-            if runner.record.known < TaskStatus.STOPPED:
-                group = self._tools.groups.path_of(runner.record.arn)
-                yield from runner.targets(group)

@@ -114,6 +114,20 @@ class AddressPool:
         """Number of addresses handed out."""
         return len(self._held)
 
+    @property
+    def size(self) -> int:
+        """Number of addresses that can be handed out."""
+        return self._size
+
+    @property
+    def resting(self) -> int:
+        """Number of addresses in quarantine, as of the last ``take``."""
+        return len(self._resting)
+
+    def is_held(self, ipv4: str) -> bool:
+        """Return whether an address is handed out."""
+        return int(IPv4Address(ipv4)) in self._held
+
     def __contains__(self, ipv4: str) -> bool:
         return IPv4Address(ipv4) in self.network
 

@@ -35,6 +35,7 @@ from agent.network.host.kernel_messages import EVERYTHING
 from agent.network.host.repair_loop import Suspicions
 from agent.network.host.shared import HostNetwork, check_pool
 from agent.network.host.watch import HostWatch
+from agent.network.inspection.inspection import NetworkInspection
 from agent.network.kernel.netlink import NetlinkLane
 from agent.network.sandboxes import recovery
 from agent.network.sandboxes import survey as surveys
@@ -76,11 +77,14 @@ class TaskNetworks:
         lifecycle: SandboxLifecycle,
         upkeep: Upkeep,
         leftovers: Leftovers,
+        inspection: NetworkInspection,
         suspicions: Suspicions,
         files: Executor,
         closing: contextlib.AsyncExitStack,
     ) -> None:
         """Take the parts that ``open`` made; ``closing`` closes them."""
+        self.inspection = inspection
+        """Shows and checks the networks on order."""
         self._table = table
         self._addresses = addresses
         self._host = host
@@ -208,7 +212,18 @@ class TaskNetworks:
                 "task networks ready", kept=len(plan.kept), warm=len(plan.ready),
                 lost=len(plan.lost), recognized=len(plan.changed), unclear=len(leftovers),
             )  # fmt: skip
+            inspection = NetworkInspection(
+                settings,
+                host=host,
+                table=table,
+                addresses=addresses,
+                survey=survey,
+                upkeep=upkeep,
+                remove_container=partial(engine.remove_container, force=True),
+                files=files,
+            )
             return cls(
+                inspection=inspection,
                 table=table,
                 addresses=addresses,
                 host=host,

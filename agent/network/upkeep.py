@@ -24,6 +24,7 @@ from agent.network.sandboxes import survey as surveys
 from agent.network.sandboxes.link_repair import LinkRepair
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from concurrent.futures import Executor
 
     from agent.model.views import RepairView
@@ -87,8 +88,17 @@ class Upkeep:
             group.create_task(self._loop.run(), name="repair-network")
             group.create_task(self._compare(), name="compare-networks")
 
-    async def put_right(self) -> str:
-        """Check everything, report what was repaired, and return what could not be."""
+    async def engine_differences(self) -> list[str]:
+        """Return in words what a check would repair of the engine's own rules; changes nothing."""
+        return await self._engine_rules.differences()
+
+    async def put_right(self, incomplete: Iterable[SandboxRecord] = ()) -> str:
+        """Check everything, report what was repaired, and return what could not be.
+
+        Args:
+            incomplete: sandboxes whose namespace is to be set up again.
+        """
+        self._not_serving.update(record.ipv4 for record in incomplete)
         await self._lifecycle.empty_scrap()
         began = time.monotonic()
         found, failing = await self._look(EVERYTHING)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.engine.container_gpus import GpuSettings
-from agent.engine.engine import EngineSettings
 from agent.engine.planner import Policy
 from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
 from agent.engine.preparations.firelens import FirelensSettings
+from agent.engine.settings import EngineSettings
 from agent.engine.tools import StepSettings
 
 if TYPE_CHECKING:

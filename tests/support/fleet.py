@@ -63,18 +63,37 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(check: Callable[[], Any], *, within_s: float = 60.0, what: str = "") -> Any:
-    """Return the first truthy answer of ``check``; fail if there is none in time."""
+def eventually(
+    check: Callable[[], Any],
+    *,
+    within_s: float = 60.0,
+    what: str = "",
+    shown: Callable[[], object] | None = None,
+) -> Any:
+    """Return the first truthy answer of ``check``; fail if there is none in time.
+
+    Tests run side by side on few processors: a check that is costly, such as a command, is made less
+    often, so that waiting takes a third of a processor at most.
+
+    Args:
+        check: is asked again and again.
+        within_s: after how many seconds to fail.
+        what: is awaited, for the failure.
+        shown: what the failure tells besides.
+    """
     deadline = time.monotonic() + within_s
-    answer = check()
-    while not answer:
-        if time.monotonic() > deadline:
-            raise AssertionError(
-                f"not within {within_s} s: {what or check}; last answer {answer!r}"
-            )
-        time.sleep(0.02)
+    while True:
+        began = time.monotonic()
         answer = check()
-    return answer
+        if answer:
+            return answer
+        now = time.monotonic()
+        if began > deadline:
+            more = f"; {shown()!r}" if shown is not None else ""
+            raise AssertionError(
+                f"not within {within_s} s: {what or check}; last answer {answer!r}{more}"
+            )
+        time.sleep(min(max(0.02, 2 * (now - began)), max(0.02, deadline - now)))
 
 
 _HAND_OVER = """

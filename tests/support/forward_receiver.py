@@ -1,5 +1,7 @@
 """A log router for tests: does what a configuration of Fluent Bit says, as far as FireLens writes one.
 
+Usage: forward_receiver.py CONFIGURATION [SECONDS-UNTIL-IT-LISTENS]
+
 Runs by itself, on any Python: listens where the ``[INPUT]`` sections say, speaks the forward protocol, adds
 the fields of ``record_modifier``, and writes each record that an ``[OUTPUT]`` matches as a line of JSON.
 Source of the protocol: Fluentd, "Forward Protocol Specification v1". No test imports it.
@@ -10,9 +12,11 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import json
+import signal
 import struct
 import sys
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 NUMBERS = dict(zip(range(0xCA, 0xD4), "fdBHIQbhiq", strict=True))
@@ -147,4 +151,6 @@ class Router:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as PID 1 it would ignore that
+    sleep(float(sys.argv[2]) if len(sys.argv) > 2 else 0.0)
     asyncio.run(Router(sys.argv[1]).serve())

@@ -11,11 +11,12 @@ import msgspec
 
 from agent.cgroups.groups import TaskGroups
 from agent.engine.clock import Clock
-from agent.engine.engine import Engine, EngineCallbacks, EngineSettings
+from agent.engine.engine import Engine
 from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.planner import Policy
 from agent.engine.restored import HeldNetworks, RestoredTasks
+from agent.engine.settings import EngineCallbacks, EngineSettings
 from agent.engine.tools import StepSettings, StepTools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import ExecutionRole, Obtained, Progress

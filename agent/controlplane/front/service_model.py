@@ -1,7 +1,7 @@
 """Checks requests against botocore's model of an API, and shapes responses with it.
 
-``ApiModel.load`` reads the model from disk (about 50 ms, blocking): call it once, in a thread, when
-the control endpoint starts. Importing this module loads nothing, so the agent process and the CLI do
+``ApiModel.load`` reads the model from disk (about 10 ms, blocking): call it in a thread, when the
+control endpoint starts. Importing this module loads nothing, so the agent process and the CLI do
 not pay for it. Everything else is pure.
 
 As on Amazon ECS, unknown members and nulls are ignored and a value of a wrong type is a
@@ -10,6 +10,7 @@ As on Amazon ECS, unknown members and nulls are ignored and a value of a wrong t
 
 from __future__ import annotations
 
+import functools
 import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -78,12 +79,19 @@ class ApiModel:
         """The variable with which the AWS tools find its endpoint."""
 
     @classmethod
+    @functools.cache
     def load(cls, service: str) -> ApiModel:
-        """Read a model from the installed botocore by its name there; blocks, call it in a thread."""
+        """Return a model of the installed botocore by its name there, read once per process.
+
+        Blocks, call it in a thread.
+        """
         from botocore.loaders import Loader  # noqa: PLC0415 - only the control process
         from botocore.model import ServiceModel  # noqa: PLC0415 - only the control process
 
-        return cls(ServiceModel(Loader().load_service_model(service, "service-2"), service))
+        # Not ``load_service_model``, which looks into the directories of some 400 services first.
+        loader = Loader()
+        version = loader.determine_latest_version(service, "service-2")
+        return cls(ServiceModel(loader.load_data(f"{service}/{version}/service-2"), service))
 
     def check(self, operation: str, body: Any) -> dict[str, Any]:
         """Return a request without nulls and unknown members.

@@ -4,7 +4,7 @@
   started; ``minimumHealthyPercent`` says how many hosts keep theirs meanwhile.
 - On a host that is being drained, daemons are stopped last, together.
 - On a host that is cut off, nothing is changed: nothing else could run there.
-- A deployment that FAILED starts nothing, and nothing is stopped in its favour.
+- A deployment that FAILED, or that RunTask refuses, starts nothing, and nothing is stopped in its favour.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def decide(service: ServiceRecord, seen: Observed, now: float) -> Decision:
     for task in sorted(seen.tasks.values(), key=lambda t: (t.created_at, t.id)):
         if task.is_wanted:
             on_host.setdefault(task.instance_id, []).append(task)
-    has_failed = service.primary.rollout_state == FAILED
+    has_failed = service.primary.rollout_state == FAILED or seen.is_refused
     reachable = {host.id for host in seen.hosts.values() if host.lost_since is None}
     budget = _budget(service, on_host, targets, now)
     extra: list[Stop] = []
@@ -54,7 +54,8 @@ def decide(service: ServiceRecord, seen: Observed, now: float) -> Decision:
         hosts=starts,
         stops=(*extra, *budget.stops),
         protected=budget.protected,
-        is_stable=_is_stable(service, on_host, targets, now),
+        is_refused=seen.is_refused,
+        is_stable=not seen.is_refused and _is_stable(service, on_host, targets, now),
     )
 
 

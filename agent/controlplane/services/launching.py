@@ -105,9 +105,11 @@ def _request(service: ServiceRecord, deployment: DeploymentRecord) -> dict[str, 
 
 
 def seen_hosts(
-    order: Order, hosts: Mapping[str, FleetHost], seen: Observed, daemons: Collection[str]
+    order: Order | None, hosts: Mapping[str, FleetHost], seen: Observed, daemons: Collection[str]
 ) -> dict[str, SeenHost]:
     """Return the hosts of a cluster as a DAEMON service sees them, by id.
+
+    Without an order, because RunTask refuses the deployment, active hosts keep the tasks that they have.
 
     A host that is cut off and has no task of the service is left out: none could be started. Tasks of the groups
     ``daemons``, all DAEMON services of the cluster, are not waited for: they would wait for each other.
@@ -125,7 +127,11 @@ def seen_hosts(
             None if instance.agent_connected else lost_since or 0.0,
             takes_daemon=is_there
             and instance.active
-            and placement.suits(instance, order.needs, order.constraints),
+            and (
+                id_ in used
+                if order is None
+                else placement.suits(instance, order.needs, order.constraints)
+            ),
             other_tasks=sum(n for name, n in instance.task_groups.items() if name not in daemons),
         )
     return found

@@ -185,8 +185,6 @@ class ServiceLoop:
             return False
         now = self._parts.clock()
         seen, order = await self._observe(key, found)
-        if seen is None:
-            return False
         plan = step(found.record, seen, now)
         if plan.wake_at is not None:
             self._plan_for(key, plan.wake_at)
@@ -198,19 +196,17 @@ class ServiceLoop:
 
     async def _observe(
         self, key: ServiceKey, found: Found[ServiceRecord]
-    ) -> tuple[Observed | None, Order | None]:
-        """Return what a step needs to see; None if that cannot be found out now."""
+    ) -> tuple[Observed, Order | None]:
+        """Return what a step needs to see, and what to launch if that had to be found out for it."""
         service, seen = found.record, self._view.observed(key)
         if service.status != "ACTIVE":
             return seen, None
         if service.is_daemon:
             order = await self._order(key, found)
-            if order is None:
-                return None, None
             hosts = await self._parts.fleet.read(key.cluster)
             daemons = {group_of(each.name) for each in self._view.daemons(key.cluster)}
             known = launching.seen_hosts(order, hosts, seen, daemons | {service.group})
-            return self._view.observed(key, known), order
+            return self._view.observed(key, known, is_refused=order is None), order
         if service.placement_strategy:
             hosts = await self._parts.fleet.read(key.cluster)
             return self._view.observed(key, launching.roomy_hosts(hosts, seen)), None

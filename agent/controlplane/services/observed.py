@@ -124,6 +124,9 @@ class Observed:
     """Those that are not STOPPED, and those whose end is not counted yet."""
     hosts: Mapping[str, SeenHost] = field(default_factory=dict)
     """At least every host that one of the tasks is on; for DAEMON, all of the cluster."""
+    is_refused: bool = False
+    """Whether RunTask refuses the primary deployment of a DAEMON service now, so that nothing can be started,
+    and only hosts with a task are known."""
 
 
 @dataclass(frozen=True, slots=True)

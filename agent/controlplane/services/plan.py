@@ -42,6 +42,8 @@ class Decision:
     """How many tasks would be stopped if they were not protected."""
     is_blocked: bool = False
     """Whether the percentages of the service leave no room for the next step."""
+    is_refused: bool = False
+    """Whether RunTask refuses what would be started."""
     is_stable: bool = False
     """Whether everything that is wanted runs, is healthy, and nothing else is there."""
 

@@ -9,7 +9,8 @@
   one after the other is stopped first.
 - Tasks on a host that is cut off count for nothing. They most likely run, so they are stopped only when others
   have taken their place: hosts that were all cut off, as by control's own network, come back with their tasks.
-- A deployment that FAILED starts nothing, and nothing is stopped in its favour.
+- A deployment that FAILED starts nothing, and nothing is stopped in its favour. Hosts that are being drained
+  are still left, as far as enough tasks remain elsewhere.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -
     is_throttled = now < service.primary.throttle.until
     start = 0 if is_throttled else max(0, min(needed, room))
     budget = _budget(service, wanted, now)
-    if not has_failed:
-        budget.stop([*wanted.old, *wanted.moving])
+    replaced = [*wanted.old, *wanted.moving]
+    budget.stop([task for task in replaced if _leaves(seen, task)] if has_failed else replaced)
     _scale_in(service, seen, wanted, budget)
     coming = [task for task in wanted.good if task.id not in wanted.healthy]
     if not has_failed:
@@ -57,6 +58,12 @@ def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -
         is_blocked=waits_for_room and not (budget.stops or coming or budget.protected),
         is_stable=_is_stable(service, wanted),
     )
+
+
+def _leaves(seen: Observed, task: SeenTask) -> bool:
+    """Return whether a task's host is being drained."""
+    host = seen.hosts.get(task.instance_id)
+    return host is not None and not host.is_active
 
 
 def _budget(service: ServiceRecord, wanted: Wanted, now: float) -> Budget:

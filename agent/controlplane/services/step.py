@@ -7,6 +7,7 @@ no acts, so the loop ends by itself; ``wake_at`` says when time alone may change
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace as replace_fields
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -48,7 +49,7 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
     if service.status == DRAINING:
         return _drained(before, service, seen, counted, now)
     service, events = rollout.with_breaker(service, now)
-    if service.is_daemon:
+    if service.is_daemon and not seen.is_refused:
         service = replace(service, desired_count=len(daemons.target_hosts(seen)))
     wanted = Wanted.of(service, seen, now)
     decision = _decide(service, seen, wanted, now)
@@ -78,7 +79,7 @@ def _bounded(seen: Observed) -> Observed:
         return seen
     later = {task.id for task in sorted(ended, key=lambda t: (t.created_at, t.id))[COUNT_BATCH:]}
     kept = {task_id: task for task_id, task in seen.tasks.items() if task_id not in later}
-    return Observed(kept, seen.hosts)
+    return replace_fields(seen, tasks=kept)
 
 
 def _decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -> Decision:
@@ -147,7 +148,7 @@ def _noticed(
     ):
         service, told = notice(service, kind, message if holds else "", now)
         events += told
-    if not decision.start and wording.PLACEMENT in service.notices:
+    if not (decision.start or decision.is_refused) and wording.PLACEMENT in service.notices:
         service, _ = notice(service, wording.PLACEMENT, "", now)
     return service, events
 

@@ -113,12 +113,18 @@ class ServiceView:
         """Return the tasks of a service that are not STOPPED, and those not counted yet."""
         return self._tasks[key].values() if key in self._tasks else ()
 
-    def observed(self, key: ServiceKey, others: Mapping[str, SeenHost] | None = None) -> Observed:
+    def observed(
+        self,
+        key: ServiceKey,
+        others: Mapping[str, SeenHost] | None = None,
+        *,
+        is_refused: bool = False,
+    ) -> Observed:
         """Return a service's tasks and their hosts, or ``others`` where more is known of hosts."""
         tasks = dict(self._tasks[key]) if key in self._tasks else {}
         hosts = {task.instance_id for task in tasks.values()}
         seen = {id_: host for id_ in hosts if (host := self.host(id_)) is not None}
-        return Observed(tasks, seen | dict(others or {}))
+        return Observed(tasks, seen | dict(others or {}), is_refused)
 
     def host(self, instance_id: str) -> SeenHost | None:
         """Return a host; None for one that was deregistered."""
@@ -176,7 +182,8 @@ class ServiceView:
                 self._lost_since.pop(name, None)
             else:
                 self._alive.discard(name)
-                self._lost_since[name] = self._clock()
+                if name in self._instances:
+                    self._lost_since[name] = self._clock()
             self._host_changed(name)
 
     def _apply_service(self, kv: KeyValue, *, there: bool) -> None:

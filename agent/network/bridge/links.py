@@ -207,6 +207,31 @@ class HostLinks:
         self._bridge_index, wrong = await self._lane.call(work)
         return [f"bridge {self._bridge} was {' and '.join(wrong)}"] if wrong else []
 
+    async def bridge_differences(self, addresses: Iterable[str], mac: str) -> list[str]:
+        """Return what ``ensure_bridge`` would correct, in its words; changes nothing."""
+        wanted = frozenset(str(IPv4Interface(address)) for address in addresses)
+
+        async def work(host: Any) -> list[str]:
+            try:
+                (message,) = await host.link("get", ifname=self._bridge)
+            except NetlinkError:
+                return ["gone"]
+            bridge = _link(message)
+            found = await self._dump(host.addr, family=socket.AF_INET, index=bridge.number)
+            present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in found}
+            wrong = [f"without {address}" for address in sorted(wanted - present)]
+            wrong += [f"with {address}" for address in sorted(present - wanted)]
+            wrong += [] if bridge.is_up else ["down"]
+            if not wrong:
+                routes = await self._dump(host.route, family=socket.AF_INET, oif=bridge.number)
+                reached = {f"{m.get('dst')}/{m['dst_len']}" for m in routes}
+                networks = {str(IPv4Interface(address).network) for address in wanted}
+                wrong += [f"without its route to {each}" for each in sorted(networks - reached)]
+            return wrong + ([] if message.get("address") == mac else ["with another MAC address"])
+
+        wrong = await self._lane.call(work)
+        return [f"bridge {self._bridge} was {' and '.join(wrong)}"] if wrong else []
+
     async def attach(self, netns: int, spec: SandboxLink) -> None:
         """Create the interface of a namespace: link, address, routes, on the bridge and up.
 

@@ -124,6 +124,18 @@ class AgentAddress:
 
         return await self._lane.call(work)
 
+    async def is_present(self) -> bool:
+        """Return whether this host has the address; changes nothing."""
+
+        async def work(host: Any) -> bool:
+            try:
+                (found,) = await host.route("get", dst=ADDRESS)
+            except NetlinkError:
+                return False  # there is no way at all
+            return bool(found.get("type") == _LOCAL)
+
+        return await self._lane.call(work)
+
     async def remove(self) -> None:
         """Remove the address; an absent one is success.
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CHAIN = "DOCKER-USER"
 _JUMP = f"-A FORWARD -j {_CHAIN}"
+_NO_JUMP = f"FORWARD no longer jumped to {_CHAIN}"
 _LIMIT_S = 15.0
 _GONE = (
     "the firewall rules of Docker are missing: containers in bridge mode cannot reach the outside; "
@@ -74,9 +75,14 @@ class EngineRules:
         self.problem = _GONE if gone else ""
         if found.chain and not found.jump:
             await loop.run_in_executor(self._files, _put_jump)
-            return [f"FORWARD no longer jumped to {_CHAIN}"]
+            return [_NO_JUMP]
         self._seen = number
         return []
+
+    async def differences(self) -> list[str]:
+        """Return in words what ``look`` would repair now; changes nothing."""
+        found = await asyncio.get_running_loop().run_in_executor(self._files, _look)
+        return [_NO_JUMP] if found is not None and found.chain and not found.jump else []
 
 
 def _look() -> _Found | None:

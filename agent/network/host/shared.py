@@ -70,6 +70,10 @@ def links_are(names: Sequence[str], wrong: Place) -> str:
     return f"{len(names)} links were {wrong.value}"
 
 
+def _missing_neighbours(count: int) -> str:
+    return f"{count} tasks were missing from the host's neighbours"
+
+
 async def check_pool(pool: AddressPool, settings: NetworkSettings, links: HostLinks) -> None:
     """Refuse a pool that overlaps another network of the host.
 
@@ -187,6 +191,32 @@ class HostNetwork:
                 await self._host_parts(records, found)
             return found, gone
 
+    async def differences(self, records: Collection[SandboxRecord]) -> list[str]:
+        """Return in words what ``repair`` would repair now, also of links; changes nothing.
+
+        Raises:
+            NetworkFailure: the kernel or ``nft`` failed.
+        """
+        shape = shape_of(self._pool, records)
+        async with self._lock:
+            mac = addresses.mac_of(self._pool.gateway)
+            found = await self._links.bridge_differences(shape.bridge_addresses, mac)
+            off = await self._block(forwarding.switches_off, self._settings.bridge)
+            found += [f"{' and '.join(off)} was 0"] if off else []
+            if not await self._agent_address.is_present():
+                found.append(f"the address {ADDRESS} was gone")
+            found += await self._block(self._rules.differences, self._wanted_for(shape))
+            places = await self._places(records)
+            for wrong in (Place.GONE, Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
+                misplaced = [name for name, place in places.items() if place is wrong]
+                found += [links_are(misplaced, wrong)] if misplaced else []
+            ports = [bridge_port_of(record) for record in records]
+            bridge = self._settings.bridge
+            unknown = await self._block(bridge_ports.unknown_neighbours, ports, bridge)
+            if unknown:
+                found.append(_missing_neighbours(len(unknown)))
+        return found
+
     async def _rules_and_address(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
         found = []
         if parts & Part.AGENT_ADDRESS and await self._agent_address.ensure():
@@ -203,7 +233,7 @@ class HostNetwork:
             return
         await self._links.set_neighbours(unknown)
         if not found:
-            found.append(f"{len(unknown)} tasks were missing from the host's neighbours")
+            found.append(_missing_neighbours(len(unknown)))
 
     async def _places(self, records: Collection[SandboxRecord]) -> dict[str, Place]:
         ports = [bridge_port_of(record) for record in records]

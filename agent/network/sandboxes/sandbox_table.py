@@ -114,6 +114,17 @@ class SandboxTable:
         """Return the sandboxes that are alive and should stay alive."""
         return [record for ipv4, record in self.records.items() if self.is_in_use(ipv4)]
 
+    def state_of(self, record: SandboxRecord) -> str:
+        """Return the state of a sandbox as operators see it (``network_views.SandboxView``)."""
+        ipv4 = record.ipv4
+        if ipv4 in self.leaving or ipv4 in self.scrap:
+            return "LEAVING"
+        if ipv4 in self.dead:
+            return "DEAD"
+        if ipv4 in self.unclear:
+            return "UNCLEAR"
+        return "CLAIMED" if record.task_arn else "WARM"
+
     def is_in_use(self, ipv4: str) -> bool:
         """Return whether the sandbox of this address is one of ``in_use``."""
         return (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -39,6 +39,13 @@ T = TypeVar("T")
 _PARALLEL: Final = 8
 
 _log = structlog.get_logger(__name__)
+
+
+class Strays(NamedTuple):
+    """Containers and links of ours whose address nobody holds."""
+
+    containers: list[ContainerSummary]
+    links: list[str]
 
 
 class Survey:
@@ -79,6 +86,31 @@ class Survey:
             ports=await self._block(bridge_ports.on_bridge, self._settings.bridge),
             links=await self._links.links(),
             surveyed=await self.without_fitting_row(containers, rows, alive),
+        )
+
+    async def strays(self, *, known: Collection[str], is_held: Callable[[str], bool]) -> Strays:
+        """Return containers and links of ours that nobody can be using.
+
+        Those of addresses that are held are left out: they may just be being made or removed.
+
+        Args:
+            known: engine ids of the sandboxes in the table.
+            is_held: returns whether an address is handed out.
+
+        Raises:
+            NetworkFailure: the kernel does not list the links.
+            RuntimeFailure: the engine cannot list its containers.
+        """
+
+        def is_free(ipv4: str | None) -> bool:
+            return ipv4 is not None and ipv4 in self._pool and not is_held(ipv4)
+
+        labels = {SANDBOX_LABEL: self._settings.owner}
+        containers = await self._engine.list_containers(labels=labels)
+        links = await self._links.names()
+        return Strays(
+            [c for c in containers if c.id not in known and is_free(address_of(c))],
+            [name for name in sorted(links) if is_free(addresses.address_of_link(name))],
         )
 
     async def without_fitting_row(

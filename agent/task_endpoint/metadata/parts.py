@@ -56,7 +56,7 @@ class FilePlace(NamedTuple):
 
 
 class TaskTable(Protocol):
-    """The tasks of this host; ``engine.Engine``."""
+    """The tasks of this host; ``engine.task_table.TaskTable``."""
 
     def known_tasks(self) -> list[str]:
         """Return the ARNs of all of them."""

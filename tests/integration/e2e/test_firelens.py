@@ -46,8 +46,11 @@ def fleet(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
         assert not left
 
 
-def pipeline(image: str, tmp_path: Path, *commands: str) -> dict[str, Any]:
-    """Return the parts of a definition: a router that runs as nobody, and applications."""
+def pipeline(image: str, tmp_path: Path, *commands: str, late_s: float = 0.0) -> dict[str, Any]:
+    """Return the parts of a definition: a router that runs as nobody, and applications.
+
+    The router listens ``late_s`` seconds after it has been started.
+    """
     script = tmp_path / "receiver" / "receiver.py"
     script.parent.mkdir(exist_ok=True)
     script.write_bytes(RECEIVER.read_bytes())
@@ -59,8 +62,10 @@ def pipeline(image: str, tmp_path: Path, *commands: str) -> dict[str, Any]:
         "memoryReservation": 48,
         "user": "65534:65534",
         "essential": True,
+        "stopTimeout": 2,
         "command": [
-            *("/usr/bin/python3", "-uI", "/script/receiver.py", "/fluent-bit/etc/fluent-bit.conf")
+            *("/usr/bin/python3", "-uI", "/script/receiver.py", "/fluent-bit/etc/fluent-bit.conf"),
+            str(late_s),
         ],
         "firelensConfiguration": {"type": "fluentbit"},
         "mountPoints": [
@@ -96,6 +101,22 @@ def records(fleet: Fleet, arn: str) -> list[dict[str, Any]]:
     return [line for line in lines if "record" in line]
 
 
+def wait_records(fleet: Fleet, arn: str, count: int) -> list[dict[str, Any]]:
+    """Return what the router has put out, once there are so many records."""
+    found: list[dict[str, Any]] = []
+
+    def are_there() -> bool:
+        found[:] = records(fleet, arn)
+        return len(found) >= count
+
+    eventually(
+        are_there,
+        what=f"{count} records",
+        shown=lambda: (found, describe(fleet.client(), arn)[0]["containers"]),
+    )
+    return found
+
+
 def start(fleet: Fleet, mode: str, parts: dict[str, Any]) -> str:
     client = fleet.client()
     answer = client.register_task_definition(family=f"firelens-{mode}", networkMode=mode, **parts)
@@ -109,12 +130,14 @@ def start(fleet: Fleet, mode: str, parts: dict[str, Any]) -> str:
 def test_lines_reach_the_router_with_the_fields_of_their_task(
     fleet: Fleet, busybox_image: str, tmp_path: Path, mode: str
 ) -> None:
-    ask = "nc -w 2 $FLUENT_HOST $FLUENT_PORT </dev/null 2>/dev/null && echo reachable"
-    command = f"echo one; echo two; echo at $FLUENT_HOST:$FLUENT_PORT; {ask}; sleep 600"
-    arn = start(fleet, mode, pipeline(busybox_image, tmp_path, command, "echo other; sleep 600"))
-    wanted = 5 if mode != "host" else 4
-    eventually(lambda: len(records(fleet, arn)) >= wanted, what="all records")
-    found = records(fleet, arn)
+    # Its router has been started, but does not listen yet: nothing may be lost.
+    ask = "until nc -w 9 $FLUENT_HOST $FLUENT_PORT </dev/null 2>/dev/null; do sleep 0.2; done"
+    said = "echo one; echo two; echo at $FLUENT_HOST:$FLUENT_PORT"
+    if mode != "host":
+        said = f"{said}; {ask}; echo reachable"
+    commands = [f"{said}; exec sleep 600", "echo other; exec sleep 600"]
+    arn = start(fleet, mode, pipeline(busybox_image, tmp_path, *commands, late_s=2.0))
+    found = wait_records(fleet, arn, 4 if mode == "host" else 5)
     task = arn.rsplit("/", 1)[-1]
     first = [r for r in found if r["tag"] == f"app0-firelens-{task}"]
     logs = [r["record"]["log"] for r in first]
@@ -141,13 +164,12 @@ def test_a_pipeline_outlives_the_agent(fleet: Fleet, busybox_image: str, tmp_pat
     arn = start(fleet, "bridge", pipeline(busybox_image, tmp_path, command))
     agent = fleet.agents[0]
     for _ in range(2):
-        eventually(lambda: records(fleet, arn), what="a record")
+        wait_records(fleet, arn, 1)
         agent.kill()
         agent.start()
         fleet.wait_connected()
-    before = len(records(fleet, arn))
-    eventually(lambda: len(records(fleet, arn)) > before + 10, what="more records")
-    logs = [r["record"]["log"] for r in records(fleet, arn)]
+    found = wait_records(fleet, arn, len(records(fleet, arn)) + 10)
+    logs = [r["record"]["log"] for r in found]
     assert logs == [f"line {n}" for n in range(len(logs))]
     (task,) = describe(fleet.client(), arn)
     assert {c["lastStatus"] for c in task["containers"]} == {"RUNNING"}

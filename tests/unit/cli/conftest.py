@@ -19,6 +19,7 @@ from agent.model.views import (
     TaskView,
     UsageView,
 )
+from tests.support.fake_network import FakeNetwork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,6 +66,7 @@ class Source:
         )
         self.tasks = [_running(), _waiting()]
         self.launches: dict[str, LaunchView] = {}
+        self.networks = FakeNetwork()
         self.usage = UsageView(host_name="h1")
         self.sampler: SampleSource | None = None
 
@@ -82,6 +84,9 @@ class Source:
 
     def samples(self) -> SampleSource | None:
         return self.sampler
+
+    def network(self) -> FakeNetwork:
+        return self.networks
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         self.stopped.append((task_arn, reason))

@@ -21,6 +21,7 @@ from agent.model.views import (
     UsageView,
 )
 from agent.runtime.protocol import ExecResult
+from tests.support.fake_network import FakeNetwork
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -119,6 +120,7 @@ class FakeAgent:
             task_view("bb33", container_view("app")),
         ]
         self.launches: dict[str, LaunchView] = {}
+        self.networks = FakeNetwork()
         self.sampler: FakeSampler | None = None
         self.stopped: list[tuple[str, str]] = []
         self.drains: list[tuple[bool, float]] = []
@@ -154,6 +156,9 @@ class FakeAgent:
 
     def samples(self) -> FakeSampler | None:
         return self.sampler
+
+    def network(self) -> FakeNetwork:
+        return self.networks
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         self.stopped.append((task_arn, reason))

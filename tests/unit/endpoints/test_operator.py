@@ -21,7 +21,14 @@ from structlog.testing import capture_logs
 
 from agent.endpoints import operator
 from agent.endpoints.operator import OperatorSocket
-from agent.errors import EngineRefused, EngineUnavailable, NoSuchContainer, StateFailure
+from agent.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    NetworkFailure,
+    NoSuchContainer,
+    StateFailure,
+)
+from agent.model.network_views import NetworkCheckView, NetworkView
 from agent.model.views import AgentView, Problem, TaskView
 from agent.runtime.protocol import LogSelection
 from tests.support.control_host import until
@@ -118,6 +125,27 @@ async def test_drains_the_host(http: ClientSession, agent: FakeAgent) -> None:
     async with http.post("/v1/drain", data=b"{}") as response:
         assert "no order to drain" in await problem(response, 400)
     assert agent.drains == [(True, 5.5)]
+
+
+async def test_shows_task_networks(http: ClientSession, agent: FakeAgent) -> None:
+    async with http.get("/v1/network") as response:
+        view = msgspec.json.decode(await response.read(), type=NetworkView)
+    assert view == agent.networks.shown
+    agent.networks.error = NetworkFailure("nft is not installed")
+    async with http.get("/v1/network") as response:
+        assert await problem(response, 503) == "nft is not installed"
+
+
+async def test_checks_task_networks(http: ClientSession, agent: FakeAgent) -> None:
+    async with http.post("/v1/network/check", json={}) as response:
+        view = msgspec.json.decode(await response.read(), type=NetworkCheckView)
+    assert [each.repaired for each in view.differences] == [False, False]
+    async with http.post("/v1/network/check", json={"repair": True}) as response:
+        view = msgspec.json.decode(await response.read(), type=NetworkCheckView)
+    assert [each.repaired for each in view.differences] == [True, True]
+    async with http.post("/v1/network/check", json={"mend": True}) as response:
+        assert "no order to check" in await problem(response, 400)
+    assert agent.networks.repairs == [False, True]
 
 
 async def test_wrong_paths_methods_and_sizes_are_problems(http: ClientSession) -> None:

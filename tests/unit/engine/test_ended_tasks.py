@@ -35,7 +35,7 @@ async def end_and_forget(host: TaskHost) -> None:
     await host.stop()
     await host.until_known("STOPPED")
     await host.until(lambda: not host.runtime.boxes)
-    while ARN in host.engine.known_tasks():
+    while ARN in host.engine.tasks.known_tasks():
         await host.deliver()
         await host.store.beat()
 
@@ -45,7 +45,7 @@ async def test_an_old_order_of_a_forgotten_task_is_answered_by_its_end(host: Tas
     await end_and_forget(host)
     for _ in range(2):
         await host.send(assignment(container("a")), full=True)
-        assert host.engine.known_tasks() == []
+        assert host.engine.tasks.known_tasks() == []
         (change,) = await host.deliver()
         assert (change.task_arn, change.status) == (ARN, "STOPPED")
         assert change.containers[0].exit_code is not None

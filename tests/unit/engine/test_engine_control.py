@@ -115,10 +115,10 @@ async def test_a_name_that_somebody_else_took(host: TaskHost) -> None:
 async def test_what_came_in_one_answer_keeps_its_order(host: TaskHost) -> None:
     arns = [f"{ARN[:-2]}{number:02}" for number in (7, 3, 9, 1)]
     await host.send(*(assignment(container("a"), arn=arn) for arn in arns))
-    assert [view.arn for view in host.engine.views()] == arns
+    assert [view.arn for view in host.engine.tasks.views()] == arns
     await host.crash()
     await host.start()
-    assert [view.arn for view in host.engine.views()] == arns
+    assert [view.arn for view in host.engine.tasks.views()] == arns
 
 
 # -- the end --------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ async def test_clean_up_waits(host: TaskHost) -> None:
     await host.deliver()
     await asyncio.sleep(0.05)
     assert len(host.runtime.boxes) == 1
-    (wait,) = host.engine.views()[0].waits
+    (wait,) = host.engine.tasks.views()[0].waits
     assert "until the clean-up" in wait.what
 
 
@@ -148,11 +148,11 @@ async def test_a_record_is_forgotten_only_when_its_end_is_acknowledged(
     assert host.runtime.boxes == {}
     assert host.runtime.volumes == {}
     await asyncio.sleep(0.05)
-    assert host.engine.known_tasks() == [ARN]
+    assert host.engine.tasks.known_tasks() == [ARN]
     await host.order(container("a"))
     assert host.runtime.boxes == {}, "an old order started it a second time"
     await host.deliver()
-    await host.until(lambda: host.engine.known_tasks() == [])
+    await host.until(lambda: host.engine.tasks.known_tasks() == [])
     await host.order(container("a"))
     await host.stop()
     await asyncio.sleep(0.05)
@@ -161,7 +161,7 @@ async def test_a_record_is_forgotten_only_when_its_end_is_acknowledged(
     assert [change.status for change in await host.unsent()] == ["STOPPED", "STOPPED"]
     await host.crash()
     await host.start()
-    assert host.engine.known_tasks() == []
+    assert host.engine.tasks.known_tasks() == []
 
 
 async def test_a_cleaned_task_is_forgotten_after_a_restart_too(hasty_host: TaskHost) -> None:
@@ -172,9 +172,9 @@ async def test_a_cleaned_task_is_forgotten_after_a_restart_too(hasty_host: TaskH
     await host.until(lambda: host.engine._runners[ARN].finished)
     await host.crash()
     await host.start()
-    assert host.engine.known_tasks() == [ARN]
+    assert host.engine.tasks.known_tasks() == [ARN]
     await host.deliver()
-    await host.until(lambda: host.engine.known_tasks() == [])
+    await host.until(lambda: host.engine.tasks.known_tasks() == [])
 
 
 async def test_orders_for_a_finished_task_return(hasty_host: TaskHost) -> None:

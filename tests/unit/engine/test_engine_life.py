@@ -139,7 +139,7 @@ async def test_a_chain_of_dependencies(host: TaskHost) -> None:
         container("web", ("db", "HEALTHY")),
     )
     await host.until(lambda: host.runtime.running() == {"db"})
-    await host.until(lambda: any("HEALTHY" in w.what for w in host.engine.views()[0].waits))
+    await host.until(lambda: any("HEALTHY" in w.what for w in host.engine.tasks.views()[0].waits))
     assert host.runtime.count("pull") == 2
     host.runtime.judge("db", Health.HEALTHY)
     await host.until_known("RUNNING")
@@ -196,7 +196,7 @@ async def test_dynamic_ports_are_shown_and_given_back(host: TaskHost) -> None:
         NetworkBinding(container_port=80, host_port=40_000),
         NetworkBinding(container_port_range="90-91", host_port_range="40001-40002"),
     ]
-    await host.until(lambda: [t.network_pid for t in host.engine.targets()] != [0])
+    await host.until(lambda: [t.network_pid for t in host.engine.tasks.targets()] != [0])
     assert host.ports.held == {40_000, 40_001, 40_002}
     await host.stop()
     await host.until_known("STOPPED")
@@ -215,14 +215,14 @@ async def test_a_port_published_twice_gets_two_host_ports(host: TaskHost) -> Non
 async def test_views_and_targets(host: TaskHost) -> None:
     await host.order(container("a"), network_mode="awsvpc")
     await host.until_known("RUNNING")
-    (view,) = host.engine.views()
+    (view,) = host.engine.tasks.views()
     assert (view.arn, view.status, view.ipv4) == (ARN, "RUNNING", "10.0.0.2")
-    (target,) = host.engine.targets()
+    (target,) = host.engine.tasks.targets()
     assert (target.name, target.network_pid) == ("a", 4242)
-    assert host.engine.known_tasks() == [ARN]
+    assert host.engine.tasks.known_tasks() == [ARN]
     await host.stop()
     await host.until_known("STOPPED")
-    assert list(host.engine.targets()) == []
+    assert list(host.engine.tasks.targets()) == []
 
 
 async def test_a_stop_that_control_did_not_order_is_reported_before_anything_has_ended(

@@ -138,7 +138,7 @@ async def older_copy(tmp_path: Path) -> TaskHost:
     await host.send(assignment(container("a")), full=True)
     await host.until_known("STOPPED")
     await host.deliver()
-    await host.until(lambda: host.engine.known_tasks() == [])
+    await host.until(lambda: host.engine.tasks.known_tasks() == [])
     await host.crash()
     shutil.rmtree(tmp_path)
     shutil.copytree(tmp_path.parent / "copy", tmp_path)
@@ -151,10 +151,10 @@ async def test_a_task_that_ended_after_an_older_copy_was_made_is_not_run_again(
     del quick
     host = await older_copy(tmp_path / "data")
     await host.start()
-    await host.until(lambda: "still wanted" in str(host.engine.views()[0].waits))
+    await host.until(lambda: "still wanted" in str(host.engine.tasks.views()[0].waits))
     await asyncio.sleep(0.1)
     await host.send(full=True)
-    await host.until(lambda: host.engine.known_tasks() == [] or host.record().is_done)
+    await host.until(lambda: host.engine.tasks.known_tasks() == [] or host.record().is_done)
     assert host.runtime.count("start") == 1
     await host.close()
 

@@ -32,7 +32,7 @@ async def newest(host: TaskHost) -> TaskChange:
 
 
 def waits(host: TaskHost) -> list[Wait]:
-    return host.engine.views()[0].waits
+    return host.engine.tasks.views()[0].waits
 
 
 async def test_a_pull_that_is_tried_again_says_so(host: TaskHost) -> None:

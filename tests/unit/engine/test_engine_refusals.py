@@ -61,7 +61,7 @@ async def test_a_payload_that_cannot_be_read_is_reported_and_harms_no_other(
     (refused,) = (c for c in await host.deliver() if c.task_arn == OTHER)
     assert refused.status == "STOPPED"
     assert refused.reason.startswith("UnrecogniedTaskError: Error loading task - ")
-    assert host.engine.known_tasks() == [ARN]
+    assert host.engine.tasks.known_tasks() == [ARN]
 
 
 async def test_a_reason_is_never_longer_than_the_wire_allows(host: TaskHost) -> None:
@@ -78,12 +78,12 @@ async def test_a_task_waits_for_room_and_says_so(host: TaskHost) -> None:
     await host.order(container("a", cpu=4000))
     await host.until_known("RUNNING")
     await host.order(container("a2", cpu=4000), arn=OTHER)
-    view = next(v for v in host.engine.views() if v.arn == OTHER)
+    view = next(v for v in host.engine.tasks.views() if v.arn == OTHER)
     assert "4000 CPU units; 96 of 4096 are free" in view.waits[0].what
     assert view.waits[0].since == pytest.approx(time.time(), abs=5)
     await host.stop()
     await host.until_known("RUNNING", OTHER)
-    assert next(v for v in host.engine.views() if v.arn == OTHER).waits == []
+    assert next(v for v in host.engine.tasks.views() if v.arn == OTHER).waits == []
 
 
 async def test_what_a_queued_task_waits_for_is_told_as_it_is_now(host: TaskHost) -> None:
@@ -92,11 +92,11 @@ async def test_what_a_queued_task_waits_for_is_told_as_it_is_now(host: TaskHost)
     await host.order(container("small", cpu=500), arn=small)
     await host.order(container("big", cpu=4000), arn=OTHER)
     await host.until_known("RUNNING", small)
-    (wait,) = next(v for v in host.engine.views() if v.arn == OTHER).waits
+    (wait,) = next(v for v in host.engine.tasks.views() if v.arn == OTHER).waits
     assert "596 of 4096 are free" in wait.what
     await host.stop(small)
     await host.until_known("STOPPED", small)
-    (wait,) = next(v for v in host.engine.views() if v.arn == OTHER).waits
+    (wait,) = next(v for v in host.engine.tasks.views() if v.arn == OTHER).waits
     assert "1096 of 4096 are free" in wait.what
 
 

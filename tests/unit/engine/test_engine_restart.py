@@ -49,7 +49,7 @@ async def test_a_restart_keeps_gpus_where_they_are(host: TaskHost) -> None:
     await host.crash()
     await host.start()
     await host.order(container("a"), arn=OTHER, associations=[gpu])
-    waits = host.engine.views()[-1].waits
+    waits = host.engine.tasks.views()[-1].waits
     assert [wait.what for wait in waits] == [f"GPU GPU-0; task {ARN.rsplit('/', 1)[1]} holds it"]
     assert host.runtime.box("a").body == body
     await host.stop()
@@ -107,7 +107,7 @@ async def test_tasks_of_one_id_in_two_clusters_are_two_tasks(host: TaskHost) -> 
         await host.until_known("RUNNING", arn)
     await host.crash()
     await host.start()
-    assert sorted(host.engine.known_tasks()) == sorted([ARN, twin])
+    assert sorted(host.engine.tasks.known_tasks()) == sorted([ARN, twin])
     await host.stop(twin)
     await host.until_known("STOPPED", twin)
     assert len(host.runtime.running()) == 1

@@ -61,7 +61,7 @@ async def test_a_container_gets_them_and_nobody_else(
     await host.until_known("STOPPED")
     changes += await host.deliver()
     assert "canary" not in str(changes)
-    assert "canary" not in str(host.engine.views())
+    assert "canary" not in str(host.engine.tasks.views())
     assert b"canary" not in on_disk(host.path)
     assert "canary" not in caplog.text + "".join(capfd.readouterr())
 
@@ -80,11 +80,13 @@ async def test_containers_made_before_a_restart_need_no_secrets(host: TaskHost) 
 
 async def test_those_that_were_not_made_wait_for_credentials_to_come_again(host: TaskHost) -> None:
     await host.order(container("a", secrets=[SECRET]), execution_role_credentials=KEYS)
-    await host.until(lambda: host.engine.views()[0].waits)
+    await host.until(lambda: host.engine.tasks.views()[0].waits)
     await host.crash()
     await host.start()
     assert host.role_credentials.is_expected("exec")
-    await host.until(lambda: any("fetch secrets" in w.what for w in host.engine.views()[0].waits))
+    await host.until(
+        lambda: any("fetch secrets" in w.what for w in host.engine.tasks.views()[0].waits)
+    )
     give(host)
     await host.until_known("RUNNING")
     assert host.runtime.box("a").body["Env"] == [f"TOKEN={CANARY}", *REGION]

@@ -56,8 +56,8 @@ async def test_a_container_of_a_stopped_task_that_is_started_again_is_stopped_ag
     assert (ended.known.name, ended.exit_code, ended.reason) == ("STOPPED", 3, "")
     assert host.record().known.wire() == "STOPPED"
     assert await host.unsent() == [], "control has heard of its end"
-    assert len(host.engine.views()[0].waits) == 1, "the clean-up alone is left"
-    assert host.engine.problems == []
+    assert len(host.engine.tasks.views()[0].waits) == 1, "the clean-up alone is left"
+    assert host.engine.tasks.problems == []
 
 
 async def test_it_is_stopped_once_and_then_left_to_whoever_insists(host: TaskHost) -> None:
@@ -73,14 +73,14 @@ async def test_it_is_stopped_once_and_then_left_to_whoever_insists(host: TaskHos
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
         "a container that had ended was started again repeatedly; it is now left to whoever starts it"
     ]
-    (problem,) = host.engine.problems
+    (problem,) = host.engine.tasks.problems
     assert "container a" in problem
-    waits = host.engine.views()[0].waits
+    waits = host.engine.tasks.views()[0].waits
     assert [w.container for w in waits] == ["a", ""]
     assert waits[0].what.startswith("its end: somebody started it again")
     host.runtime.exit("a", 0)
-    await host.until(lambda: not host.engine.problems)
-    assert len(host.engine.views()[0].waits) == 1
+    await host.until(lambda: not host.engine.tasks.problems)
+    assert len(host.engine.tasks.views()[0].waits) == 1
 
 
 async def test_an_agent_that_was_away_finds_it(host: TaskHost) -> None:
@@ -95,7 +95,7 @@ async def test_an_agent_that_was_away_finds_it(host: TaskHost) -> None:
     await host.start()
     await settled(host)
     assert host.runtime.running() == {"a"}, "once is once, whatever the agent has been through"
-    assert host.engine.problems
+    assert host.engine.tasks.problems
 
 
 async def test_the_rest_of_a_running_task_is_no_excuse(host: TaskHost) -> None:
@@ -125,7 +125,7 @@ async def test_a_stop_that_stops_nothing_is_given_up(host: TaskHost) -> None:
     await stopped_task(host)
     host.runtime.fault("stop", Fault(EngineRefused("cannot"), times=100))
     await by_hand(host, "a")
-    await host.until(lambda: host.engine.problems)
+    await host.until(lambda: host.engine.tasks.problems)
     assert host.runtime.running() == {"a"}
     assert host.runtime.count("stop") == 5
     assert host.container("a").reason == ""
@@ -136,7 +136,7 @@ async def test_an_engine_that_is_away_is_asked_again(host: TaskHost) -> None:
     host.runtime.fault("stop", Fault(EngineUnavailable("away"), times=9))
     await by_hand(host, "a")
     await host.until(lambda: not host.runtime.running())
-    assert not host.engine.problems
+    assert not host.engine.tasks.problems
 
 
 async def test_one_that_is_gone_before_it_could_be_stopped(host: TaskHost) -> None:

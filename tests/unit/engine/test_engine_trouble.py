@@ -212,7 +212,7 @@ async def test_an_order_that_cannot_be_saved_is_refused_whole_and_can_be_sent_ag
     host.store.broken = True
     with pytest.raises(StateFailure):
         await host.send(assignment(container("a")), bad, stop)
-    assert ARN not in host.engine.known_tasks()
+    assert ARN not in host.engine.tasks.known_tasks()
     host.store.broken = False
     await host.send(assignment(container("a")), bad, stop)
     await host.until_known("RUNNING")
@@ -264,14 +264,14 @@ async def test_nothing_of_a_task_is_removed_before_its_end_is_saved(hasty_host: 
     await asyncio.sleep(0.2)  # several tries to save
     assert host.runtime.count("remove") == 0
     assert host.networks.released == []
-    assert ARN in host.engine.known_tasks()
+    assert ARN in host.engine.tasks.known_tasks()
     (wait,) = [w for w in host.engine._runners[ARN].waits if "disk full" in w.what]
     assert wait.next_try
     host.store.broken = False
     await host.until(lambda: host.runtime.count("remove") == 1 and host.networks.released)
     last = (await host.deliver())[-1]
     assert (last.status, last.containers[0].exit_code) == ("STOPPED", 9)
-    await host.until(lambda: host.engine.known_tasks() == [])
+    await host.until(lambda: host.engine.tasks.known_tasks() == [])
 
 
 async def test_a_task_that_ended_on_a_full_disk_is_not_run_again_after_a_restart(
@@ -290,7 +290,7 @@ async def test_a_task_that_ended_on_a_full_disk_is_not_run_again_after_a_restart
     await host.until_known("STOPPED")
     last = (await host.deliver())[-1]
     assert (last.status, last.containers[0].exit_code) == ("STOPPED", 7)
-    await host.until(lambda: host.engine.known_tasks() == [])
+    await host.until(lambda: host.engine.tasks.known_tasks() == [])
     assert host.runtime.count("start") == 1
     assert host.networks.held == set()
 
@@ -342,4 +342,4 @@ async def test_a_full_disk_at_the_end_of_a_task_does_not_end_the_agent(
     host.engine._forgetting._look.set()
     await asyncio.sleep(0.02)
     host.store.broken = False
-    await host.until(lambda: host.engine.known_tasks() == [])
+    await host.until(lambda: host.engine.tasks.known_tasks() == [])

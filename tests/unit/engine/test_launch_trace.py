@@ -29,7 +29,7 @@ async def test_a_launch_is_traced_from_order_to_acknowledgement(host: TaskHost) 
     await host.until_known("RUNNING")
     await host.until(lambda: host.store.outbox.size)
     await host.deliver()
-    view = host.engine.launch(ARN)
+    view = host.engine.tasks.launch(ARN)
     assert view is not None
     assert view.is_whole
     known = names(view)
@@ -61,13 +61,13 @@ async def test_tries_are_counted_and_later_restarts_are_not(host: TaskHost) -> N
     host.runtime.fault("create", Fault(EngineUnavailable("reset"), times=2))
     await host.order(container("a"))
     await host.until_known("RUNNING")
-    view = host.engine.launch(ARN)
+    view = host.engine.tasks.launch(ARN)
     assert view is not None
     create = next(p for p in view.phases if p.phase == "create")
     assert create.tries == 3
     trace = host.engine._runners[ARN].launch
     trace.began(Step(StepKind.START, "a"), time.monotonic())
-    later = host.engine.launch(ARN)
+    later = host.engine.tasks.launch(ARN)
     assert later is not None
     assert names(later) == names(view)
 
@@ -75,11 +75,11 @@ async def test_tries_are_counted_and_later_restarts_are_not(host: TaskHost) -> N
 async def test_after_a_restart_only_what_was_recorded_is_known(host: TaskHost) -> None:
     await host.order(container("a"))
     await host.until_known("RUNNING")
-    before = host.engine.launch(ARN)
+    before = host.engine.tasks.launch(ARN)
     await host.crash()
     await host.start()
     await host.until_known("RUNNING")
-    view = host.engine.launch(ARN)
+    view = host.engine.tasks.launch(ARN)
     assert before is not None
     assert view is not None
     assert not view.is_whole

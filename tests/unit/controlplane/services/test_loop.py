@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import operations
+from agent.controlplane.front.errors import ClientException
 from agent.controlplane.names import new_id
 from agent.controlplane.parts import Parts
 from agent.controlplane.records import (
@@ -18,6 +19,7 @@ from agent.controlplane.records import (
     InstanceRecord,
     TaskRecord,
 )
+from agent.controlplane.services import launching
 from agent.controlplane.services.loop import ServiceLoop
 from agent.controlplane.services.record import ServiceRecord
 from agent.controlplane.store.contract import Put, StoreFull
@@ -121,6 +123,29 @@ async def test_daemons_of_a_draining_host_do_not_wait_for_each_other(parts: Part
     await loop.settle()
     left = [task.instance_id for task in await live_tasks(parts)]
     assert (len(left), drained in left) == (4, False)
+
+
+async def test_a_draining_host_is_left_by_a_daemon_that_run_task_refuses(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = {"serviceName": "shop", "taskDefinition": "web", "schedulingStrategy": "DAEMON"}
+    await call(parts, "CreateService", **request)
+    loop = ServiceLoop(parts)
+    await loop.settle()
+    first, *others = [task.instance_id for task in await live_tasks(parts)]
+
+    async def refuse(*_: object) -> NoReturn:
+        raise ClientException("The role cannot be assumed.")
+
+    monkeypatch.setattr(launching, "read_order", refuse)
+    await call(
+        parts, "UpdateContainerInstancesState", containerInstances=[first], status="DRAINING"
+    )
+    await loop.settle()
+    assert [task.instance_id for task in await live_tasks(parts)] == others
+    described = await call(parts, "DescribeServices", services=["shop"])
+    messages = [event["message"] for event in described["services"][0]["events"]]
+    assert sum("The role cannot be assumed." in message for message in messages) == 1
 
 
 async def test_a_loop_that_dies_anywhere_is_continued_by_the_next(parts: Parts) -> None:

@@ -267,6 +267,27 @@ def test_a_breaker_without_rollback_leaves_what_runs() -> None:
     assert len(world.wanted(started_by="ecs-svc/1")) == 2
 
 
+def test_a_failed_deployment_does_not_keep_a_draining_host_if_enough_tasks_remain() -> None:
+    world = World(service(3, least=50, breaker={"enable": True, "rollback": False}))
+    world.steady()
+    world.update(2)
+    world.settle()
+    while world.record.primary.rollout_state == IN_PROGRESS:
+        world.end(*world.wanted(started_by="ecs-svc/2"), code=FAILED_TO_START)
+        world.pass_time(100)
+    stays, leaves = (task.instance_id for task in world.wanted())
+    world.drain(leaves)
+    world.settle()
+    assert len(world.wanted()) == 2, "50 per cent of 3 is 2"
+    world.record = replace(
+        world.record,
+        deployment_configuration=world.record.deployment_configuration
+        | {"minimumHealthyPercent": 30},
+    )
+    world.settle()
+    assert [task.instance_id for task in world.wanted()] == [stays]
+
+
 def test_a_first_deployment_that_fails_has_nothing_to_go_back_to() -> None:
     world = World(service(1, breaker=BREAKER))
     world.settle()

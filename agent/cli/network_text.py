@@ -1,0 +1,76 @@
+"""Rows of the tables of ``ecs-agent network``. Pure.
+
+Tests: ``tests/unit/cli/test_network.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from agent.cli import render
+from agent.cli.columns import NOTHING, Column
+from agent.cli.task_text import SHORT_ID
+from agent.model.ids import task_id
+
+if TYPE_CHECKING:
+    from agent.model.network_views import DeviceView, PoolView, RuleView, SandboxView
+
+POOLS: Final = (
+    Column("POOL"),
+    Column("GATEWAY", yields=2),
+    Column("INTERFACE"),
+    Column("MTU", yields=3),
+    Column("USED"),
+    Column("RESTING", yields=1, usual=lambda row: row[5] == "0"),
+    Column("SIZE"),
+)
+SANDBOXES: Final = (
+    Column("ADDRESS"),
+    Column("STATE"),
+    Column("TASK", beginning=SHORT_ID),
+    Column("LINK", yields=3),
+    Column("MAC", yields=2),
+    Column("CONTAINER", beginning=SHORT_ID, yields=1),
+)
+DEVICES: Final = (
+    Column("LINK"),
+    Column("KIND", yields=2),
+    Column("STATE"),
+    Column("MTU", yields=1),
+    Column("ADDRESS", yields=3),
+    Column("RECEIVED"),
+    Column("SENT"),
+)
+RULES: Final = (
+    Column("TABLE", yields=1),
+    Column("CHAIN"),
+    Column("RULE", least=24),
+    Column("PACKETS"),
+    Column("BYTES"),
+)
+
+
+def pool(view: PoolView) -> list[str]:
+    """Return the row of a pool."""
+    counts = (view.mtu, view.held, view.resting, view.size)
+    return [view.cidr, view.gateway, view.interface, *map(str, counts)]
+
+
+def sandbox(view: SandboxView) -> list[str]:
+    """Return the row of a sandbox."""
+    task = task_id(view.task) if view.task else NOTHING
+    return [view.ipv4, view.state, task, view.interface, view.mac, view.container_id or NOTHING]
+
+
+def device(view: DeviceView) -> list[str]:
+    """Return the row of a link."""
+    traffic = (render.size(view.rx_bytes), render.size(view.tx_bytes))
+    return [view.name, view.kind, view.state, str(view.mtu), view.ipv4 or NOTHING, *traffic]
+
+
+def rule(view: RuleView) -> list[str]:
+    """Return the row of a rule."""
+    counts = [NOTHING, NOTHING]
+    if view.packets is not None:
+        counts = [str(view.packets), render.size(view.bytes or 0)]
+    return [f"{view.family} {view.table}", view.chain, view.rule, *counts]

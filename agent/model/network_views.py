@@ -1,0 +1,105 @@
+"""Task networks of one host as operators see them: answers of the local endpoint and the CLI."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+
+class _View(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Every field is always written, so that scripts can rely on it."""
+
+
+class PoolView(_View, frozen=True):
+    """One network from which tasks get their addresses."""
+
+    cidr: str
+    gateway: str
+    interface: str
+    """Link of the host that has the gateway's address."""
+    mtu: int
+    size: int
+    """Number of addresses that tasks can have."""
+    held: int
+    resting: int
+    """Addresses given back a short time ago, which nobody gets yet."""
+
+
+class SandboxView(_View, frozen=True):
+    """One network namespace with an address."""
+
+    ipv4: str
+    state: str
+    """WARM, CLAIMED, DEAD, LEAVING, or UNCLEAR until control has listed its tasks."""
+    task: str
+    """ARN of the task that holds it; empty if none does."""
+    mac: str
+    interface: str
+    """The host's end of its link."""
+    mtu: int
+    container_id: str
+    pid: int
+
+
+class DeviceView(_View, frozen=True):
+    """One link of the host that belongs to task networks. Counters are the host's view."""
+
+    name: str
+    kind: str
+    """``bridge`` or ``task``."""
+    state: str
+    """UP, DOWN or GONE."""
+    mtu: int
+    ipv4: str
+    """Address of the task at its other end; empty for a bridge."""
+    rx_bytes: int
+    rx_packets: int
+    tx_bytes: int
+    tx_packets: int
+
+
+class RuleView(_View, frozen=True):
+    """One rule of the agent's nftables tables."""
+
+    family: str
+    table: str
+    chain: str
+    rule: str
+    """What it is for."""
+    packets: int | None
+    """Packets that it matched; None for a rule that does not count."""
+    bytes: int | None
+
+
+class NetworkView(_View, frozen=True):
+    """The networks of tasks on one host."""
+
+    pools: list[PoolView] = field(default_factory=list)
+    sandboxes: list[SandboxView] = field(default_factory=list)
+    devices: list[DeviceView] = field(default_factory=list)
+    rules: list[RuleView] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """One sentence per thing that does not work now."""
+
+
+class DifferenceView(_View, frozen=True):
+    """One difference between what the agent has recorded and what the kernel or the engine has."""
+
+    found: str
+    """In words."""
+    repaired: bool
+
+
+class NetworkCheckView(_View, frozen=True):
+    """The result of a check of task networks."""
+
+    repair: bool
+    """Whether differences were to be repaired."""
+    differences: list[DifferenceView] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Why something could not be repaired, one sentence each."""
+
+
+class CheckOrder(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """An order of an operator to check task networks."""
+
+    repair: bool = False
