@@ -236,7 +236,8 @@ class Settings(MetricsSettings):
         values.INT,
         "4",
         "Network sandboxes kept ready for `awsvpc` tasks, and at least so many for containers in `none` "
-        "mode once there was one: more after a burst, within 1/32 of the available memory. 0 keeps none.",
+        "mode once there was one. After a burst of launches, each of the two pools grows to its size, "
+        "within 1/32 of the available memory, and shrinks within hours. 0 keeps none.",
         bounds=Bounds(0, 256, "refuse"),
         ours=True,
     )

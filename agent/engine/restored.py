@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from agent.engine.ended_tasks import EndedTasks
 from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.model import task
-from agent.network.container_sandboxes import sandboxes as container_sandboxes
-from agent.network.container_sandboxes.sandboxes import Containers
+from agent.network.container_sandboxes.owners import Containers, users
+from agent.network.container_sandboxes.sandboxes import LABEL as LABEL_SANDBOX
 from agent.network.sandboxes.recovery import Holder
 from agent.runtime.protocol import joined
 
@@ -111,12 +111,11 @@ class RestoredTasks:
         Raises:
             RuntimeFailure: the engine cannot list its containers.
         """
-        label = container_sandboxes.LABEL
         ready, mine = await asyncio.gather(
-            runtime.list_containers(labels={label: owner}),
+            runtime.list_containers(labels={LABEL_SANDBOX: owner}),
             runtime.list_containers(labels={LABEL_OWNER: owner, LABEL_TASK: None}),
         )
-        return Containers(ready, container_sandboxes.users(mine, LABEL_TASK, LABEL_CONTAINER))
+        return Containers(ready, users(mine, LABEL_TASK, LABEL_CONTAINER))
 
     def stopped(self) -> frozenset[str]:
         """Return the ARNs of tasks that have stopped."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -21,7 +22,6 @@ from agent.engine import (
     ports,
     shared_namespaces,
     shared_network,
-    warm_network,
 )
 from agent.engine.container_body import ContainerContext
 from agent.engine.firelens import order as firelens
@@ -195,14 +195,15 @@ class Steps:
         body = container_body.body(record.payload, definition, around)
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
+        make = partial(self._make, definition, engine_name)
         try:
-            runtime_id = await self._make_networked(definition, engine_name, body)
+            runtime_id = await self._network.create(name, body, make)
         except NameConflict:
             seen = await self._adopt(engine_name)
             if not self._network.is_of_lost_one(seen):
                 return self._see(name, seen)
             await self._tools.runtime.remove_container(seen.id, force=True)
-            runtime_id = await self._make_networked(definition, engine_name, body)
+            runtime_id = await self._network.create(name, body, make)
 
         def outcome(now: float) -> None:
             container.engine_name = engine_name
@@ -258,23 +259,6 @@ class Steps:
             again = await self._ensure_image(definition)
             found = await self._tools.runtime.inspect_image(again.local_name or image)
         return region, found.variables
-
-    async def _make_networked(
-        self, definition: Container, engine_name: str, body: dict[str, Any]
-    ) -> str:
-        """Create the container in a ready sandbox if it can join one and there is one."""
-        sandboxes, sandbox = self._tools.container_sandboxes, ""
-        if not warm_network.why_not(body):
-            mode = body["HostConfig"]["NetworkMode"]
-            sandbox = sandboxes.take(self._record.arn, definition.name, mode)
-        if sandbox:
-            warm = warm_network.joined(body, sandbox)
-            try:
-                return await self._make(definition, engine_name, warm)
-            except (EngineRefused, NoSuchContainer):
-                if sandboxes.is_alive(sandbox):
-                    raise
-        return await self._network.within(self._make(definition, engine_name, body))
 
     async def _make(self, definition: Container, engine_name: str, body: dict[str, Any]) -> str:
         """Create the container; if its image was removed after the pull, pull it again."""
@@ -351,7 +335,7 @@ class Steps:
                 )
             )
         except (EngineRefused, NoSuchContainer):
-            if not self._is_in_dead_sandbox(container):
+            if not self._network.can_never_start(container):
                 raise
             await self._tools.runtime.remove_container(container.runtime_id, force=True)
             return lambda _now: forget_creation(container, self._live)
@@ -363,14 +347,6 @@ class Steps:
                 self._live.recheck.add(name)  # to get its process id, for network metrics
 
         return outcome
-
-    def _is_in_dead_sandbox(self, container: AgentContainer) -> bool:
-        """Return whether it never ran and cannot: the sandbox of its own that it joined is gone."""
-        if container.started_at or container.name in self._live.restarting:
-            return False
-        sandboxes = self._tools.container_sandboxes
-        sandbox = sandboxes.of(self._record.arn, container.name)
-        return bool(sandbox) and not sandboxes.is_alive(sandbox)
 
     async def _stop(self, name: str) -> Outcome:
         container = self._record.containers[name]

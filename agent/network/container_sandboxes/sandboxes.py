@@ -17,25 +17,24 @@ import contextlib
 import secrets
 import time
 from collections import deque
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from agent.errors import AgentError, NoSuchContainer, NoSuchImage
+from agent.network import demand
 from agent.network.background import settle
-from agent.network.container_sandboxes import demand
-from agent.network.container_sandboxes.demand import Demand
+from agent.network.container_sandboxes.owners import Owner
+from agent.network.demand import Demand
 from agent.network.kernel import namespaces
-from agent.runtime.protocol import joined
+from agent.network.memory import available_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection
     from typing import Any
 
+    from agent.network.container_sandboxes.owners import Containers
     from agent.runtime.protocol import ContainerEngine, ContainerSummary
-
-T = TypeVar("T")
 
 LABEL: Final = "ecs-host-agent.container-sandbox"
 """Label of every such sandbox; the value is the owner."""
@@ -52,21 +51,6 @@ LOOK_S: Final = 60.0
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 _PARALLEL: Final = 8
 _log = structlog.get_logger(__name__)
-
-
-class Owner(NamedTuple):
-    """The container that holds a sandbox."""
-
-    task_arn: str
-    container: str
-
-
-class Containers(NamedTuple):
-    """What the engine has of this agent when it starts."""
-
-    sandboxes: Collection[ContainerSummary]
-    users: Mapping[str, Owner]
-    """Who has joined which container's network, by that container's engine id."""
 
 
 def body(image: str, mode: str, owner: str) -> dict[str, Any]:
@@ -202,7 +186,8 @@ class ContainerSandboxes:
             elif owner is None and self._is_usable(each) and each.id in alive:
                 await self._watch(each.id, alive[each.id])
                 self._ready[each.network_mode].append(each.id)
-                self._demand[each.network_mode] = Demand(1, self._clock(), 1.0)
+                size = float(len(self._ready[each.network_mode]))  # it tells of the demand so far
+                self._demand[each.network_mode] = Demand(1, self._clock(), size)
             else:
                 self._doom(each.id)
         self._changed.set()
@@ -402,24 +387,3 @@ class ContainerSandboxes:
         async with slots:
             await self._runtime.remove_container(sandbox_id, force=True)
             self._doomed.discard(sandbox_id)
-
-
-def users(
-    containers: Iterable[ContainerSummary], task_label: str, name_label: str
-) -> dict[str, Owner]:
-    """Return who has joined which container's network, by that container's engine id. Pure."""
-    return {
-        other: Owner(each.labels.get(task_label, ""), each.labels.get(name_label, ""))
-        for each in containers
-        if (other := joined(each.network_mode))
-    }
-
-
-def available_memory(path: str = "/proc/meminfo") -> int:
-    """Return the memory that programs can still have, in bytes; 0 if it cannot be read."""
-    try:
-        lines = Path(path).read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    kib = next((line.split()[1] for line in lines if line.startswith("MemAvailable:")), "0")
-    return int(kib) * 1024

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from typing import TYPE_CHECKING
 
 from agent.errors import EngineRefused
-from agent.network.container_sandboxes.sandboxes import (
-    LABEL,
-    Containers,
-    ContainerSandboxes,
-    Owner,
-    available_memory,
-    users,
-)
+from agent.network.container_sandboxes.owners import Containers, Owner, users
+from agent.network.container_sandboxes.sandboxes import LABEL, ContainerSandboxes
 from agent.network.kernel.namespaces import identify
 from agent.runtime.protocol import ContainerSummary
 from tests.support.control_host import until as eventually
@@ -24,7 +17,6 @@ from tests.support.memory_engine import Fault, MemoryEngine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 TASK = "arn:aws:ecs:eu-west-1:1:task/c/1"
 
@@ -203,13 +195,3 @@ def test_users_are_found_by_the_network_that_they_joined() -> None:
     ]
 
     assert users(listed, "t", "c") == {"s": Owner("x", "a")}
-
-
-def test_the_available_memory_is_read(tmp_path: Path) -> None:
-    file = tmp_path / "meminfo"
-    file.write_text("MemTotal: 9 kB\nMemAvailable:    2048 kB\n")
-
-    assert available_memory(str(file)) == 2 << 20
-    assert available_memory(str(tmp_path / "missing")) == 0
-    assert available_memory() > 0
-    assert os.getpid() > 0

@@ -3,6 +3,8 @@
 A mode that nobody uses has none. With the first launch comes the configured number; after a burst of
 more launches, as many as it had. That halves with each half hour, and a day after the last launch
 nothing is kept.
+
+Tests: ``tests/unit/network/test_demand.py``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network.container_sandboxes.demand import (
+from agent.network.demand import (
     FORGOTTEN_S,
     GAP_S,
     HALF_LIFE_S,
