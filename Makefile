@@ -3,8 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTEST ?=
 # How many hosts of their own (scripts/own-host) run the tests side by side: more than processors,
-# since many tests wait for an engine. Each takes about 400 MB of memory.
-HOSTS ?= $(shell echo $$(($$(nproc) + 1)))
+# since many tests wait for an engine or for a time. Each takes about 400 MB of memory.
+HOSTS ?= $(shell echo $$(($$(nproc) + 2)))
 # How many processes run the unit tests.
 WORKERS ?= $(shell nproc)
 # How many files of test-vm run side by side, each with VMs of its own: 0 is one after the other, with

@@ -19,6 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import docker
+import msgspec
+
+from agent.cli.client import AgentClient
 from tests.support.leaks import agent_groups
 
 if TYPE_CHECKING:
@@ -233,9 +237,18 @@ class Agent(Process):
             assert done.returncode == 0, f"{words}: {done.stderr}\n{self.tail()}"
         return done.stdout
 
-    def json(self, *words: str) -> Any:
-        """Run a command of the CLI with ``--json`` and return what it printed."""
-        return json.loads(self.cli(*words, "--json"))
+    def json(self, command: str, *words: str) -> Any:
+        """Return what ``tasks``, ``task TASK`` or ``status`` prints with ``--json``.
+
+        Asks the agent as they do, without a process: tests ask again and again.
+        """
+        client = AgentClient(str(self.socket))
+        asks: dict[str, Callable[..., object]] = {
+            "status": client.agent,
+            "task": client.task,
+            "tasks": client.tasks,
+        }
+        return json.loads(msgspec.json.encode(asks[command](*words)))
 
     def has_no_tasks(self) -> bool:
         """Return whether it has forgotten every task."""
@@ -252,6 +265,7 @@ class Fleet:
     control: Control = field(init=False)
     before: set[str] = field(default_factory=set)
     agents: list[Agent] = field(default_factory=list)
+    _clients: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.before = task_containers()
@@ -299,16 +313,18 @@ class Fleet:
         }
 
     def client(self, service: str = "ecs") -> Any:
-        """Return a boto3 client of an API of the control endpoint, created like any operator's."""
-        import boto3  # noqa: PLC0415 - slow to import; only end-to-end tests need it
+        """Return the boto3 client of an API of the control endpoint, created like any operator's."""
+        if service not in self._clients:  # each reads the model of its API: 50 ms
+            import boto3  # noqa: PLC0415 - slow to import; only end-to-end tests need it
 
-        return boto3.client(
-            service,
-            endpoint_url=self.control.url,
-            region_name=KEYS["AWS_DEFAULT_REGION"],
-            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-        )
+            self._clients[service] = boto3.client(
+                service,
+                endpoint_url=self.control.url,
+                region_name=KEYS["AWS_DEFAULT_REGION"],
+                aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+                aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+            )
+        return self._clients[service]
 
     def start(self) -> None:
         """Start the control endpoint and every agent, and wait until the agents are connected."""
@@ -362,16 +378,15 @@ class Fleet:
 
 def task_containers() -> set[str]:
     """Return the ids of all containers created by agents, of any test."""
-    found: set[str] = set()
-    for label in ("com.amazonaws.ecs.task-arn", "ecs-host-agent.sandbox"):
-        done = subprocess.run(
-            ["docker", "ps", "-aq", "--no-trunc", "--filter", f"label={label}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        found |= set(done.stdout.split())
-    return found
+    client = docker.APIClient(version="auto")
+    try:
+        return {
+            row["Id"]
+            for label in ("com.amazonaws.ecs.task-arn", "ecs-host-agent.sandbox")
+            for row in client.containers(all=True, filters={"label": label})
+        }
+    finally:
+        client.close()
 
 
 def remove_groups(directory: Path) -> None:

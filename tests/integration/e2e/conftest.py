@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.fleet import WIRES, Fleet, fleet
+from tests.support.leaks import HostSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    import docker
 
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
 """What ECS insists on for awsvpc; on hosts of one's own the subnet is only a name."""
@@ -27,6 +31,33 @@ def one_host(leak_check: None, tmp_path: Path, request: pytest.FixtureRequest) -
     del leak_check
     with fleet(tmp_path, wire=request.param) as made:
         yield made
+
+
+@contextlib.contextmanager
+def nothing_left(directory: Path) -> Iterator[None]:
+    """Fail if there is more on the host in the end than before; ``directory`` is of the agents."""
+    before = HostSnapshot.take()
+    yield
+    left = before.wait_until_clean(agents=directory)
+    assert not left, "left behind on the host:\n  " + "\n  ".join(left)
+
+
+@pytest.fixture(scope="module", params=WIRES)
+def shared_fleet(
+    sdk: docker.APIClient, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Fleet]:
+    """As ``one_host``, for the tests of a module that leave both processes running."""
+    del sdk
+    directory = tmp_path_factory.mktemp("shared")
+    with nothing_left(directory), fleet(directory, wire=request.param) as made:
+        yield made
+
+
+@pytest.fixture
+def shared_host(shared_fleet: Fleet) -> Iterator[Fleet]:
+    """``shared_fleet`` without a task: to start processes takes longer than most tests."""
+    yield shared_fleet
+    shared_fleet.stop_tasks()
 
 
 @pytest.fixture

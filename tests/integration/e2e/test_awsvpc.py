@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 SERVE = "mkdir -p /www; echo hello from $(hostname) > /www/index.html; httpd -p 80 -h /www"
 
 
@@ -31,10 +31,10 @@ def address_of(client: Any, arn: str) -> str:
 
 
 def test_a_task_sees_only_itself_and_is_reached_from_host_and_other_tasks(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
-    agent = one_host.agents[0]
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     server = register(
         client,
         busybox_image,
@@ -64,9 +64,11 @@ def test_a_task_sees_only_itself_and_is_reached_from_host_and_other_tasks(
     assert address_of(client, second) != ip
 
 
-def test_nothing_of_a_task_is_left_once_it_has_stopped(one_host: Fleet, busybox_image: str) -> None:
-    client = one_host.client()
-    agent = one_host.agents[0]
+def test_nothing_of_a_task_is_left_once_it_has_stopped(
+    shared_host: Fleet, busybox_image: str
+) -> None:
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     definition = register(
         client,
         busybox_image,
@@ -101,9 +103,9 @@ def test_nothing_of_a_task_is_left_once_it_has_stopped(one_host: Fleet, busybox_
 
 
 def test_a_sandbox_that_dies_stops_its_task_with_the_reason(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
+    client = shared_host.client()
     definition = register(client, busybox_image, "sleep 1000", mode="awsvpc")
     arn = run(client, definition, networkConfiguration=NETWORK)[0]
     client.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=FAST)

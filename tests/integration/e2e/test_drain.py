@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.support.fleet import Agent, Fleet
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 
 
 def status_at_control(made: Fleet) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 90}
+FAST = {"Delay": 0.2, "MaxAttempts": 450}
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def host(
                 *run(client, register(client, busybox_image, linger, family="web")),
                 *run(client, register(client, busybox_image, linger, linger, family="pair")),
             ],
-            WaiterConfig={"Delay": 1, "MaxAttempts": 60},
+            WaiterConfig={"Delay": 0.2, "MaxAttempts": 300},
         )
         yield made, made.agents[0]
 
@@ -235,7 +235,9 @@ def test_stopping_a_task_ends_its_commands(host: tuple[Fleet, Agent], busybox_im
     made, agent = host
     client = made.client()
     arns = run(client, register(client, busybox_image, LINGER[2], family="brief"))
-    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig={"Delay": 1})
+    client.get_waiter("tasks_running").wait(
+        tasks=arns, WaiterConfig={"Delay": 0.2, "MaxAttempts": 300}
+    )
     with piped_client(agent, "brief", "--", "sleep", "73105") as command:
         eventually(lambda: processes("sleep 73105"), what="the command runs")
         client.stop_task(task=arns[0])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 CLEANUP_WAIT_S = 1.0
 
 

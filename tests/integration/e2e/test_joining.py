@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 
 
 def look(container_id: str, *command: str) -> str:
@@ -33,9 +33,9 @@ def resolvers(container_id: str) -> dict[str, list[str]]:
 
 
 def test_name_servers_and_search_domains_are_each_containers_own(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client, agent = one_host.client(), one_host.agents[0]
+    client, agent = shared_host.client(), shared_host.agents[0]
     wishes: list[dict[str, Any]] = [
         {"dnsServers": ["192.0.2.53", "192.0.2.54"], "dnsSearchDomains": ["a.example"]},
         {"dnsSearchDomains": ["b.example", "c.example"], "user": "1000"},
@@ -62,7 +62,7 @@ def test_name_servers_and_search_domains_are_each_containers_own(
     addresses = {look(i, "ip", "-4", "-o", "addr", "show", "eth0").split()[3] for i in ids.values()}
     assert len(addresses) == 1, "they share the network nevertheless"
 
-    files = one_host.directory / f"{agent.name}-data/resolv"
+    files = shared_host.directory / f"{agent.name}-data/resolv"
     assert len(list(files.iterdir())) == 3
     client.stop_task(task=arn)
     eventually(agent.has_no_tasks, what="the task is forgotten")
@@ -70,9 +70,9 @@ def test_name_servers_and_search_domains_are_each_containers_own(
 
 
 def test_kernel_parameters_of_the_network_are_set_where_all_of_the_task_see_them(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
+    client = shared_host.client()
     controls = [{"namespace": "net.core.somaxconn", "value": "77"}]
     definition = register(
         client,
@@ -88,8 +88,8 @@ def test_kernel_parameters_of_the_network_are_set_where_all_of_the_task_see_them
         assert look(container["runtimeId"], "cat", "/proc/sys/net/core/somaxconn").strip() == "77"
 
 
-def test_a_container_without_a_network_has_none(one_host: Fleet, busybox_image: str) -> None:
-    client = one_host.client()
+def test_a_container_without_a_network_has_none(shared_host: Fleet, busybox_image: str) -> None:
+    client = shared_host.client()
     definition = register(
         client,
         busybox_image,

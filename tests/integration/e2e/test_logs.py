@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 SLOW = "for i in 1 2 3; do echo {0}$i; sleep 0.4; done; sleep 1000"
 
 UNREADABLE = {

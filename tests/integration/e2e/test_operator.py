@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, register, run
-from tests.support.fleet import KEYS, eventually
+from tests.support.fleet import KEYS, LONG_POLL, eventually
 
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 
 
 def test_boto3_runs_three_copies_and_its_own_waiters_see_them(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
+    client = shared_host.client()
     client.create_cluster(clusterName="default")
     definition = register(
         client, busybox_image, "trap 'exit 0' TERM; sleep 1000 & wait", "sleep 1000"
@@ -44,12 +44,13 @@ def test_boto3_runs_three_copies_and_its_own_waiters_see_them(
         assert {c["name"]: c["exitCode"] for c in task["containers"]}["c0"] == 0
 
 
-def test_the_aws_command_line_does_the_same(one_host: Fleet, busybox_image: str) -> None:
+@pytest.mark.parametrize("shared_fleet", [LONG_POLL], indirect=True)  # its wire is the API's
+def test_the_aws_command_line_does_the_same(shared_host: Fleet, busybox_image: str) -> None:
     aws = Path(sys.executable).with_name("aws")
 
     def ecs(*words: str) -> Any:
         done = subprocess.run(
-            [sys.executable, str(aws), "ecs", *words, "--endpoint-url", one_host.control.url],
+            [sys.executable, str(aws), "ecs", *words, "--endpoint-url", shared_host.control.url],
             env={**os.environ, **KEYS},
             capture_output=True,
             text=True,
@@ -89,9 +90,9 @@ def test_the_aws_command_line_does_the_same(one_host: Fleet, busybox_image: str)
 
 
 def test_an_unknown_image_stops_its_task_and_disturbs_no_other(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
+    client = shared_host.client()
     good = run(client, register(client, busybox_image, "sleep 1000"))
     bad = run(client, register(client, "127.0.0.1:9/no-such-image:1", "true"))
     client.get_waiter("tasks_running").wait(tasks=good, WaiterConfig=FAST)
@@ -103,9 +104,9 @@ def test_an_unknown_image_stops_its_task_and_disturbs_no_other(
 
 
 def test_memory_below_the_engines_minimum_is_a_reason_on_the_task(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
+    client = shared_host.client()
     definition = register(client, busybox_image, "sleep 9", containers=[{"memory": 4}])
     arns = run(client, definition)
     client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=FAST)
@@ -115,9 +116,9 @@ def test_memory_below_the_engines_minimum_is_a_reason_on_the_task(
 
 
 def test_exit_codes_and_dependencies_reach_describe_tasks(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
+    client = shared_host.client()
     definition = register(
         client,
         busybox_image,
@@ -135,8 +136,10 @@ def test_exit_codes_and_dependencies_reach_describe_tasks(
     assert task["stopCode"] == "EssentialContainerExited"
 
 
-def test_bridge_tasks_publish_fixed_and_dynamic_ports(one_host: Fleet, busybox_image: str) -> None:
-    client = one_host.client()
+def test_bridge_tasks_publish_fixed_and_dynamic_ports(
+    shared_host: Fleet, busybox_image: str
+) -> None:
+    client = shared_host.client()
     definition = register(
         client,
         busybox_image,
@@ -159,30 +162,36 @@ def test_bridge_tasks_publish_fixed_and_dynamic_ports(one_host: Fleet, busybox_i
         )
         return done.stdout.strip()
 
-    assert eventually(page, within_s=10) == "hello"
+    assert eventually(page, what="a page") == "hello"
 
 
 def test_the_local_command_line_works_while_control_is_away(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
-    agent = one_host.agents[0]
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     arns = run(client, register(client, busybox_image, "echo line; sleep 1000"))
     client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
-    one_host.control.stop()
-    task_id = arns[0].rsplit("/", 1)[-1]
-    assert [t["id"] for t in agent.json("tasks")] == [task_id]
-    assert agent.json("status")["running"] == 1
-    assert "line" in agent.cli("logs", task_id)
-    agent.cli("stop", task_id)
-    eventually(
-        lambda: agent.json("task", task_id)["status"] == "STOPPED", within_s=10, what="stopped"
-    )
+    shared_host.control.stop()
+    try:
+        task_id = arns[0].rsplit("/", 1)[-1]
+        assert [t["id"] for t in json.loads(agent.cli("tasks", "--json"))] == [task_id]
+        assert json.loads(agent.cli("status", "--json"))["running"] == 1
+        assert "line" in agent.cli("logs", task_id)
+        agent.cli("stop", task_id)
+        eventually(
+            lambda: json.loads(agent.cli("task", task_id, "--json"))["status"] == "STOPPED",
+            what="stopped",
+        )
+    finally:
+        shared_host.control.start()
+        shared_host.control.ready()
+        shared_host.wait_connected()
 
 
-def test_why_names_what_a_waiting_task_waits_for(one_host: Fleet, busybox_image: str) -> None:
-    client = one_host.client()
-    agent = one_host.agents[0]
+def test_why_names_what_a_waiting_task_waits_for(shared_host: Fleet, busybox_image: str) -> None:
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     total = agent.json("status")["resources"]
     memory = next(r["total"] for r in total if r["name"] == "MEMORY")
     definition = register(
@@ -205,12 +214,14 @@ def test_why_names_what_a_waiting_task_waits_for(one_host: Fleet, busybox_image:
         done = agent.cli("why", task_id, "--json", check=False)
         return [w for w in json.loads(done or "{}").get("waits", []) if w.get("container") == "c1"]
 
-    found = eventually(waits, within_s=10)
+    found = eventually(waits, what="it waits")
     assert "container c0 to reach COMPLETE" in found[0]["what"]
 
 
-def test_awsvpc_addresses_stand_where_ecs_shows_them(one_host: Fleet, busybox_image: str) -> None:
-    client = one_host.client()
+def test_awsvpc_addresses_stand_where_ecs_shows_them(
+    shared_host: Fleet, busybox_image: str
+) -> None:
+    client = shared_host.client()
     definition = register(client, busybox_image, "sleep 1000", mode="awsvpc")
     arns = run(client, definition, networkConfiguration=NETWORK)
     client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
@@ -226,9 +237,9 @@ def test_awsvpc_addresses_stand_where_ecs_shows_them(one_host: Fleet, busybox_im
     assert re.fullmatch(r"eni-[0-9a-f]{17}", details["networkInterfaceId"])
 
 
-def test_the_longest_names_run(one_host: Fleet, busybox_image: str) -> None:
+def test_the_longest_names_run(shared_host: Fleet, busybox_image: str) -> None:
     """The engine keeps a volume in a directory of its name, which has at most 255 characters."""
-    client = one_host.client()
+    client = shared_host.client()
     volume = "v" * 255
     definition = register(
         client,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.support.fleet import Agent, Fleet
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 PAGE_BYTES = 4096
 SERVE = "httpd -p 80 -h /www; exec sleep 1000"
 

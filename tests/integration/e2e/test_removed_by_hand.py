@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 SERVE = "mkdir /www; hostname > /www/index.html; httpd -p 80 -h /www; exec sleep 1000"
 
 
@@ -65,7 +65,7 @@ def test_state_and_socket(
     arns += run(client, definition)
     client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
     eventually(agent.socket.exists, within_s=15, what="the socket is made again")
-    eventually(lambda: len(agent.json("tasks")) == 3, within_s=10, what="the agent answers there")
+    eventually(lambda: len(agent.json("tasks")) == 3, what="the agent answers there")
     before[arns[2]] = [pid_of(c) for c in containers_of(arns[2])]
 
     agent.kill()
@@ -97,7 +97,7 @@ def test_all_that_a_task_network_needs(one_host: Fleet, busybox_image: str) -> N
     for task in describe(client, *arns):
         details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
         url = f"http://{details['privateIPv4Address']}/"
-        page = eventually(partial(page_at, url), within_s=10, what=f"{url} answers")
+        page = eventually(partial(page_at, url), what=f"{url} answers")
         assert page.startswith("ip-")
     listed = json.loads(sh("nft", "-j", "list", "table", "inet", table))["nftables"]
     assert len([e for e in listed if e.get("rule", {}).get("chain") == "outside"]) == 1
@@ -130,7 +130,7 @@ def test_a_container_taken_off_its_network(
         sh("docker", "network", "disconnect", "bridge", container_id)
         eventually(partial(in_network, container_id), within_s=10, what="it is connected again")
         assert time.monotonic() - began < 5
-        again = eventually(partial(page_at, url), within_s=10, what="its port serves again")
+        again = eventually(partial(page_at, url), what="its port serves again")
         assert again == page
     assert pid_of(container_id) == pid
     assert describe(client, *arns)[0]["lastStatus"] == "RUNNING"
@@ -165,5 +165,5 @@ def test_the_operator_socket_comes_back_at_once(one_host: Fleet) -> None:
         agent.socket.unlink()
         eventually(agent.socket.exists, within_s=10, what="the socket is made again")
         assert time.monotonic() - began < 5
-        eventually(lambda: is_up(agent), within_s=10, what="the agent answers there")
+        eventually(lambda: is_up(agent), what="the agent answers there")
     assert "the operator socket was removed" in agent.cli("status")

@@ -9,23 +9,25 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
-from tests.support.fleet import Fleet, eventually, fleet
+from tests.support.fleet import LONG_POLL, Fleet, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 90}
+FAST = {"Delay": 0.2, "MaxAttempts": 450}
 TASK = {"pidMode": "task", "ipcMode": "task"}
 LINGER = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
 
 
+one_wire = pytest.mark.parametrize("shared_fleet", [LONG_POLL], indirect=True)
+
+
 @pytest.fixture
-def host(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
-    del leak_check
-    with fleet(tmp_path) as made:
-        yield made
+def host(shared_fleet: Fleet) -> Iterator[Fleet]:
+    yield shared_fleet
+    shared_fleet.stop_tasks()
+    eventually(lambda: not holders(), what="the holders are gone")
 
 
 def docker(*words: str, check: bool = True) -> str:
@@ -67,9 +69,9 @@ def how(mode: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("mode", ["awsvpc", "bridge", "none", "host"])
 def test_containers_of_a_task_see_each_other_and_nobody_else(
-    one_host: Fleet, busybox_image: str, mode: str
+    host: Fleet, busybox_image: str, mode: str
 ) -> None:
-    client = one_host.client()
+    client = host.client()
     definition = register(client, busybox_image, LINGER, LINGER, mode=mode, **TASK)
     one = containers(client, running(client, definition, **how(mode)))
     other = containers(client, running(client, definition, **how(mode)))
@@ -89,6 +91,7 @@ def test_containers_of_a_task_see_each_other_and_nobody_else(
     assert len(holders()) == (0 if mode == "awsvpc" else 2)
 
 
+@one_wire
 def test_message_queues_are_shared(host: Fleet, busybox_image: str) -> None:
     client = host.client()
     definition = register(client, busybox_image, LINGER, LINGER, **TASK)
@@ -97,6 +100,7 @@ def test_message_queues_are_shared(host: Fleet, busybox_image: str) -> None:
     assert within(c1, "ls /dev/mqueue") == "jobs"
 
 
+@one_wire
 def test_only_what_is_asked_for_is_shared(host: Fleet, busybox_image: str) -> None:
     client = host.client()
     arn = running(client, register(client, busybox_image, LINGER, LINGER, ipcMode="task"))
@@ -105,6 +109,7 @@ def test_only_what_is_asked_for_is_shared(host: Fleet, busybox_image: str) -> No
     assert within(c0, "readlink /proc/self/ns/pid") != within(c1, "readlink /proc/self/ns/pid")
 
 
+@one_wire
 def test_the_shared_memory_is_as_large_as_the_largest_that_is_asked_for(
     host: Fleet, busybox_image: str
 ) -> None:
@@ -118,6 +123,7 @@ def test_the_shared_memory_is_as_large_as_the_largest_that_is_asked_for(
     assert len(holders()) == 1
 
 
+@one_wire
 def test_orphans_are_buried_and_nothing_outlives_its_container(
     host: Fleet, busybox_image: str
 ) -> None:
@@ -133,6 +139,7 @@ def test_orphans_are_buried_and_nothing_outlives_its_container(
     assert not [line for line in left.splitlines() if line.lstrip().startswith("Z")]
 
 
+@one_wire
 def test_a_container_cannot_end_what_holds_the_namespaces(host: Fleet, busybox_image: str) -> None:
     client = host.client()
     arn = running(client, register(client, busybox_image, LINGER, LINGER, **TASK))
@@ -144,6 +151,7 @@ def test_a_container_cannot_end_what_holds_the_namespaces(host: Fleet, busybox_i
     assert describe(client, arn)[0]["lastStatus"] == "RUNNING"
 
 
+@one_wire
 @pytest.mark.parametrize("mode", ["awsvpc", "none"])
 def test_the_end_of_what_holds_them_is_the_reason_that_is_told(
     host: Fleet, busybox_image: str, mode: str
@@ -161,6 +169,7 @@ def test_the_end_of_what_holds_them_is_the_reason_that_is_told(
     eventually(lambda: not holders(), what="the holder is gone")
 
 
+@one_wire
 def test_the_holder_is_nobodys_container_and_goes_last(host: Fleet, busybox_image: str) -> None:
     client, agent = host.client(), host.agents[0]
     arn = running(client, register(client, busybox_image, LINGER, "sleep 1000", **TASK))
@@ -174,6 +183,7 @@ def test_the_holder_is_nobodys_container_and_goes_last(host: Fleet, busybox_imag
     assert exits["c0"] == 0, f"it was stopped, not killed with {holder}: {exits}"
 
 
+@one_wire
 @pytest.mark.parametrize("after_s", [0.05, 0.2, 0.4, 0.8])
 def test_a_crash_at_any_moment_ends_in_one_holder(
     host: Fleet, busybox_image: str, after_s: float

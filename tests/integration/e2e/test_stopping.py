@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 STUBBORN = "trap : TERM; while :; do sleep 0.1; done"
 """Ends by SIGKILL alone, once its stop time is over."""
 
 
 def test_a_task_is_wanted_stopped_as_soon_as_its_essential_container_has_ended(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
+    client = shared_host.client()
     definition = register(
         client,
         busybox_image,
@@ -53,14 +53,14 @@ def test_a_task_is_wanted_stopped_as_soon_as_its_essential_container_has_ended(
 
 
 def test_a_task_that_an_operator_of_the_host_stops_is_wanted_stopped_at_once(
-    one_host: Fleet, busybox_image: str
+    shared_host: Fleet, busybox_image: str
 ) -> None:
-    client = one_host.client()
+    client = shared_host.client()
     definition = register(client, busybox_image, STUBBORN, containers=[{"stopTimeout": 8}])
     (arn,) = run(client, definition)
     client.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=FAST)
-    one_host.agents[0].cli("stop", arn.rpartition("/")[2], "--reason", "disk is on fire")
-    if one_host.wire == LONG_POLL:  # the other wire has no word for it before a container ends
+    shared_host.agents[0].cli("stop", arn.rpartition("/")[2], "--reason", "disk is on fire")
+    if shared_host.wire == LONG_POLL:  # the other wire has no word for it before a container ends
         task = eventually(
             lambda: (t := describe(client, arn)[0])["desiredStatus"] == "STOPPED" and t,
             within_s=5,

@@ -316,7 +316,7 @@ def test_after_a_restart_credentials_are_awaited_and_then_renewed(site: Site) ->
     for mode in MODES:
         eventually(partial(is_pending, mode), what=f"credentials are awaited in {mode} mode")
     subprocess.run(["nft", "delete", "table", "inet", "ecs_test_0"], check=True)
-    eventually(partial(is_pending, "bridge"), within_s=10, what="the table is there again")
+    eventually(partial(is_pending, "bridge"), what="the table is there again")
     control.start()
     control.ready()
     for mode, arn in site.owners.items():

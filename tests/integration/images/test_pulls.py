@@ -126,7 +126,7 @@ async def test_an_outage_costs_launches_nothing(scene: Scene) -> None:
         assert await made.ensure(scene.container(), on_progress=told.append) == Obtained(
             scene.digest
         )
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 3
     assert told == []
 
     await scene.registry.start(port)
@@ -150,10 +150,10 @@ async def test_a_registry_that_hangs_is_waited_for_once(
     began = time.monotonic()
     answers = await asyncio.gather(*(made.ensure(scene.container()) for _ in range(20)))
     assert set(answers) == {Obtained(scene.digest)}
-    assert 0.4 < time.monotonic() - began < 1.5
+    assert 0.4 < time.monotonic() - began < 5, "not one after the other"
     began = time.monotonic()
     await made.ensure(scene.container())
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < 0.4
 
 
 async def test_an_image_of_this_host_only_costs_one_question(
@@ -204,7 +204,7 @@ async def test_not_found_is_final_at_once(scene: Scene) -> None:
     began = time.monotonic()
     with pytest.raises(PayloadError, match="manifest unknown") as info:
         await scene.images().ensure(scene.container(missing))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert info.value.name == "CannotPullContainerError"
     assert str(info.value).startswith("Error response from daemon: ")
 

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.integration
 SHIPPED = Path(__file__).parents[3] / "packaging/files/monitoring"
 SERVE = "mkdir /www; echo 'demo_requests_total 42' > /www/metrics; exec httpd -f -p {port} -h /www"
 BUSY = "while :; do echo x > /tmp/x; sync; done & "
-FAST = {"Delay": 1, "MaxAttempts": 90}
+FAST = {"Delay": 0.2, "MaxAttempts": 450}
 WITHOUT_DATA = re.compile("container_cpu_cfs_")
 """Queries that have no data here: no container of the scene has a CPU limit of its own."""
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.support.fleet import Agent
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 90}
+FAST = {"Delay": 0.2, "MaxAttempts": 450}
 
 
 class Host:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 UNIT = Path(__file__).parents[3] / "systemd" / "ecs-agent.service"
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 
 
 def _setpriv() -> list[str]:

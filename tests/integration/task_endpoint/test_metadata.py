@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.support.fleet import Agent, Fleet
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 MODES = ("bridge", "host", "awsvpc")
 V3, V4, AGENT = (
     "ECS_CONTAINER_METADATA_URI",
