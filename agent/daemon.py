@@ -294,6 +294,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 engine=engine,
                 control=control,
                 networks=networks,
+                container_sandboxes=container_sandboxes,
                 groups=groups,
                 ledger=ledger,
                 sampler=sampler,

@@ -178,7 +178,7 @@ def _error_of_median(times: list[float]) -> float:
 async def bursts(bench: Bench, count: int, workers: int) -> list[Row]:
     """Many tasks in one order, twice: before the host has seen such a burst, and after."""
     first = await _burst(bench, count, workers)
-    await asyncio.sleep(2 + count / 3)  # sandboxes are made while nothing is launched
+    await asyncio.to_thread(floor.until_ready, count)
     second = await _burst(bench, count, workers)
     return [
         _burst_row(f"{count} tasks in one order", first, workers, 1.0),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from agent.errors import AgentError, NoSuchContainer, NoSuchImage
+from agent.model.figures import ContainerSandboxFigures
 from agent.network import demand
 from agent.network.background import settle
 from agent.network.container_sandboxes.owners import Owner
@@ -225,6 +226,13 @@ class ContainerSandboxes:
     def held(self) -> int:
         """How many containers hold one."""
         return len(self._held)
+
+    @property
+    def figures(self) -> ContainerSandboxFigures:
+        """How many sandboxes there are, and how launches got theirs."""
+        return ContainerSandboxFigures(
+            ready=self.ready, held=self.held, hits=self.hits, misses=self.misses
+        )
 
     def close(self) -> None:
         """Watch no longer; all sandboxes stay. Idempotent."""
