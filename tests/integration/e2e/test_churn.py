@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_no_address_is_held_twice_and_nothing_is_left(
                 agent.kill()
                 agent.start()
             states = fleet.eventually(
-                lambda wave=wave: _settled(client, wave, "RUNNING"),
+                partial(_settled, client, wave, "RUNNING"),
                 within_s=120,
                 what="all tasks of the wave run",
             )
@@ -57,7 +58,7 @@ def test_no_address_is_held_twice_and_nothing_is_left(
                 client.stop_task(task=arn)
             before = wave
         fleet.eventually(
-            lambda: _settled(client, before, "STOPPED"), within_s=120, what="all tasks stop"
+            partial(_settled, client, before, "STOPPED"), within_s=120, what="all tasks stop"
         )
     assert len(seen) == waves * WAVE
 

@@ -10,8 +10,8 @@ from agent.engine.labels import LABEL_CONTAINER
 from agent.errors import EngineRefused
 from agent.model.payload import EngineConfig
 from agent.runtime.protocol import joined
-from tests.support.task_host import ARN, TaskHost
-from tests.support.tasks import container
+from tests.support.task_host import TaskHost
+from tests.support.tasks import ARN, container
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
