@@ -18,6 +18,7 @@ import structlog
 from msgspec import Struct
 
 from agent.controlplane import access, records
+from agent.controlplane.api.ecs import definition_deletion
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.secrets import stored
 from agent.controlplane.services.record import INACTIVE, ServiceRecord
@@ -80,6 +81,7 @@ class Janitor:
                 gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         gone += await self._instances(now)
         gone += await self._services(now)
+        gone += await definition_deletion.sweep(store, now)
         if self._parts.secrets is not None:
             gone += await stored.sweep(self._parts.secrets, now)
         if len(self._revisions) == HISTORY_ROUNDS:

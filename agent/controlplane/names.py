@@ -82,6 +82,10 @@ class Names:
         """Return a new ARN for a container of a task."""
         return self._arn(f"container/{cluster}/{task_id}/{uuid.uuid4()}")
 
+    def capacity_provider(self, name: str) -> str:
+        """Return the ARN of a capacity provider."""
+        return self._arn(f"capacity-provider/{name}")
+
     def instance(self, cluster: str, instance_id: str) -> str:
         """Return the ARN of a container instance in the named cluster."""
         return self._arn(f"container-instance/{cluster}/{instance_id}")

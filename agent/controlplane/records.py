@@ -24,6 +24,9 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /services/<cluster>/<name>            ServiceRecord          (``services.record``)
     /service-events/<cluster>/<name>      EventsRecord           only put together with the service
     /service-rollouts/<cluster>/<name>    RolloutsRecord         the same
+    /deleting/<family>/<revision padded>  empty                  put and deleted with the definition,
+                                                                 while it is DELETE_IN_PROGRESS
+    /account-settings/<name>              AccountSettingRecord
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
     /parameters/..., /secrets/...         see ``secrets.secret_records``
     /meta/<name>                          text
@@ -49,6 +52,8 @@ RecordT = TypeVar("RecordT", bound=Struct)
 CLUSTERS = "/clusters/"
 FAMILIES = "/families/"
 TASK_DEFINITIONS = "/taskdefs/"
+DELETING = "/deleting/"
+ACCOUNT_SETTINGS = "/account-settings/"
 INSTANCES = "/instances/"
 REGISTRATIONS = "/registrations/"
 MACHINES = "/machines/"
@@ -110,14 +115,21 @@ class TaskDefinitionRecord(Record, frozen=True):
     ``cpu``... with the defaults of the service; without ARN, family, revision, status and times,
     which are separate fields."""
     status: str = "ACTIVE"
-    """ACTIVE or INACTIVE."""
+    """ACTIVE, INACTIVE or DELETE_IN_PROGRESS."""
     registered_at: float = 0.0
     deregistered_at: float = 0.0
+    delete_requested_at: float = 0.0
     registered_by: str = ""
     requires_attributes: list[str] = field(default_factory=list)
     """Names of the attributes that a container instance must have."""
     compatibilities: list[str] = field(default_factory=list)
     tags: dict[str, str] = field(default_factory=dict)
+
+
+class AccountSettingRecord(Record, frozen=True):
+    """An account setting that was set."""
+
+    value: str
 
 
 class AttributeRecord(Record, frozen=True):
@@ -335,6 +347,16 @@ def task_definitions_prefix(family: str) -> str:
 def task_definition_key(family: str, revision: int) -> str:
     """Return the key of one revision, padded so that keys sort like numbers."""
     return f"{TASK_DEFINITIONS}{family}/{revision:09d}"
+
+
+def deleting_key(family: str, revision: int) -> str:
+    """Return the key that marks a revision to be deleted."""
+    return f"{DELETING}{family}/{revision:09d}"
+
+
+def account_setting_key(name: str) -> str:
+    """Return the key of an account setting."""
+    return f"{ACCOUNT_SETTINGS}{name}"
 
 
 def instances_prefix(cluster: str) -> str:

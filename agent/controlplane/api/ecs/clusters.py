@@ -1,4 +1,4 @@
-"""CreateCluster, DescribeClusters, ListClusters, DeleteCluster, PutClusterCapacityProviders.
+"""Create, Describe, List, Update and DeleteCluster, UpdateClusterSettings, PutClusterCapacityProviders.
 
 A deleted cluster is stored as INACTIVE, as on Amazon ECS, and can be created again.
 """
@@ -12,6 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
+from agent.controlplane.api.ecs import account_settings
 from agent.controlplane.api.ecs.naming import DESCRIBE_LIMIT, at_most, cluster_name, names_it
 from agent.controlplane.api.ecs.tags import read_tags, show_tags
 from agent.controlplane.front.errors import (
@@ -28,12 +29,12 @@ from agent.controlplane.store.contract import Put, absent, as_read, unchanged
 from agent.controlplane.tasks import capacity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from agent.controlplane.parts import Handlers, Parts
 
 
-_INSIGHTS = "containerInsights"
+_INSIGHTS = account_settings.CONTAINER_INSIGHTS
 """Stored and shown. It concerns CloudWatch; here, metrics of all tasks are collected in any case."""
 _INSIGHTS_VALUES = ("enabled", "disabled", "enhanced")
 
@@ -54,7 +55,7 @@ async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         name=name,
         arn=parts.names.cluster(name),
         created_at=parts.clock(),
-        settings=request.get("settings", []),
+        settings=request.get("settings") or await _default_settings(parts),
         configuration=request.get("configuration", {}),
         capacity_providers=request.get("capacityProviders", []),
         default_strategy=request.get("defaultCapacityProviderStrategy", []),
@@ -71,6 +72,54 @@ async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         new = changed or new
     counts = await _count(parts, name)
     return {"cluster": _show(new, counts, {"TAGS", "SETTINGS", "CONFIGURATIONS"})}
+
+
+async def _default_settings(parts: Parts) -> list[dict[str, str]]:
+    value = await account_settings.default_of(parts.store, _INSIGHTS)
+    return [] if value == "disabled" else [{"name": _INSIGHTS, "value": value}]
+
+
+async def update_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Change settings and configuration of a cluster; what the request leaves out stays."""
+    _check(request)
+
+    def decide(cluster: ClusterRecord) -> ClusterRecord:
+        return replace(
+            cluster,
+            settings=request.get("settings") or cluster.settings,
+            configuration=request.get("configuration") or cluster.configuration,
+        )
+
+    return await _change(parts, request, decide, {"TAGS", "SETTINGS", "CONFIGURATIONS"})
+
+
+async def update_cluster_settings(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Replace the settings of a cluster."""
+    _check(request)
+    settings = request["settings"]
+    return await _change(
+        parts, request, lambda cluster: replace(cluster, settings=settings), {"SETTINGS"}
+    )
+
+
+async def _change(
+    parts: Parts,
+    request: Mapping[str, Any],
+    decide: Callable[[ClusterRecord], ClusterRecord],
+    include: Collection[str],
+) -> dict[str, Any]:
+    """Change the ACTIVE cluster that a request names, and return the response."""
+    name = cluster_name(request["cluster"])
+
+    def apply(cluster: ClusterRecord) -> ClusterRecord:
+        if cluster.status != "ACTIVE" or not names_it(request["cluster"], cluster.arn):
+            raise ClusterNotFoundException
+        return decide(cluster)
+
+    changed = await access.change(parts.store, ClusterRecord, records.cluster_key(name), apply)
+    if changed is None:
+        raise ClusterNotFoundException
+    return {"cluster": _show(changed, await _count(parts, name), include)}
 
 
 def _check(request: Mapping[str, Any]) -> None:
@@ -102,22 +151,16 @@ def _check_capacity(request: Mapping[str, Any]) -> None:
 
 async def put_cluster_capacity_providers(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Replace the capacity providers and the default strategy of a cluster."""
-    name = cluster_name(request["cluster"])
     _check_capacity(request)
 
     def decide(cluster: ClusterRecord) -> ClusterRecord:
-        if cluster.status != "ACTIVE" or not names_it(request["cluster"], cluster.arn):
-            raise ClusterNotFoundException
         return replace(
             cluster,
             capacity_providers=request["capacityProviders"],
             default_strategy=request["defaultCapacityProviderStrategy"],
         )
 
-    changed = await access.change(parts.store, ClusterRecord, records.cluster_key(name), decide)
-    if changed is None:
-        raise ClusterNotFoundException
-    return {"cluster": _show(changed, await _count(parts, name), {"SETTINGS"})}
+    return await _change(parts, request, decide, {"SETTINGS"})
 
 
 async def describe_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -258,6 +301,8 @@ HANDLERS: Handlers = {
     "CreateCluster": create_cluster,
     "DescribeClusters": describe_clusters,
     "ListClusters": list_clusters,
+    "UpdateCluster": update_cluster,
+    "UpdateClusterSettings": update_cluster_settings,
     "DeleteCluster": delete_cluster,
     "PutClusterCapacityProviders": put_cluster_capacity_providers,
 }

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.controlplane.api.ecs import (
+    account_settings,
     attributes,
+    capacity_providers,
     clusters,
+    definition_deletion,
     instances,
     service_deployments,
     services,
@@ -24,8 +27,11 @@ def handlers() -> Handlers:
     """Return the handlers of one server."""
     return {
         **clusters.HANDLERS,
+        **account_settings.HANDLERS,
+        **capacity_providers.HANDLERS,
         **tags.HANDLERS,
         **task_definitions.HANDLERS,
+        **definition_deletion.HANDLERS,
         **instances.HANDLERS,
         **attributes.HANDLERS,
         **task_protection.HANDLERS,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Handlers, Parts
     from agent.controlplane.store.contract import Store
 
-_UNKNOWN = "Unable to describe task definition."
+UNKNOWN = "Unable to describe task definition."
 _AT_ONCE = 16
 """How many revisions one step of a search reads."""
 
@@ -81,7 +81,7 @@ async def find_task_definition(parts: Parts, text: str) -> TaskDefinitionRecord 
     Raises:
         InvalidParameterException: the text is malformed, or an ARN of something else.
     """
-    family, revision = _split(text)
+    family, revision = split_revision(text)
     if revision is None:
         record = await newest_active(parts.store, family)
         if record is None or not names_it(text, record.arn.rpartition(":")[0]):
@@ -92,7 +92,7 @@ async def find_task_definition(parts: Parts, text: str) -> TaskDefinitionRecord 
     return found.record if found and names_it(text, found.record.arn) else None
 
 
-def _split(text: str) -> tuple[str, int | None]:
+def split_revision(text: str) -> tuple[str, int | None]:
     """Return family and revision; raises ``InvalidParameterException`` for a malformed name."""
     split = split_task_definition(text)
     if split is None:
@@ -127,7 +127,7 @@ async def describe_task_definition(parts: Parts, request: dict[str, Any]) -> dic
     """Describe one revision."""
     record = await find_task_definition(parts, request["taskDefinition"])
     if record is None:
-        raise ClientException(_UNKNOWN)
+        raise ClientException(UNKNOWN)
     response: dict[str, Any] = {"taskDefinition": show(record)}
     if "TAGS" in request.get("include", []):
         response["tags"] = show_tags(record.tags)
@@ -137,11 +137,11 @@ async def describe_task_definition(parts: Parts, request: dict[str, Any]) -> dic
 async def deregister_task_definition(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Set one revision to INACTIVE; an INACTIVE one stays unchanged."""
     text = request["taskDefinition"]
-    family, revision = _split(text)
+    family, revision = split_revision(text)
     if revision is None:
         raise ClientException("Revision is missing.")
     if not names_it(text, parts.names.task_definition(family, revision)):
-        raise ClientException(_UNKNOWN)
+        raise ClientException(UNKNOWN)
     now = parts.clock()
     record = await access.change(
         parts.store,
@@ -152,7 +152,7 @@ async def deregister_task_definition(parts: Parts, request: dict[str, Any]) -> d
         ),
     )
     if record is None:
-        raise ClientException(_UNKNOWN)
+        raise ClientException(UNKNOWN)
     return {"taskDefinition": show(record)}
 
 
@@ -216,6 +216,7 @@ def show(record: TaskDefinitionRecord) -> dict[str, Any]:
         "compatibilities": record.compatibilities,
         "registeredAt": record.registered_at,
         "deregisteredAt": record.deregistered_at or None,
+        "deleteRequestedAt": record.delete_requested_at or None,
         "registeredBy": record.registered_by,
     }
 

@@ -206,3 +206,30 @@ async def test_an_arn_of_elsewhere_never_means_a_cluster_here(endpoint: Endpoint
     assert code == "ClusterNotFoundException"
     answer = await endpoint.call("describe_clusters", clusters=[elsewhere])
     assert answer["failures"] == [{"arn": elsewhere, "reason": "MISSING"}]
+
+
+async def test_settings_and_configuration_are_updated(endpoint: Endpoint) -> None:
+    await endpoint.call("create_cluster", tags=[{"key": "team", "value": "till"}])
+    insights = [{"name": "containerInsights", "value": "enhanced"}]
+    logging = {"executeCommandConfiguration": {"logging": "NONE"}}
+    first = await endpoint.call("update_cluster", cluster="default", configuration=logging)
+    assert first["cluster"]["configuration"] == logging
+    second = await endpoint.call("update_cluster", cluster=f"{ARN}/default", settings=insights)
+    assert second["cluster"]["configuration"] == logging, "what is left out stays"
+    assert second["cluster"]["tags"] == [{"key": "team", "value": "till"}]
+    off = [{"name": "containerInsights", "value": "disabled"}]
+    third = await endpoint.call("update_cluster_settings", cluster="default", settings=off)
+    assert third["cluster"]["settings"] == off
+    (shown,) = (await endpoint.call("describe_clusters", include=["SETTINGS"]))["clusters"]
+    assert shown["settings"] == off
+
+
+@pytest.mark.parametrize("operation", ["update_cluster", "update_cluster_settings"])
+async def test_an_update_of_no_cluster_is_refused(endpoint: Endpoint, operation: str) -> None:
+    settings = [{"name": "containerInsights", "value": "enabled"}]
+    code, _ = await endpoint.refused(operation, cluster="other", settings=settings)
+    assert code == "ClusterNotFoundException"
+    await endpoint.call("create_cluster")
+    bad = [{"name": "containerInsights", "value": "on"}]
+    code, _ = await endpoint.refused(operation, cluster="default", settings=bad)
+    assert code == "InvalidParameterException"

@@ -111,6 +111,17 @@ def good_requests(instance: str, task: str) -> dict[str, dict[str, Any]]:
         },
     }
     return {
+        "ListAccountSettings": {"effectiveSettings": True, "maxResults": 5},
+        "PutAccountSetting": {"name": "containerInsights", "value": "enabled"},
+        "PutAccountSettingDefault": {"name": "taskLongArnFormat", "value": "enabled"},
+        "DeleteAccountSetting": {"name": "containerInsights"},
+        "DescribeCapacityProviders": {"capacityProviders": ["FARGATE"], "include": ["TAGS"]},
+        "UpdateCluster": {"cluster": "default", "settings": []},
+        "UpdateClusterSettings": {
+            "cluster": "default",
+            "settings": [{"name": "containerInsights", "value": "enabled"}],
+        },
+        "DeleteTaskDefinitions": {"taskDefinitions": ["plain:1"]},
         "CreateCluster": {"clusterName": "shop", "tags": tags},
         "DescribeClusters": {"clusters": ["default"], "include": ["TAGS", "STATISTICS"]},
         "ListClusters": {"maxResults": 1},
