@@ -72,6 +72,7 @@ class SandboxLifecycle:
             drop=self._drop,
             quiet_s=settings.quiet_s,
         )
+        self._burst_sandboxes = settings.burst_sandboxes
         self._table = table
         self._maker = maker
         self._addresses = addresses
@@ -187,7 +188,8 @@ class SandboxLifecycle:
         """Return how many sandboxes may be ready: limited by memory, and by a quarter of the pool."""
         # What is ready already is no longer available, so it counts as if it were.
         free = available_memory() + len(self.warm) * demand.SANDBOX_BYTES
-        return min(demand.most_for(free), self._addresses.network.num_addresses // 4)
+        addresses = self._addresses.network.num_addresses
+        return min(self._burst_sandboxes, demand.most_for(free), addresses // 4)
 
     def _drop(self, record: SandboxRecord) -> None:
         self._table.scrap[record.ipv4] = record

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -68,7 +68,8 @@ class WarmPool:
         self._quiet_s = quiet_s
         self._ready: deque[SandboxRecord] = deque()
         self._waiters: deque[asyncio.Future[SandboxRecord]] = deque()
-        self._makers: set[asyncio.Task[None]] = set()
+        self._makers: set[asyncio.Task[Any]] = set()
+        """Creations that will give a sandbox to somebody."""
         self._launches = 0
         self._last_launch = float("-inf")
         self._changed = asyncio.Event()
@@ -206,12 +207,20 @@ class WarmPool:
             if not self._waiters:
                 await self._keep(record)
         except BaseException as error:
+            self._no_longer_making()
             self._fail(error)
             if not isinstance(error, AgentError):
                 raise
         else:
+            self._no_longer_making()
             self.problem = ""
             self.offer(record)
+
+    def _no_longer_making(self) -> None:
+        """Leave the makers at once: a launch in this turn of the event loop must not count on this one."""
+        maker = asyncio.current_task()
+        if maker is not None:
+            self._makers.discard(maker)
 
     def _fail(self, error: BaseException) -> None:
         """Pass the error to the first waiting launch, or log it; each has its own creation."""

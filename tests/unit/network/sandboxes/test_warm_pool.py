@@ -196,3 +196,24 @@ async def test_what_is_kept_in_any_case_does_not_depend_on_memory() -> None:
         await shop.finish(2)
         assert len(pool) == 2
         assert not shop.dropped
+
+
+async def test_a_launch_does_not_count_on_a_creation_that_has_just_ended() -> None:
+    """All launches of an order may come in the turn of the event loop in which it ends."""
+    shop = Workshop()
+    pool = shop.pool(target=1)
+    async with refilling(pool):
+        while not shop.begun:  # noqa: ASYNC110 - turns of the event loop are what matters
+            await asyncio.sleep(0)
+        shop.gate.release()
+        while not len(pool):  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0)
+        with pool.launch():
+            await pool.obtain()
+            waiting = pool.obtain()
+            waiting.send(None)  # type: ignore[attr-defined]
+            assert shop.begun == 1
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert shop.begun == 2, "nobody makes a sandbox for the launch that waits"
+            waiting.close()  # type: ignore[attr-defined]
