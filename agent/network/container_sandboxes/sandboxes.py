@@ -93,7 +93,7 @@ class ContainerSandboxes:
             image: reference of the pause image.
             load_image: loads it again after it was removed.
             least: kept ready for a mode in use; 0 to make none at all.
-            available_bytes: returns the host's available memory; None to read it.
+            available_bytes: returns the host's available memory, may block; None to read it.
             identify: finds the process of a pid; blocks.
             clock: monotonic time in seconds.
             quiet_s: time without launches before sandboxes are made.
@@ -328,7 +328,7 @@ class ContainerSandboxes:
                 async with asyncio.timeout(LOOK_S if self.ready else None):
                     await self._changed.wait()
             self._changed.clear()
-            while (mode := self._mode_to_fill()) is not None:
+            while (mode := await self._mode_to_fill()) is not None:
                 await self._quiet()
                 try:
                     await self._make(mode)
@@ -339,23 +339,23 @@ class ContainerSandboxes:
                     retry_s = min(retry_s * 2, RETRY_LAST_S)
                 else:
                     self.problem, retry_s = "", RETRY_FIRST_S
-            self._drop_excess()
+            await self._drop_excess()
 
-    def _mode_to_fill(self) -> str | None:
-        """Return the mode that lacks most, in proportion; None if there are enough."""
-        missing = {mode: n - len(self._ready[mode]) for mode, n in self._wanted().items()}
+    async def _mode_to_fill(self) -> str | None:
+        """Return the mode that lacks most; None if there are enough."""
+        missing = {mode: n - len(self._ready[mode]) for mode, n in (await self._wanted()).items()}
         mode = max(missing, key=lambda each: missing[each])
         return mode if missing[mode] > 0 else None
 
-    def _drop_excess(self) -> None:
-        for mode, wanted in self._wanted().items():
+    async def _drop_excess(self) -> None:
+        for mode, wanted in (await self._wanted()).items():
             for _ in range(len(self._ready[mode]) - wanted):
                 self._doom(self._ready[mode][-1])
 
-    def _wanted(self) -> dict[str, int]:
+    async def _wanted(self) -> dict[str, int]:
         now = self._clock()
         # What is ready already is no longer available, so it counts as if it were.
-        free = self._available_bytes() + self.ready * demand.SANDBOX_BYTES
+        free = await asyncio.to_thread(self._available_bytes) + self.ready * demand.SANDBOX_BYTES
         most = demand.most_for(free)
         wanted = {}
         for mode, launches in self._demand.items():

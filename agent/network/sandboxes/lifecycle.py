@@ -184,10 +184,10 @@ class SandboxLifecycle:
                 self._table.records[ipv4] = record
                 return record
 
-    def _most(self) -> int:
+    async def _most(self) -> int:
         """Return how many sandboxes may be ready: limited by memory, and by a quarter of the pool."""
         # What is ready already is no longer available, so it counts as if it were.
-        free = available_memory() + len(self.warm) * demand.SANDBOX_BYTES
+        free = await asyncio.to_thread(available_memory) + len(self.warm) * demand.SANDBOX_BYTES
         addresses = self._addresses.network.num_addresses
         return min(self._burst_sandboxes, demand.most_for(free), addresses // 4)
 

@@ -48,7 +48,7 @@ class WarmPool:
         keep: Callable[[SandboxRecord], Awaitable[None]],
         watch: Callable[[SandboxRecord], None],
         target: int,
-        most: Callable[[], int],
+        most: Callable[[], Awaitable[int]],
         drop: Callable[[SandboxRecord], None],
         quiet_s: float,
     ) -> None:
@@ -63,6 +63,8 @@ class WarmPool:
         self._watch = watch
         self._least = target
         self._most = most
+        self._limit = target
+        """What ``most`` last returned."""
         self._drop = drop
         self._demand = Demand()
         self._quiet_s = quiet_s
@@ -148,8 +150,10 @@ class WarmPool:
                 async with asyncio.timeout(_LOOK_S if len(self._ready) > self._least else None):
                     await self._changed.wait()
             self._changed.clear()
+            self._limit = await self._most()
             while len(self._ready) < self._target():
                 await self._quiet()
+                self._limit = await self._most()
                 if len(self._ready) >= self._target():
                     break
                 # The creation continues if this is cancelled: half a sandbox is useless.
@@ -163,8 +167,9 @@ class WarmPool:
 
     def _target(self) -> int:
         """Return how many sandboxes to keep ready now."""
-        now, most = asyncio.get_running_loop().time(), max(self._least, self._most())
-        return max(self._least, self._demand.wanted(now, least=self._least, most=most))
+        now = asyncio.get_running_loop().time()
+        wanted = self._demand.wanted(now, least=self._least, most=self._limit)
+        return max(self._least, wanted)
 
     def _shrink(self) -> None:
         """Drop what is not needed any more, the newest first."""

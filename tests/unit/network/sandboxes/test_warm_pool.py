@@ -38,6 +38,9 @@ class Workshop:
             raise self.failures.pop()
         return record(number + 1)
 
+    async def limit(self) -> int:
+        return self.most
+
     async def keep(self, made: SandboxRecord) -> None:
         self.kept.append(made.ipv4)
 
@@ -47,7 +50,7 @@ class Workshop:
             keep=self.keep,
             watch=lambda made: self.watched.append(made.ipv4),
             target=target,
-            most=lambda: self.most,
+            most=self.limit,
             drop=lambda made: self.dropped.append(made.ipv4),
             quiet_s=quiet_s,
         )
@@ -211,9 +214,9 @@ async def test_a_launch_does_not_count_on_a_creation_that_has_just_ended() -> No
         with pool.launch():
             await pool.obtain()
             waiting = pool.obtain()
-            waiting.send(None)  # type: ignore[attr-defined]
+            waiting.send(None)
             assert shop.begun == 1
             for _ in range(5):
                 await asyncio.sleep(0)
             assert shop.begun == 2, "nobody makes a sandbox for the launch that waits"
-            waiting.close()  # type: ignore[attr-defined]
+            waiting.close()
