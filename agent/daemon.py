@@ -220,6 +220,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             tools=StepTools(
                 runtime=runtime,
                 claim_network=networks.claim,
+                claim_eni=networks.claim_eni
+                if backend.is_ecs and settings.task_eni and not settings.external
+                else None,
                 release_network=networks.release,
                 network_alive=networks.is_alive,
                 container_sandboxes=container_sandboxes,

@@ -50,10 +50,6 @@ def _none(name: str, default: str, why: str) -> Row:
     return Row(name, Compatibility.NONE, default, how=why)
 
 
-_NO_ENI = (
-    "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place "
-    "`awsvpc` tasks here, with addresses from the agent; Amazon ECS does not."
-)
 _NO_DIRECTORY = "Active Directory credentials are not supported."
 _NO_CONTAINER = "For Amazon's starter: this agent is a host service, not a container."
 _UNREAD = "Amazon's agent does not read it either."
@@ -203,8 +199,17 @@ NETWORK_AND_ROLES = (
     _same("ECS_ENABLE_TASK_IAM_ROLE", "true"),
     _same("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
     _same("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true"),
-    _none("ECS_ENABLE_TASK_ENI", "true; false with `ECS_EXTERNAL`", _NO_ENI),
-    _none("ECS_ENABLE_HIGH_DENSITY_ENI", "true", _NO_ENI),
+    _other(
+        "ECS_ENABLE_TASK_ENI",
+        "true; false with `ECS_EXTERNAL`",
+        "Also off where instance metadata names no VPC. Tasks ordered without an interface get an "
+        "address from the agent.",
+    ),
+    _other(
+        "ECS_ENABLE_HIGH_DENSITY_ENI",
+        "true",
+        "Offered only if the kernel can make VLANs (`8021q`).",
+    ),
     _same("ECS_AWSVPC_BLOCK_IMDS", "false"),
     _none(
         "ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES",

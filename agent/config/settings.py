@@ -231,6 +231,21 @@ class Settings(MetricsSettings):
         "false",
         "Block the instance metadata address, 169.254.169.254, for `awsvpc` tasks.",
     )
+    task_eni: bool = setting(
+        "ECS_ENABLE_TASK_ENI",
+        values.BOOL,
+        "true",
+        "Move the network interfaces that Amazon ECS attaches to this EC2 instance into `awsvpc` tasks.",
+        amazon_only=True,
+    )
+    high_density_eni: bool = setting(
+        "ECS_ENABLE_HIGH_DENSITY_ENI",
+        values.BOOL,
+        "true",
+        "Accept interfaces that are VLANs of a trunk, if the kernel has VLANs and "
+        "`ECS_ENABLE_TASK_ENI` is on.",
+        amazon_only=True,
+    )
     warm_sandboxes: int = setting(
         "ECS_WARM_SANDBOXES",
         values.INT,

@@ -39,6 +39,7 @@ class Network(Struct, frozen=True, kw_only=True):
 
     network_mode: str = field(name="NetworkMode")
     ipv4_addresses: list[str] = field(name="IPv4Addresses")
+    ipv6_addresses: list[str] | UnsetType = field(name="IPv6Addresses", default=UNSET)
 
 
 class Volume(Struct, frozen=True, kw_only=True, rename="pascal", omit_defaults=True):
@@ -169,6 +170,15 @@ def _networks(record: AgentTask) -> list[Network] | UnsetType:
     network = record.network
     if record.payload.mode is not NetworkMode.AWSVPC or network is None:
         return UNSET
+    if network.eni is not None:
+        eni = network.eni
+        return [
+            Network(
+                network_mode="awsvpc",
+                ipv4_addresses=list(eni.ipv4),
+                ipv6_addresses=list(eni.ipv6) or UNSET,
+            )
+        ]
     return [Network(network_mode="awsvpc", ipv4_addresses=[network.ipv4])]
 
 

@@ -56,7 +56,11 @@ class NetworkSteps:
             ),
             "",
         )
-        network = await self._tools.claim_network(self._record.arn, attachment_id)
+        interfaces = payload.elastic_network_interfaces
+        if interfaces and self._tools.claim_eni is not None:
+            network = await self._tools.claim_eni(self._record.arn, attachment_id, interfaces)
+        else:
+            network = await self._tools.claim_network(self._record.arn, attachment_id)
 
         def outcome(_now: float) -> None:
             self._record.network = network

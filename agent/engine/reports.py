@@ -136,10 +136,16 @@ def _attachments(record: AgentTask) -> list[AttachmentChange]:
             id=network.attachment_id,
             status="ATTACHED" if record.network_held else "DELETED",
             details={
-                "networkInterfaceId": ids.interface_id(network.attachment_id),
-                "macAddress": network.mac,
-                "privateDnsName": network.hostname,
-                "privateIPv4Address": network.ipv4,
+                name: value
+                for name, value in {
+                    "networkInterfaceId": network.eni.eni_id
+                    if network.eni is not None
+                    else ids.interface_id(network.attachment_id),
+                    "macAddress": network.mac,
+                    "privateDnsName": network.hostname,
+                    "privateIPv4Address": network.ipv4,
+                }.items()
+                if value
             },
         )
     ]

@@ -28,7 +28,7 @@ class TaskPlace(NamedTuple):
     task_arn: str
     mode: NetworkMode
     ipv4: str
-    """Its address in ``awsvpc`` mode while it holds one; empty in other modes."""
+    """In ``awsvpc`` mode, the address from which it reaches the agent while it holds one; else empty."""
     containers: tuple[ContainerPlace, ...]
 
 
@@ -38,7 +38,7 @@ def place_of(record: AgentTask, live: LiveState, group: str) -> TaskPlace:
     return TaskPlace(
         record.arn,
         record.payload.mode,
-        network.ipv4 if network is not None else "",
+        network.asks_from if network is not None else "",
         tuple(
             ContainerPlace(c.name, c.runtime_id, live.pids.get(c.name, 0), group)
             for c in record.containers.values()

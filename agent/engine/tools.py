@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.preparations.efs import EfsSettings
 from agent.engine.preparations.firelens import FirelensSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
     from agent.cgroups.groups import TaskGroups
     from agent.engine.namespace_holders import NamespaceHolders
@@ -81,6 +81,15 @@ class EnsureImage(Protocol):
         """Return digest and name of a container's image once it is on the host."""
 
 
+class ClaimEni(Protocol):
+    """``network.pool.TaskNetworks.claim_eni``."""
+
+    def __call__(
+        self, task_arn: str, attachment_id: str, interfaces: Sequence[dict[str, Any]]
+    ) -> Awaitable[TaskNetwork]:
+        """Return the network of a task once its interface is in its sandbox."""
+
+
 class MetadataFile(NamedTuple):
     """A container's file with metadata."""
 
@@ -122,5 +131,7 @@ class StepTools:
     log_relay: LogRelay
     endpoint_variables: Callable[[str, str], Mapping[str, str]]
     """Return the variables by which a container asks the agent, by its task's ARN and its name."""
+    claim_eni: ClaimEni | None = None
+    """None where interfaces of Amazon ECS are not moved into tasks."""
     metadata_files: MetadataFiles | None = None
     """None where containers have no such files."""

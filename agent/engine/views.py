@@ -70,7 +70,7 @@ def task_view(record: AgentTask, waits: tuple[Wait, ...]) -> TaskView:
         status=record.known.wire(),
         desired=record.desired.value,
         network_mode=payload.mode.value,
-        ipv4=record.network.ipv4 if record.network and record.network_held else "",
+        ipv4=record.network.any_address if record.network and record.network_held else "",
         reason=record.reason,
         stop_code=record.stop_code,
         accepted_at=record.accepted_at,

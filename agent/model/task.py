@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, field
 
+from agent.model.eni import TaskEni
 from agent.model.payload import TaskPayload
 from agent.model.status import ContainerStatus, DesiredStatus, Health, TaskStatus
 
@@ -39,6 +40,20 @@ class TaskNetwork(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     sandbox_id: str = ""
     """Engine id of the pause container whose namespace the task's containers join."""
     sandbox_pid: int = 0
+    eni: TaskEni | None = None
+    """The interface of Amazon ECS that the task has; None with an address of the host's pool."""
+    agent_side_ipv4: str = ""
+    """With an ENI: the address from which the task reaches the agent."""
+
+    @property
+    def asks_from(self) -> str:
+        """The source address of what the task sends to the agent."""
+        return self.agent_side_ipv4 or self.ipv4
+
+    @property
+    def any_address(self) -> str:
+        """The address to show where there is room for one: IPv4 if it has any."""
+        return self.ipv4 or (self.eni.ipv6[0] if self.eni is not None else "")
 
 
 class AgentContainer(Struct, kw_only=True, rename="camel", omit_defaults=True):

@@ -20,11 +20,13 @@ import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
 from agent.errors import NetworkFailure, StateFailure
+from agent.model.eni import read as read_eni
 from agent.model.figures import SandboxFigures
 from agent.network.addresses import AddressPool, parse_pool
 from agent.network.background import BackgroundTasks, settle
@@ -44,12 +46,14 @@ from agent.network.sandboxes.lifecycle import SandboxLifecycle
 from agent.network.sandboxes.sandbox import SandboxMaker
 from agent.network.sandboxes.sandbox_table import SandboxTable
 from agent.network.sandboxes.survey import Survey
+from agent.network.sandboxes.task_enis import TaskEnis
 from agent.network.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from agent.model.eni import TaskEni
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
     from agent.network.sandboxes.recovery import Holder
@@ -79,6 +83,7 @@ class TaskNetworks:
         leftovers: Leftovers,
         inspection: NetworkInspection,
         suspicions: Suspicions,
+        enis: TaskEnis,
         files: Executor,
         closing: contextlib.AsyncExitStack,
     ) -> None:
@@ -92,6 +97,7 @@ class TaskNetworks:
         self._upkeep = upkeep
         self._leftovers = leftovers
         self._suspicions = suspicions
+        self._enis = enis
         self._files = files
         self._closing = closing
         self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
@@ -171,17 +177,25 @@ class TaskNetworks:
                 files=files,
                 mtu=mtu,
             )
+            enis = TaskEnis(lane, settings, files)
+            closing.callback(enis.close)
             survey = Survey(
                 engine=engine,
                 lane=lane,
                 links=links,
                 pool=addresses,
                 settings=settings,
+                enis=enis,
                 files=files,
             )
             suspicions = Suspicions()
             lifecycle = SandboxLifecycle(
-                settings, table=table, maker=maker, addresses=addresses, suspicions=suspicions
+                settings,
+                table=table,
+                maker=maker,
+                addresses=addresses,
+                suspicions=suspicions,
+                enis=enis,
             )
             closing.push_async_callback(lifecycle.close, _CLOSE_LIMIT_S)
             upkeep = Upkeep(
@@ -192,6 +206,7 @@ class TaskNetworks:
                 maker=maker,
                 survey=survey,
                 suspicions=suspicions,
+                enis=enis,
                 files=files,
             )
             seen = await survey.everything(rows)
@@ -204,6 +219,7 @@ class TaskNetworks:
                 remove_link=host.detach,
             )
             await _take_over(plan, table, addresses, host, lifecycle)
+            await enis.take_over(plan.kept)
             if await upkeep.put_right():
                 # A link that cannot be created must not delay the other tasks.
                 suspicions.add(EVERYTHING)
@@ -231,6 +247,7 @@ class TaskNetworks:
                 upkeep=upkeep,
                 leftovers=leftovers,
                 suspicions=suspicions,
+                enis=enis,
                 files=files,
                 closing=closing.pop_all(),
             )
@@ -309,12 +326,61 @@ class TaskNetworks:
         if held is not None:
             await self._name_attachment(held, attachment_id)
             return self._answer(held)
+        return await self._claim_once(task_arn, partial(self._claim, task_arn, attachment_id))
+
+    async def claim_eni(
+        self, task_arn: str, attachment_id: str, interfaces: Sequence[dict[str, Any]]
+    ) -> TaskNetwork:
+        """Return the network of a task with an ENI, once that is in its sandbox; as ``claim``.
+
+        The sandbox is claimed durably before the ENI is moved, so that it is known where it is. If
+        the ENI cannot be placed, the claim stays: the next call tries again, and ``release`` returns
+        what was moved.
+
+        Raises:
+            PayloadError: the interface cannot be set up as it is described.
+            NetworkFailure: it is not on the host, the kernel refused, or the sandbox died.
+            RuntimeFailure: the engine could not create a sandbox.
+            StateFailure: the claim could not be saved.
+        """
+        eni = read_eni(interfaces)
+        leaving = self._releases.get(task_arn)
+        if leaving is not None:
+            await asyncio.wait([leaving])
+        named = attachment_id or eni.attachment_arn.rpartition("/")[2]
+        return await self._claim_once(task_arn, partial(self._claim_eni, task_arn, named, eni))
+
+    async def _claim_once(
+        self, task_arn: str, work: Callable[[], Coroutine[Any, Any, TaskNetwork]]
+    ) -> TaskNetwork:
+        """Share one claim among all callers; it goes on when they are cancelled."""
         claim = self._claims.get(task_arn)
         if claim is None:
-            claim = self._background.spawn(self._claim(task_arn, attachment_id))
+            claim = self._background.spawn(work())
             self._claims[task_arn] = claim
             claim.add_done_callback(lambda _: self._claims.pop(task_arn, None))
         return await asyncio.shield(claim)
+
+    async def _claim_eni(self, task_arn: str, attachment_id: str, eni: TaskEni) -> TaskNetwork:
+        held = self._table.by_task.get(task_arn)
+        if held is None:
+            record = await self._lifecycle.obtain_for(eni)
+            record = record.claimed(task_arn, attachment_id, time.time())
+            try:
+                await self._table.write(record, self._addresses.cursor)
+            except StateFailure:
+                self._lifecycle.discard([record])
+                raise
+            held = record.ipv4
+        else:
+            await self._name_attachment(held, attachment_id)
+        answer = self._answer(held)
+        record = self._table.records[held]
+        if not record.is_complete:
+            await self._enis.place(record)
+            placed = msgspec.structs.replace(record, eni_placed=True)
+            await self._table.write(placed, self._addresses.cursor)
+        return answer
 
     async def _name_attachment(self, ipv4: str, attachment_id: str) -> None:
         """Complete a recreated row with the attachment id, which only the task's order contains."""

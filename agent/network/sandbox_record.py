@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from agent.model.eni import TaskEni
 from agent.model.task import TaskNetwork
 from agent.network.kernel.namespaces import Process
 
@@ -42,6 +43,15 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     task_arn: str = ""
     attachment_id: str = ""
     claimed_at: float = 0.0
+    eni: TaskEni | None = None
+    """The task's interface; the address above is then only that of its link to the agent."""
+    eni_placed: bool = False
+    """Whether the interface is in the sandbox. While it is not, the task has no network yet."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether containers can be started in it."""
+        return self.eni is None or self.eni_placed
 
     @property
     def process(self) -> Process:
@@ -56,6 +66,8 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
     def network(self) -> TaskNetwork:
         """Return the task's network."""
+        if self.eni is not None:
+            return self._network_of(self.eni)
         return TaskNetwork(
             attachment_id=self.attachment_id,
             mac=self.mac,
@@ -66,6 +78,21 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
             host_interface=self.host_interface,
             sandbox_id=self.container_id,
             sandbox_pid=self.pid,
+        )
+
+    def _network_of(self, eni: TaskEni) -> TaskNetwork:
+        return TaskNetwork(
+            attachment_id=self.attachment_id,
+            mac=eni.mac,
+            ipv4=eni.ipv4[0] if eni.ipv4 else "",
+            prefix_len=eni.ipv4_prefix_len,
+            gateway=eni.ipv4_gateway,
+            hostname=eni.hostname,
+            host_interface=self.host_interface,
+            sandbox_id=self.container_id,
+            sandbox_pid=self.pid,
+            eni=eni,
+            agent_side_ipv4=self.ipv4,
         )
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from agent.network.sandboxes.sandbox import SandboxMaker
     from agent.network.sandboxes.sandbox_table import SandboxTable
     from agent.network.sandboxes.survey import Survey
+    from agent.network.sandboxes.task_enis import TaskEnis
     from agent.network.settings import NetworkSettings
 
 _log = structlog.get_logger(__name__)
@@ -53,6 +54,7 @@ class Upkeep:
         maker: SandboxMaker,
         survey: Survey,
         suspicions: Suspicions,
+        enis: TaskEnis,
         files: Executor,
     ) -> None:
         self._settings = settings
@@ -62,6 +64,7 @@ class Upkeep:
         self._maker = maker
         self._survey = survey
         self._suspicions = suspicions
+        self._enis = enis
         self._files = files
         self._engine_rules = EngineRules(files)
         self._loop = RepairLoop(self._look, suspicions, interval_s=settings.check_interval_s)
@@ -131,6 +134,8 @@ class Upkeep:
 
     async def _reattach(self, record: SandboxRecord) -> None:
         await self._maker.reattach(record)
+        if record.eni_placed:
+            await self._enis.place(record)
         self._not_serving.discard(record.ipv4)
 
     async def _look(self, parts: Part) -> RepairResult:

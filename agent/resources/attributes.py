@@ -79,6 +79,9 @@ GPU_MPS = "ecs-host-agent.gpu-mps"
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives addresses to ``awsvpc`` tasks itself, without an ENI."""
 
+TASK_ENI = f"{_SHORT}task-eni"
+"""To Amazon ECS: ENIs can be moved into tasks. To our own control: tasks get an address."""
+
 ZONE = "ecs.availability-zone"
 OUR_ZONE = "ecs-host-agent.availability-zone"
 """Name of the zone in ``towards_ecs``, because Amazon ECS sets the other name itself."""
@@ -124,6 +127,12 @@ class Features(Struct, frozen=True, kw_only=True):
     """``ECS_SELINUX_CAPABLE``."""
     apparmor: bool = False
     """``ECS_APPARMOR_CAPABLE``."""
+    eni: bool = False
+    """``ECS_ENABLE_TASK_ENI``: interfaces of Amazon ECS are moved into tasks."""
+    eni_trunking: bool = False
+    """``ECS_ENABLE_HIGH_DENSITY_ENI``, on a kernel that has VLANs."""
+    eni_blocks_imds: bool = False
+    """``ECS_AWSVPC_BLOCK_IMDS``."""
 
 
 def advertised(
@@ -150,7 +159,7 @@ def advertised(
     minor = _minor(api_version)
     capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
     if features.awsvpc:
-        capabilities.append(f"{_SHORT}task-eni")
+        capabilities.append(TASK_ENI)
     values = _valued(host) | ({ZONE: zone} if zone else {})
     return checked(custom or {}) | dict.fromkeys(capabilities, "") | values
 
@@ -166,10 +175,10 @@ def towards_ecs(
 ) -> dict[str, str]:
     """Return the attributes to register with Amazon ECS, custom ones excluded.
 
-    ``task-eni`` is never included: for Amazon ECS it means that an ENI can be moved into a task,
-    but ``Features.awsvpc`` is about addresses that the host assigns. ``TASK_NETWORK`` says that,
-    and only our own control endpoint reads it. Capabilities that Amazon's agent omits on external
-    hosts are omitted on all hosts.
+    ``task-eni`` means for Amazon ECS that an ENI can be moved into a task (``Features.eni``), but
+    ``Features.awsvpc`` is about addresses that the host assigns. ``TASK_NETWORK`` says that, and
+    only our own control endpoint reads it. Capabilities that Amazon's agent omits on external hosts
+    are omitted there; those of ENIs are omitted by the client outside of a VPC, too.
 
     Args:
         host: what the inventory found.
@@ -182,6 +191,8 @@ def towards_ecs(
     capabilities = _capabilities(features, _minor(api_version))
     if external:
         capabilities.append(f"{_SHORT}external")
+    else:
+        capabilities += _eni(features)
     values = _valued(host)
     if detailed_os_family:
         values["ecs.os-type-detailed"] = detailed_os_family
@@ -221,6 +232,17 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     # What Fargate promises is a task of a fixed size with an address of its own.
     switched[FARGATE] = features.fargate and features.task_limits and features.awsvpc
     return names + [name for name, on in switched.items() if on]
+
+
+def _eni(features: Features) -> list[str]:
+    if not features.eni:
+        return []
+    return [
+        TASK_ENI,
+        f"{TASK_ENI}.ipv6",
+        *([f"{TASK_ENI}-block-instance-metadata"] if features.eni_blocks_imds else []),
+        *([f"{TASK_ENI}-trunking"] if features.eni_trunking else []),
+    ]
 
 
 def _valued(host: HostResources) -> dict[str, str]:

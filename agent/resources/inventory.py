@@ -104,10 +104,22 @@ def mounts_nfs(root: Path, kernel: str) -> bool:
     """Tell whether a kernel has NFS 4, or a module of it that is loaded when it is needed."""
     if re.search(r"\bnfs4$", _read(root / "proc/filesystems"), re.MULTILINE):
         return True
+    return has_module(root, kernel, "nfsv4")
+
+
+def makes_vlans(root: Path, kernel: str) -> bool:
+    """Tell whether a kernel has VLANs, or a module of them that is loaded when it is needed."""
+    return (root / "proc/net/vlan").is_dir() or has_module(root, kernel, "8021q")
+
+
+def has_module(root: Path, kernel: str, name: str) -> bool:
+    """Tell whether a kernel has a module: loaded, built in, or on disk to be loaded."""
+    if (root / "sys/module" / name).is_dir():
+        return True
     modules = root / "lib/modules" / kernel
     return any(
-        re.search(r"/nfsv4\.ko\b", _read(modules / name))
-        for name in ("modules.dep", "modules.builtin")
+        re.search(rf"/{re.escape(name)}\.ko\b", _read(modules / listed))
+        for listed in ("modules.dep", "modules.builtin")
     )
 
 
@@ -125,6 +137,7 @@ def _survey(root: Path) -> HostResources:
         kernel=kernel.release,
         cgroup_version=cgroup_version(root / "sys/fs/cgroup"),
         mounts_nfs=mounts_nfs(root, kernel.release),
+        makes_vlans=makes_vlans(root, kernel.release),
     )
 
 

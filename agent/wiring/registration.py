@@ -71,6 +71,9 @@ def _features(
         task_limits=task_limits,
         fargate=bool(settings.offer_fargate),
         nfs=host.mounts_nfs,
+        eni=settings.task_eni,
+        eni_trunking=settings.high_density_eni and host.makes_vlans,
+        eni_blocks_imds=settings.block_imds,
         efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
         or (settings.efs_servers_trusted and bool(settings.efs_servers)),
     )

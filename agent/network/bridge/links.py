@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
+from agent.config.addresses import TASK_ADDRESS
 from agent.errors import NetworkFailure
 from agent.network.addresses import address_of_link
 from agent.network.bridge import bridge_port_setup
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from agent.network.sandbox_record import SandboxRecord
 
 TASK_INTERFACE = "eth0"
+AGENT_INTERFACE = "ecs-eth0"
+"""Of a task whose ``eth0`` is an ENI: by it, the task reaches only the agent."""
 _TASK_INDEX = 100
 """Index of the task's interface. Set by us, so that it need not be looked up; far from 1, because
 tunnel modules may have added their own devices to a new namespace."""
@@ -73,6 +76,13 @@ class SandboxLink(NamedTuple):
     gateway: str
     mtu: int
     blocked: tuple[str, ...] = ()
+    agent_only: bool = False
+    """The link leads to the agent's address alone; the rest goes through an ENI."""
+
+    @property
+    def interface(self) -> str:
+        """Name of the link in the namespace."""
+        return AGENT_INTERFACE if self.agent_only else TASK_INTERFACE
 
 
 def bridge_port_of(spec: SandboxLink | SandboxRecord) -> BridgePort:
@@ -389,7 +399,7 @@ async def _make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
     for last_try in (False, True):
         added, silenced, *errors = await pipelined(
             task.link(
-                "add", ifname=TASK_INTERFACE, kind="veth", index=_TASK_INDEX,
+                "add", ifname=spec.interface, kind="veth", index=_TASK_INDEX,
                 address=spec.mac, mtu=spec.mtu,
                 peer={
                     "ifname": spec.host_interface, "mtu": spec.mtu, "net_ns_pid": os.getpid(),
@@ -397,9 +407,7 @@ async def _make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
             ),
             task.link("set", index=_TASK_INDEX, af_spec=_NO_IPV6_ADDRESS),
             task.link("set", index=_TASK_INDEX, state="up"),
-            task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=spec.prefix_len),
-            task.route("replace", dst="0.0.0.0/0", gateway=spec.gateway, oif=_TASK_INDEX),
-            *(task.route("replace", dst=prefix, type="blackhole") for prefix in spec.blocked),
+            *(_agent_only(task, spec) if spec.agent_only else _address_and_routes(task, spec)),
         )  # fmt: skip
         if added is None:
             break
@@ -407,11 +415,31 @@ async def _make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
             raise _failure("creating the link", spec, added)
         # One end may have been renamed or moved; removing either end removes the pair.
         await pipelined(
-            host.link("del", ifname=spec.host_interface), task.link("del", ifname=TASK_INTERFACE)
+            host.link("del", ifname=spec.host_interface), task.link("del", ifname=spec.interface)
         )
     worst = next((error for error in errors if error is not None), None)
     if worst is not None or refused(silenced, errno.EAFNOSUPPORT):
         raise _failure("configuring the interface", spec, worst or silenced)
+
+
+def _address_and_routes(task: Any, spec: SandboxLink) -> list[Any]:
+    return [
+        task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=spec.prefix_len),
+        task.route("replace", dst="0.0.0.0/0", gateway=spec.gateway, oif=_TASK_INDEX),
+        *(task.route("replace", dst=prefix, type="blackhole") for prefix in spec.blocked),
+    ]
+
+
+def _agent_only(task: Any, spec: SandboxLink) -> list[Any]:
+    """Return the requests for an address without a network, so that nothing else goes this way."""
+    return [
+        task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=32),
+        task.route("replace", dst=f"{spec.gateway}/32", oif=_TASK_INDEX, scope=_ON_LINK),
+        task.route(
+            "replace", dst=f"{TASK_ADDRESS}/32", gateway=spec.gateway, oif=_TASK_INDEX,
+            prefsrc=spec.ipv4,
+        ),
+    ]  # fmt: skip
 
 
 def _link(message: Any) -> HostLink:

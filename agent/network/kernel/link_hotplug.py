@@ -29,6 +29,55 @@ _AT_ONCE: Final = 1000
 """Datagrams read at a time; more wait for the next read."""
 
 
+class LinkNews:
+    """A subscription to changes of the host's links. For one task, on one event loop."""
+
+    def __init__(self) -> None:
+        """Subscribe; changes from now on are kept until they are read.
+
+        Raises:
+            NetworkFailure: the kernel returned no socket.
+        """
+        self._socket = _listen()
+
+    async def changed(self) -> None:
+        """Return when a link was added, removed or changed since the last call.
+
+        Raises:
+            NetworkFailure: the socket failed.
+        """
+        try:
+            await asyncio.get_running_loop().sock_recv(self._socket, _DATAGRAM)
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(_AT_ONCE):
+                    self._socket.recv(_DATAGRAM)
+        except OSError as error:
+            # An overflow has lost events, which counts as an event.
+            if error.errno != errno.ENOBUFS:
+                raise NetworkFailure(f"no link events from the kernel: {error.strerror}") from error
+
+    def close(self) -> None:
+        """End the subscription; idempotent."""
+        self._socket.close()
+
+
+def _listen() -> socket.socket:
+    try:
+        news = socket.socket(
+            socket.AF_NETLINK,
+            socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
+            socket.NETLINK_ROUTE,
+        )
+    except OSError as error:
+        raise NetworkFailure(f"no netlink socket: {error.strerror}") from error
+    try:
+        news.bind((0, _LINK_GROUP))
+    except OSError as error:
+        news.close()
+        raise NetworkFailure(f"no link events from the kernel: {error.strerror}") from error
+    return news
+
+
 class LinkHotplug:
     """MAC addresses, in lower case, of every link in the host's namespace except the loopback.
 
@@ -38,7 +87,7 @@ class LinkHotplug:
     def __init__(self, open_lane: Callable[[], Awaitable[NetlinkLane]] = NetlinkLane.open) -> None:
         self._open_lane = open_lane
         self._lane: NetlinkLane | None = None
-        self._news: socket.socket | None = None
+        self._news: LinkNews | None = None
 
     async def present(self) -> frozenset[str]:
         """Return the addresses of the present links; idempotent.
@@ -48,7 +97,7 @@ class LinkHotplug:
         """
         if self._news is None:
             # Before the list is read, so that no later change is missed.
-            self._news = _listen()
+            self._news = LinkNews()
         try:
             if self._lane is None:
                 self._lane = await self._open_lane()
@@ -67,12 +116,10 @@ class LinkHotplug:
         if self._news is None:
             raise NetworkFailure("links are not being watched")
         try:
-            await _read(self._news)
-        except OSError as error:
-            # An overflow has lost events, which counts as an event.
-            if error.errno != errno.ENOBUFS:
-                await self.rest()
-                raise NetworkFailure(f"no link events from the kernel: {error.strerror}") from error
+            await self._news.changed()
+        except NetworkFailure:
+            await self.rest()
+            raise
 
     async def rest(self) -> None:
         """Stop watching and close everything; idempotent."""
@@ -82,31 +129,6 @@ class LinkHotplug:
         if self._lane is not None:
             lane, self._lane = self._lane, None
             await lane.close()
-
-
-async def _read(news: socket.socket) -> None:
-    """Return when the socket has data, after reading it."""
-    await asyncio.get_running_loop().sock_recv(news, _DATAGRAM)
-    with contextlib.suppress(BlockingIOError):
-        for _ in range(_AT_ONCE):
-            news.recv(_DATAGRAM)
-
-
-def _listen() -> socket.socket:
-    try:
-        news = socket.socket(
-            socket.AF_NETLINK,
-            socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
-            socket.NETLINK_ROUTE,
-        )
-    except OSError as error:
-        raise NetworkFailure(f"no netlink socket: {error.strerror}") from error
-    try:
-        news.bind((0, _LINK_GROUP))
-    except OSError as error:
-        news.close()
-        raise NetworkFailure(f"no link events from the kernel: {error.strerror}") from error
-    return news
 
 
 async def _addresses(host: Any) -> frozenset[str]:

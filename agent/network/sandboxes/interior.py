@@ -43,12 +43,13 @@ class Interior(NamedTuple):
         )
 
 
-async def read(lane: NetlinkLane, netns: int) -> Interior | None:
-    """Return the interface in a namespace; None if the task's interface is missing.
+async def read(lane: NetlinkLane, netns: int, interface: str = TASK_INTERFACE) -> Interior | None:
+    """Return the interface in a namespace; None if it is missing.
 
     Args:
         lane: the thread for netlink.
         netns: descriptor of the namespace; stays open.
+        interface: name of the link to read.
 
     Raises:
         NetworkFailure: the namespace cannot be entered, or the kernel refused.
@@ -59,7 +60,7 @@ async def read(lane: NetlinkLane, netns: int) -> Interior | None:
         task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
         try:
             await task.setup_endpoint()
-            return await _interior(task)
+            return await _interior(task, interface)
         except NetlinkError as error:
             raise failure("reading the network of a sandbox", error) from error
         finally:
@@ -68,9 +69,9 @@ async def read(lane: NetlinkLane, netns: int) -> Interior | None:
     return await lane.call(work)
 
 
-async def _interior(task: Any) -> Interior | None:
+async def _interior(task: Any, interface: str) -> Interior | None:
     links = [message async for message in await task.link("dump")]
-    link = next((m for m in links if m.get("ifname") == TASK_INTERFACE), None)
+    link = next((m for m in links if m.get("ifname") == interface), None)
     if link is None:
         return None
     addresses = [m async for m in await task.addr("dump", family=socket.AF_INET)]

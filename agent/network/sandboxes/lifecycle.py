@@ -31,12 +31,14 @@ from agent.network.sandboxes.warm_pool import WarmPool
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.model.eni import TaskEni
     from agent.network.addresses import AddressPool
     from agent.network.host.repair_loop import Suspicions
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.recovery import RecoveryPlan
     from agent.network.sandboxes.sandbox import SandboxMaker
     from agent.network.sandboxes.sandbox_table import SandboxTable
+    from agent.network.sandboxes.task_enis import TaskEnis
     from agent.network.settings import NetworkSettings
 
 _log = structlog.get_logger(__name__)
@@ -60,6 +62,7 @@ class SandboxLifecycle:
         maker: SandboxMaker,
         addresses: AddressPool,
         suspicions: Suspicions,
+        enis: TaskEnis,
     ) -> None:
         self.losses: asyncio.Queue[NetworkLoss] = asyncio.Queue()
         """Losses that were not reported to their tasks yet."""
@@ -77,6 +80,7 @@ class SandboxLifecycle:
         self._maker = maker
         self._addresses = addresses
         self._suspicions = suspicions
+        self._enis = enis
         self._exits = namespaces.ExitWatch()
         self._background = BackgroundTasks()
         self._sweep: asyncio.Task[None] | None = None
@@ -99,6 +103,17 @@ class SandboxLifecycle:
             self._suspicions.add(Part.PORTS)
         return record
 
+    async def obtain_for(self, eni: TaskEni) -> SandboxRecord:
+        """Return a new sandbox for a task with an ENI, which is still to be placed.
+
+        Raises:
+            NetworkFailure: no address is free, or the kernel refused.
+            RuntimeFailure: the engine could not create a sandbox.
+        """
+        record = await self._make(eni)
+        self._begin_watch(record)
+        return record
+
     def discard(self, records: Iterable[SandboxRecord]) -> None:
         """Have sandboxes removed with the next ``empty_scrap``."""
         for record in records:
@@ -115,6 +130,7 @@ class SandboxLifecycle:
         """
         self._table.leaving.add(record.ipv4)
         self._exits.discard(record.ipv4)
+        await self._enis.give_back(record)
         await self._maker.remove(record.container_id, record.host_interface)
         await self._table.erase(record)
         self._addresses.give_back(record.ipv4, asyncio.get_running_loop().time())
@@ -167,12 +183,12 @@ class SandboxLifecycle:
         await self._background.finish(limit_s)
         self._exits.close()
 
-    async def _make(self) -> SandboxRecord:
+    async def _make(self, eni: TaskEni | None = None) -> SandboxRecord:
         now = asyncio.get_running_loop().time
         while True:
             ipv4 = self._addresses.take(now())
             try:
-                record = await self._maker.make(ipv4)
+                record = await self._maker.make(ipv4, eni)
             except NameTaken as error:
                 # Put it in quarantine like a released address, and try the next one.
                 self._addresses.give_back(ipv4, now())

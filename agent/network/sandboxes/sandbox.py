@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from agent.errors import NameConflict, NetworkFailure, NoSuchContainer, NoSuchImage
-from agent.network import addresses
+from agent.network import addresses, sandbox_record
 from agent.network.bridge.links import SandboxLink
 from agent.network.kernel import namespaces
 from agent.network.names import resolvers
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Executor
 
+    from agent.model.eni import TaskEni
     from agent.network.addresses import AddressPool
     from agent.network.host.shared import HostNetwork
     from agent.network.settings import NetworkSettings
@@ -36,6 +37,8 @@ T = TypeVar("T")
 SANDBOX_LABEL = "ecs-host-agent.sandbox"
 """Label of every pause container; the value is the owner from ``NetworkSettings``."""
 ADDRESS_LABEL = "ecs-host-agent.sandbox-address"
+ENI_LABEL = "ecs-host-agent.sandbox-eni"
+"""The interface that the sandbox was made for, as JSON, in case its row is lost."""
 
 
 class NameTaken(NetworkFailure):
@@ -50,14 +53,26 @@ _log = structlog.get_logger(__name__)
 
 
 def container_body(
-    image: str, ipv4: str, dns: resolvers.Resolvers, labels: dict[str, str]
+    image: str,
+    ipv4: str,
+    dns: resolvers.Resolvers,
+    labels: dict[str, str],
+    eni: TaskEni | None = None,
 ) -> dict[str, Any]:
     """Return the create body of a pause container. Pure.
 
     Containers that join get host name, hosts file and resolv.conf from it, because the engine
-    shares them together with the namespace.
+    shares them together with the namespace. With an ENI, host name and name servers are those of
+    the order.
     """
-    hostname = addresses.hostname_of(ipv4)
+    hostname = addresses.hostname_of(ipv4) if eni is None else eni.hostname
+    own = [ipv4] if eni is None else eni.ipv4 or eni.ipv6
+    if eni is not None and (eni.dns_servers or eni.dns_search):
+        dns = resolvers.Resolvers(
+            servers=eni.dns_servers or dns.servers,
+            search=eni.dns_search or dns.search,
+            options=dns.options,
+        )
     return {
         "Image": image,
         "Hostname": hostname,
@@ -69,7 +84,7 @@ def container_body(
             "Dns": list(dns.servers),
             "DnsSearch": list(dns.search),
             "DnsOptions": list(dns.options),
-            "ExtraHosts": [f"{hostname}:{ipv4}"],
+            "ExtraHosts": [f"{hostname}:{address}" for address in own if hostname],
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
@@ -105,8 +120,11 @@ class SandboxMaker:
         self._warned_of_dns = False
         self._mtu = mtu
 
-    async def make(self, ipv4: str) -> SandboxRecord:
+    async def make(self, ipv4: str, eni: TaskEni | None = None) -> SandboxRecord:
         """Return a new, complete sandbox with this address.
+
+        For a task with an ENI, the sandbox has only the link to the agent; the ENI is still to be
+        placed.
 
         Raises:
             RuntimeFailure: the engine refused, timed out or is down.
@@ -117,11 +135,11 @@ class SandboxMaker:
         async with self._slots:
             begun = time.monotonic()
             dns = await self._block(self._resolvers)
-            container_id = await self._create(ipv4, dns)
+            container_id = await self._create(ipv4, dns, eni)
             try:
                 await self._engine.start_container(container_id)
                 started = time.monotonic()
-                record = await self._plumb(ipv4, container_id)
+                record = await self._plumb(ipv4, container_id, eni)
             except BaseException:
                 # Even if cancelled. If the removal is interrupted, the next start completes it, or
                 # the next user of the address.
@@ -158,10 +176,12 @@ class SandboxMaker:
         finally:
             os.close(netns)
 
-    async def _create(self, ipv4: str, dns: resolvers.Resolvers) -> str:
+    async def _create(self, ipv4: str, dns: resolvers.Resolvers, eni: TaskEni | None) -> str:
         name = addresses.container_name_of(ipv4)
         labels = {SANDBOX_LABEL: self._settings.owner, ADDRESS_LABEL: ipv4, FORM_LABEL: FORM}
-        body = container_body(self._image, ipv4, dns, labels)
+        if eni is not None:
+            labels[ENI_LABEL] = sandbox_record.encode(eni).decode()
+        body = container_body(self._image, ipv4, dns, labels, eni)
         try:
             return await self._create_as(name, body)
         except NoSuchImage:
@@ -196,7 +216,7 @@ class SandboxMaker:
             )
         await self._engine.remove_container(state.id, force=True)
 
-    async def _plumb(self, ipv4: str, container_id: str) -> SandboxRecord:
+    async def _plumb(self, ipv4: str, container_id: str, eni: TaskEni | None) -> SandboxRecord:
         state = await self._engine.inspect_container(container_id)
         process = await self._block(namespaces.identify, state.pid) if state.running else None
         if process is None:
@@ -204,7 +224,7 @@ class SandboxMaker:
                 f"the pause container of {ipv4} ended at once "
                 f"(exit code {state.exit_code}): {state.error or 'no error given'}"
             )
-        attachment = self._attachment(ipv4)
+        attachment = self._attachment(ipv4, agent_only=eni is not None)
         await self._attach(process, attachment)
         return SandboxRecord(
             ipv4=ipv4,
@@ -219,9 +239,12 @@ class SandboxMaker:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=time.time(),
+            eni=eni,
         )
 
-    def _attachment(self, ipv4: str, record: SandboxRecord | None = None) -> SandboxLink:
+    def _attachment(
+        self, ipv4: str, record: SandboxRecord | None = None, *, agent_only: bool = False
+    ) -> SandboxLink:
         return SandboxLink(
             host_interface=addresses.link_name_of(ipv4),
             mac=addresses.mac_of(ipv4),
@@ -230,6 +253,7 @@ class SandboxMaker:
             gateway=record.gateway if record else self._pool.gateway,
             mtu=record.mtu if record else self._mtu,
             blocked=self._settings.blocked_addresses,
+            agent_only=agent_only or (record is not None and record.eni is not None),
         )
 
     def _resolvers(self) -> resolvers.Resolvers:

@@ -104,7 +104,11 @@ class SandboxTable:
 
     def networks(self) -> dict[str, TaskNetwork]:
         """Return the network of every task that holds one, by task ARN."""
-        return {arn: self.records[ipv4].network() for arn, ipv4 in self.by_task.items()}
+        return {
+            arn: self.records[ipv4].network()
+            for arn, ipv4 in self.by_task.items()
+            if self.records[ipv4].is_complete
+        }
 
     def lost(self) -> frozenset[str]:
         """Return the ARNs of tasks whose sandbox died."""

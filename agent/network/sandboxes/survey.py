@@ -13,15 +13,18 @@ import os
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
+import msgspec
 import structlog
 
 from agent.errors import AgentError, NetworkFailure
+from agent.model.eni import TaskEni
 from agent.network import addresses
 from agent.network.bridge import bridge_ports
+from agent.network.bridge.links import AGENT_INTERFACE, TASK_INTERFACE
 from agent.network.kernel import namespaces
 from agent.network.sandbox_record import SandboxRecord
 from agent.network.sandboxes import interior, recovery
-from agent.network.sandboxes.sandbox import ADDRESS_LABEL, SANDBOX_LABEL
+from agent.network.sandboxes.sandbox import ADDRESS_LABEL, ENI_LABEL, SANDBOX_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -31,8 +34,9 @@ if TYPE_CHECKING:
     from agent.network.bridge.links import HostLinks
     from agent.network.kernel.netlink import NetlinkLane
     from agent.network.sandboxes.interior import Interior
+    from agent.network.sandboxes.task_enis import TaskEnis
     from agent.network.settings import NetworkSettings
-    from agent.runtime.protocol import ContainerEngine, ContainerSummary
+    from agent.runtime.protocol import ContainerEngine, ContainerState, ContainerSummary
 
 T = TypeVar("T")
 
@@ -59,6 +63,7 @@ class Survey:
         links: HostLinks,
         pool: AddressPool,
         settings: NetworkSettings,
+        enis: TaskEnis,
         files: Executor,
     ) -> None:
         self._engine = engine
@@ -66,6 +71,7 @@ class Survey:
         self._links = links
         self._pool = pool
         self._settings = settings
+        self._enis = enis
         self._files = files
         self._slots = asyncio.Semaphore(_PARALLEL)
 
@@ -152,7 +158,9 @@ class Survey:
                 process = await self._block(namespaces.identify, state.pid)
                 if not state.running or process is None:
                     return None
-                found = await self._interior(process)
+                eni = eni_of(state)
+                link = AGENT_INTERFACE if eni is not None else TASK_INTERFACE
+                found = await self._interior(process, link)
         except AgentError as error:
             _log.warning("sandbox not recognized", ipv4=ipv4, error=str(error))
             return None
@@ -162,7 +170,7 @@ class Survey:
         _log.warning("sandbox recognized without a matching row", ipv4=ipv4)
         return SandboxRecord(
             ipv4=ipv4,
-            prefix_len=int(own[0].partition("/")[2]),
+            prefix_len=self._pool.prefix_len if eni else int(own[0].partition("/")[2]),
             gateway=found.gateway or self._pool.gateway,
             mac=addresses.mac_of(ipv4),
             mtu=found.mtu,
@@ -173,21 +181,33 @@ class Survey:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=state.created_at,
+            eni=eni,
         )
 
     async def _serves(self, record: SandboxRecord) -> bool:
         try:
             async with self._slots:
+                if record.eni is not None:
+                    return await self._has_eni(record)
                 found = await self._interior(record.process)
         except NetworkFailure as error:
             _log.warning("network of a sandbox not checked", ipv4=record.ipv4, error=str(error))
             return True  # if it has died, that is noticed elsewhere
         return found is not None and found.serves(record)
 
-    async def _interior(self, process: namespaces.Process) -> Interior | None:
+    async def _has_eni(self, record: SandboxRecord) -> bool:
+        if not record.eni_placed:
+            return True  # its task places it with the next claim
+        link = await self._interior(record.process, AGENT_INTERFACE)
+        has_link = link is not None and link.is_up and f"{record.ipv4}/32" in link.addresses
+        return has_link and await self._enis.serves(record)
+
+    async def _interior(
+        self, process: namespaces.Process, link: str = TASK_INTERFACE
+    ) -> Interior | None:
         netns = await self._block(namespaces.open_netns, process)
         try:
-            return await interior.read(self._lane, netns)
+            return await interior.read(self._lane, netns, link)
         finally:
             os.close(netns)
 
@@ -198,6 +218,17 @@ class Survey:
 def living(rows: Collection[SandboxRecord]) -> frozenset[str]:
     """Return the addresses whose pause process is still the same. Blocks on ``/proc``."""
     return frozenset(r.ipv4 for r in rows if namespaces.identify(r.pid) == r.process)
+
+
+def eni_of(state: ContainerState) -> TaskEni | None:
+    """Return the interface in a sandbox's label; None if there is none."""
+    label = state.labels.get(ENI_LABEL)
+    if label is None:
+        return None
+    try:
+        return msgspec.json.decode(label, type=TaskEni)
+    except (msgspec.ValidationError, msgspec.DecodeError):
+        return None
 
 
 def address_of(container: ContainerSummary) -> str | None:

@@ -110,7 +110,7 @@ class MetadataAnswers:
         tasks = self._sources.tasks
         for record in filter(None, map(tasks.record, tasks.known_tasks())):
             network = record.network if record.network_held else None
-            if record.payload.mode is NetworkMode.AWSVPC and network and network.ipv4 == ipv4:
+            if record.payload.mode is NetworkMode.AWSVPC and network and network.asks_from == ipv4:
                 return record
         return None
 

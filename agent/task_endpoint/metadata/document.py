@@ -74,10 +74,12 @@ class NetworkV4(Network, frozen=True, kw_only=True):
     attachment_index: int | None = None
     mac_address: str = field(default="", name="MACAddress")
     ipv4_subnet_cidr_block: str = field(default="", name="IPv4SubnetCIDRBlock")
+    ipv6_subnet_cidr_block: str = field(default="", name="IPv6SubnetCIDRBlock")
     domain_name_servers: list[str] = field(default_factory=list)
     domain_name_search_list: list[str] = field(default_factory=list)
     private_dns_name: str = field(default="", name="PrivateDNSName")
     subnet_gateway_ipv4_address: str = field(default="", name="SubnetGatewayIpv4Address")
+    subnet_gateway_ipv6_address: str = field(default="", name="SubnetGatewayIpv6Address")
 
 
 class Container(_Document, frozen=True, kw_only=True):

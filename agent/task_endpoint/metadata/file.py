@@ -152,7 +152,7 @@ class MetadataFiles:
 
     async def _content(self, record: AgentTask, name: str, seen: ContainerDetails) -> bytes:
         network = record.network
-        own = network.ipv4 if network and record.payload.mode is NetworkMode.AWSVPC else ""
+        own = network.any_address if network and record.payload.mode is NetworkMode.AWSVPC else ""
         return file_content.text(record.payload, name, await self._host(), seen, own_address=own)
 
     def _directory(self, task_arn: str) -> Path:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING
 
+from agent.model.eni import IPV6_PREFIX_LEN
 from agent.model.status import NetworkMode
 from agent.runtime.protocol import joined
 from agent.task_endpoint.metadata.document import Network, NetworkV4
 from agent.task_endpoint.metadata.facts import NetworksUnknown
 
 if TYPE_CHECKING:
+    from agent.model.eni import TaskEni
     from agent.model.task import TaskNetwork
     from agent.runtime.protocol import ContainerDetails
     from agent.task_endpoint.metadata.facts import SeenTask
@@ -44,6 +46,8 @@ def of_task(network: TaskNetwork, sandbox: ContainerDetails | None, *, extended:
     Name servers are those that the sandbox was made with: its containers get them from it.
     """
     mode = NetworkMode.AWSVPC.value
+    if network.eni is not None:
+        return _of_eni(network.eni, extended=extended)
     if not extended:
         return Network(network_mode=mode, ipv4_addresses=[network.ipv4])
     subnet = IPv4Network(f"{network.ipv4}/{network.prefix_len}", strict=False)
@@ -57,6 +61,35 @@ def of_task(network: TaskNetwork, sandbox: ContainerDetails | None, *, extended:
         domain_name_search_list=list(sandbox.dns_search) if sandbox else [],
         private_dns_name=network.hostname,
         subnet_gateway_ipv4_address=f"{network.gateway}/{network.prefix_len}",
+    )
+
+
+def _of_eni(eni: TaskEni, *, extended: bool) -> Network:
+    """Return the network of a task with an ENI, all of it as Amazon ECS ordered it."""
+    mode, ipv4, ipv6 = NetworkMode.AWSVPC.value, list(eni.ipv4), list(eni.ipv6)
+    if not extended:
+        return Network(network_mode=mode, ipv4_addresses=ipv4, ipv6_addresses=ipv6)
+    return NetworkV4(
+        network_mode=mode,
+        ipv4_addresses=ipv4,
+        ipv6_addresses=ipv6,
+        attachment_index=0,
+        mac_address=eni.mac,
+        ipv4_subnet_cidr_block=str(
+            IPv4Network(f"{eni.ipv4_gateway}/{eni.ipv4_prefix_len}", strict=False)
+        )
+        if ipv4
+        else "",
+        ipv6_subnet_cidr_block=str(IPv6Network(f"{ipv6[0]}/{IPV6_PREFIX_LEN}", strict=False))
+        if ipv6
+        else "",
+        domain_name_servers=list(eni.dns_servers),
+        domain_name_search_list=list(eni.dns_search),
+        private_dns_name=eni.hostname,
+        subnet_gateway_ipv4_address=f"{eni.ipv4_gateway}/{eni.ipv4_prefix_len}" if ipv4 else "",
+        subnet_gateway_ipv6_address=f"{eni.ipv6_gateway}/{IPV6_PREFIX_LEN}"
+        if eni.ipv6_gateway and not ipv4
+        else "",
     )
 
 

@@ -70,7 +70,14 @@ class ExpectedAttachment(Struct, frozen=True, kw_only=True):
     """Empty if it belongs to the host."""
     expires_at: float
     """Unix time after which its arrival is no longer reported."""
+    seen_as: str = ""
+    """What appears on the host, if not ``key``: the MAC of the trunk of a branch interface."""
     details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def device(self) -> str:
+        """The identity of the device whose presence shows that it is attached."""
+        return self.seen_as or self.key
 
 
 class AttachmentState(Struct, frozen=True, kw_only=True):
@@ -206,13 +213,14 @@ class Attachments:
             row
             for row in rows
             if row.attached_at
-            and row.expected.key not in there
+            and row.expected.device not in there
             and not self._knows(row.expected.task_arn)
         ]
         await self._drop(gone, "attachments are gone")
         for row in rows:
             key = row.expected.key
-            if not row.attached_at and key in there and now < self._deadlines.get(key, now):
+            is_there = row.expected.device in there
+            if not row.attached_at and is_there and now < self._deadlines.get(key, now):
                 await self._report(row)
 
     async def _report(self, row: AttachmentState) -> None:

@@ -104,7 +104,10 @@ def attributes(offered: Mapping[str, str], registrant: Registrant) -> dict[str, 
 
     The order: custom ones, capabilities, the host's network if tasks get interfaces of it, system
     and processor, outpost. A custom attribute does not replace one of ours with the same name.
+    Outside of a VPC no interface can be attached, so what needs one is left out.
     """
+    if not registrant.facts.vpc_id:
+        offered = {name: value for name, value in offered.items() if not name.startswith(TASK_ENI)}
     custom = {} if registrant.instance_arn else registrant.custom
     facts = registrant.facts
     network = {"ecs.vpc-id": facts.vpc_id, "ecs.subnet-id": facts.subnet_id}

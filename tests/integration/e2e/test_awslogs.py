@@ -11,19 +11,18 @@ import json
 import subprocess
 import sys
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
 
-from tests.integration.e2e.conftest import describe, register, run
-from tests.support.fleet import KEYS, Fleet, eventually
+from tests.integration.e2e.conftest import describe, nothing_left, register, run
+from tests.support.fleet import Fleet, eventually
 from tests.support.service_manager import ServiceManager, service_manager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    import docker
 
     from tests.support.fleet import Agent
 
@@ -46,19 +45,18 @@ class Site:
 
     @property
     def logs(self) -> Any:
-        return boto3.client(
-            "logs",
-            endpoint_url=self.fleet.control.url,
-            region_name="us-east-1",
-            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
-        )
+        return self.fleet.client("logs")
 
-    def events(self, stream: str, group: str = GROUP) -> list[dict[str, Any]]:
-        """Return everything that control has of a stream."""
+    def events(
+        self, stream: str, group: str = GROUP, *, after: dict[str, str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return everything that control has of a stream.
+
+        With ``after``, only what has come since the call before that had the same one.
+        """
         client = self.logs
         found: list[dict[str, Any]] = []
-        token: dict[str, str] = {}
+        token = {} if after is None else after
         with contextlib.suppress(client.exceptions.ResourceNotFoundException):
             while True:
                 page = client.get_log_events(
@@ -67,7 +65,7 @@ class Site:
                 found += page["events"]
                 if page["nextForwardToken"] == token.get("nextToken"):
                     return found
-                token = {"nextToken": page["nextForwardToken"]}
+                token["nextToken"] = page["nextForwardToken"]
         return found
 
     def lines(self, stream: str, group: str = GROUP) -> list[str]:
@@ -85,11 +83,12 @@ class Site:
         self.agent.start()
 
 
-@pytest.fixture
-def site(leak_check: None, tmp_path: Path) -> Iterator[Site]:
-    del leak_check
-    fleet = Fleet(tmp_path)
-    with service_manager(tmp_path) as manager:
+@pytest.fixture(scope="module")
+def shared(sdk: docker.APIClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    del sdk
+    directory = tmp_path_factory.mktemp("awslogs")
+    fleet = Fleet(directory)
+    with nothing_left(directory), service_manager(directory) as manager:
         fleet.add_agent(**manager.variables())
         made = Site(fleet, manager)
         try:
@@ -101,10 +100,18 @@ def site(leak_check: None, tmp_path: Path) -> Iterator[Site]:
                 sys.stderr.write(f"--- {process.name}\n{process.tail()}\n")
             raise
         finally:
-            if not fleet.control.is_alive():
-                fleet.control.start()
-                fleet.control.ready()
             fleet.end()
+
+
+@pytest.fixture
+def site(shared: Site) -> Iterator[Site]:
+    """The same one for all tests, without a task."""
+    yield shared
+    if not shared.fleet.control.is_alive():
+        shared.fleet.control.start()
+        shared.fleet.control.ready()
+        shared.fleet.wait_connected()
+    shared.fleet.stop_tasks()
 
 
 def logging(*, group: str = GROUP, **options: str) -> dict[str, Any]:
@@ -133,8 +140,17 @@ def started(site: Site, image: str, command: str, **options: str) -> tuple[str, 
     return arn, f"p/c0/{arn.rsplit('/', 1)[-1]}"
 
 
-def has_lines(site: Site, stream: str, count: int) -> bool:
-    return len(site.events(stream)) >= count
+def wait_lines(site: Site, stream: str, count: int, *, within_s: float = 60.0) -> None:
+    """Return once a stream has so many lines; what has been read is not read again."""
+    read: dict[str, str] = {}
+    found = 0
+
+    def are_there() -> bool:
+        nonlocal found
+        found += len(site.events(stream, after=read))
+        return found >= count
+
+    eventually(are_there, within_s=within_s, what=f"{count} lines of {stream}", shown=lambda: found)
 
 
 def wait_for_status(site: Site, arn: str, status: str) -> dict[str, Any]:
@@ -162,7 +178,7 @@ def test_lines_arrive_in_order_under_the_names_that_ecs_gives(
     )
     (arn,) = run(site.ecs, definition)
     task = arn.rsplit("/", 1)[-1]
-    eventually(lambda: len(site.lines(f"p/c0/{task}")) >= 20_000, what="all lines of c0")
+    wait_lines(site, f"p/c0/{task}", 20_000)
     eventually(lambda: len(site.lines(f"p/c1/{task}", "/made/by/driver")) >= 10, what="lines of c1")
     events = site.events(f"p/c0/{task}")
     assert [event["message"] for event in events] == numbered(20_000)
@@ -206,7 +222,7 @@ def test_while_control_is_away_containers_start_and_write_and_nothing_is_lost(
     site.fleet.control.start()
     site.fleet.control.ready()
     for stream in streams:
-        eventually(partial(has_lines, site, stream, 400), within_s=180, what=stream)
+        wait_lines(site, stream, 400, within_s=180)
         assert site.lines(stream) == numbered(400)
     assert not site.agent.json("status")["logs"]["lost"]
 
@@ -241,7 +257,7 @@ def test_a_restart_of_the_agent_loses_nothing_and_doubles_nothing(
     for _ in range(3):
         time.sleep(4)
         site.restart_agent(by_kill=by_kill, away_s=6)  # the driver writes every 5 s
-    eventually(lambda: len(site.lines(stream)) >= 600, within_s=180, what="all lines")
+    wait_lines(site, stream, 600, within_s=180)
     assert site.lines(stream) == numbered(600)
 
 
@@ -307,6 +323,6 @@ def test_a_loud_container_is_not_slowed_down(site: Site, busybox_image: str) -> 
     command = f"yes {line} | head -n 100000; sleep 600"
     _, stream = started(site, busybox_image, command)
     began = time.monotonic()
-    eventually(lambda: len(site.events(stream)) >= 100_000, within_s=120, what="all lines")
+    wait_lines(site, stream, 100_000, within_s=120)
     assert len(site.events(stream)) == 100_000
     assert time.monotonic() - began < 120

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 90}
+FAST = {"Delay": 0.2, "MaxAttempts": 450}
 
 
 def test_kill_9_of_the_agent_leaves_ten_running_tasks_as_they_are(
-    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+    shared_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
 ) -> None:
-    client = one_host.client()
-    agent = one_host.agents[0]
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     plain = register(client, busybox_image, "sleep 1000")
     own_ip = register(client, busybox_image, "sleep 1000", mode="awsvpc")
     dying = register(client, busybox_image, "sleep 1000; exit 3", "sleep 1000")
@@ -42,7 +42,7 @@ def test_kill_9_of_the_agent_leaves_ten_running_tasks_as_they_are(
         ["docker", "kill", "-s", "KILL", first["runtimeId"]], check=True, capture_output=True
     )
     agent.start()
-    one_host.wait_connected()
+    shared_host.wait_connected()
 
     client.get_waiter("tasks_stopped").wait(tasks=victims, WaiterConfig=FAST)
     ended = {c["name"]: c for c in describe(client, *victims)[0]["containers"]}
@@ -55,13 +55,13 @@ def test_kill_9_of_the_agent_leaves_ten_running_tasks_as_they_are(
 
 @pytest.mark.parametrize("after_s", [0.05, 0.15, 0.3, 0.6])
 def test_kill_9_in_the_middle_of_a_launch_ends_in_one_running_copy(
-    one_host: Fleet,
+    shared_host: Fleet,
     busybox_image: str,
     containers_of: Callable[[str], list[str]],
     after_s: float,
 ) -> None:
-    client = one_host.client()
-    agent = one_host.agents[0]
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     definition = register(client, busybox_image, "sleep 1000", "sleep 1000", mode="awsvpc")
     arns = run(client, definition, count=3, networkConfiguration=NETWORK)
     time.sleep(after_s)
@@ -80,11 +80,11 @@ def test_kill_9_in_the_middle_of_a_launch_ends_in_one_running_copy(
 
 
 def test_a_minute_without_control_loses_nothing_and_restarts_nothing(
-    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+    shared_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
 ) -> None:
     """Containers exit while control is away for 60 s; every change arrives in order afterwards."""
-    client = one_host.client()
-    agent = one_host.agents[0]
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     steady = run(client, register(client, busybox_image, "sleep 1000"), count=3)
     short = run(
         client,
@@ -113,7 +113,7 @@ def test_a_minute_without_control_loses_nothing_and_restarts_nothing(
     client.get_waiter("tasks_running").wait(tasks=steady + short, WaiterConfig=FAST)
     before = {a: [pid_of(c) for c in containers_of(a)] for a in steady}
 
-    one_host.control.stop()
+    shared_host.control.stop()
     stopped_at = time.monotonic()
 
     def unsent() -> Any:
@@ -121,9 +121,9 @@ def test_a_minute_without_control_loses_nothing_and_restarts_nothing(
 
     eventually(unsent, within_s=45, what="changes wait for control")
     time.sleep(max(0.0, 60.0 - (time.monotonic() - stopped_at)))
-    one_host.control.start()
-    one_host.control.ready()
-    one_host.wait_connected(within_s=60)
+    shared_host.control.start()
+    shared_host.control.ready()
+    shared_host.wait_connected(within_s=60)
 
     client.get_waiter("tasks_stopped").wait(tasks=late, WaiterConfig=FAST)
     task = describe(client, *late)[0]
@@ -137,27 +137,27 @@ def test_a_minute_without_control_loses_nothing_and_restarts_nothing(
 
 
 def test_sigterm_leaves_tasks_running_and_exits_cleanly(
-    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+    shared_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
 ) -> None:
-    client = one_host.client()
-    agent = one_host.agents[0]
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     arns = run(client, register(client, busybox_image, "sleep 1000"))
     client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
     before = [pid_of(c) for c in containers_of(arns[0])]
     assert agent.stop() == 0
     assert [pid_of(c) for c in containers_of(arns[0])] == before
     agent.start()
-    one_host.wait_connected()
+    shared_host.wait_connected()
     client.stop_task(task=arns[0])
     client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=FAST)
 
 
 def test_kill_9_again_and_again_while_tasks_come_and_go(
-    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+    shared_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
 ) -> None:
     """Whatever a crash interrupts, what was ordered is what there is in the end, once."""
-    client = one_host.client()
-    agent = one_host.agents[0]
+    client = shared_host.client()
+    agent = shared_host.agents[0]
     chance = random.Random(20261123)
     plain = register(client, busybox_image, "sleep 1000")
     own_ip = register(client, busybox_image, "sleep 1000", "sleep 1000", mode="awsvpc")

@@ -7,18 +7,19 @@ agent writes (``tests/support/forward_receiver.py``); Fluent Bit itself is in no
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.e2e.conftest import NETWORK, describe, register, run
+from tests.integration.e2e.conftest import NETWORK, describe, nothing_left, register, run
 from tests.support.fleet import Fleet, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import docker
 
 pytestmark = pytest.mark.integration
 
@@ -27,23 +28,28 @@ HOST_PYTHON = {"usr": "/usr", "lib": "/usr/lib", "lib64": "/usr/lib64"}
 """Directories of the host with which its Python runs in a container, by the volume's name."""
 
 
-@pytest.fixture
-def fleet(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def shared(sdk: docker.APIClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A control endpoint and an agent whose data directory has a path as short as a real one."""
-    del leak_check
-    made = Fleet(tmp_path)
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="fl") as data:
+    del sdk
+    directory = tmp_path_factory.mktemp("firelens")
+    with nothing_left(directory), tempfile.TemporaryDirectory(dir="/tmp", prefix="fl") as data:
+        made = Fleet(directory)
         made.add_agent(ECS_DATADIR=data)
         try:
             made.start()
             yield made
-        except BaseException:
-            sys.stderr.write(made.agents[0].tail())
-            raise
         finally:
             made.end()
-        left = [str(path) for path in Path(data).glob("firelens/*")]
-        assert not left
+
+
+@pytest.fixture
+def fleet(shared: Fleet) -> Iterator[Fleet]:
+    """The same one for all tests, without a task."""
+    yield shared
+    shared.stop_tasks()
+    data = Path(shared.agents[0].environment["ECS_DATADIR"])
+    assert not list(data.glob("firelens/*"))
 
 
 def pipeline(image: str, tmp_path: Path, *commands: str, late_s: float = 0.0) -> dict[str, Any]:

@@ -8,23 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.e2e.conftest import describe, register, run
+from tests.integration.e2e.conftest import describe, nothing_left, register, run
 from tests.support.fleet import Fleet, eventually, fleet, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+
+    from docker import APIClient
 
 pytestmark = pytest.mark.integration
-FAST = {"Delay": 1, "MaxAttempts": 60}
+FAST = {"Delay": 0.2, "MaxAttempts": 300}
 LINGER = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 
 
-@pytest.fixture
-def one_host(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def one_host(sdk: APIClient, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """A host that keeps stopped containers for a while, as hosts do."""
-    del leak_check
-    with fleet(tmp_path, ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION="25s") as made:
+    del sdk
+    directory = tmp_path_factory.mktemp("strays")
+    with (
+        nothing_left(directory),
+        fleet(directory, ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION="25s") as made,
+    ):
         yield made
 
 
@@ -99,7 +104,7 @@ def test_an_agent_that_was_away_finds_it(one_host: Fleet, busybox_image: str) ->
     agent.kill()
     docker("start", container)
     agent.start()
-    eventually(lambda: not runs(container), within_s=15, what="it is stopped")
+    eventually(lambda: not runs(container), what="it is stopped")
 
 
 def test_a_restart_by_hand_of_a_running_container_leaves_nothing_unknown(
@@ -115,7 +120,7 @@ def test_a_restart_by_hand_of_a_running_container_leaves_nothing_unknown(
     def agrees() -> Any:
         return runs(container) == (describe(client, arn)[0]["lastStatus"] == "RUNNING")
 
-    eventually(agrees, within_s=10, what="what is shown is what there is")
+    eventually(agrees, what="what is shown is what there is")
     assert stays(agrees)
 
 

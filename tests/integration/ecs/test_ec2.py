@@ -39,7 +39,7 @@ def backend() -> Iterator[Backend]:
         yield made
 
 
-def _settings(imds: FakeImds) -> dict[str, str]:
+def ec2_settings(imds: FakeImds) -> dict[str, str]:
     return {
         "ECS_EXTERNAL": "false",
         "AWS_EC2_METADATA_DISABLED": "false",
@@ -55,7 +55,7 @@ def _settings(imds: FakeImds) -> dict[str, str]:
 def test_lives_by_instance_metadata(
     backend: Backend, imds: FakeImds, fresh: Callable[..., Host]
 ) -> None:
-    settings = {**_settings(imds), "ECS_ENABLE_SPOT_INSTANCE_DRAINING": "true"}
+    settings = {**ec2_settings(imds), "ECS_ENABLE_SPOT_INSTANCE_DRAINING": "true"}
     imds.fail("meta-data/spot", 500)
     host = fresh(backend, **settings).start()
     [registration] = backend.journal.calls("RegisterContainerInstance")
@@ -97,7 +97,7 @@ def test_lives_by_instance_metadata(
 
 def test_waits_in_a_warm_pool(backend: Backend, imds: FakeImds, fresh: Callable[..., Host]) -> None:
     imds.set("meta-data/autoscaling/target-lifecycle-state", "Warmed:Running")
-    host = fresh(backend, **_settings(imds), ECS_WARM_POOLS_CHECK="true")
+    host = fresh(backend, **ec2_settings(imds), ECS_WARM_POOLS_CHECK="true")
     host.agent.start()
     imds.wait_seen("meta-data/autoscaling/target-lifecycle-state")
     time.sleep(1.5)
@@ -113,7 +113,7 @@ def test_starts_without_instance_metadata_if_it_must(
 ) -> None:
     for path in ("dynamic", "meta-data/instance-id"):
         imds.fail(path, 404)
-    settings = _settings(imds) | {
+    settings = ec2_settings(imds) | {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": SECOND.access_key,
         "AWS_SECRET_ACCESS_KEY": SECOND.secret_key,

@@ -89,9 +89,9 @@ def test_foreign_variables_of_the_environment_are_not_ours() -> None:
 
 
 def test_names_of_the_go_agent_are_accepted_and_listed_once() -> None:
-    settings = load({"ECS_ENABLE_TASK_ENI": "true", "ECS_CHECKPOINT": "true"}, ())
+    settings = load({"ECS_PAUSE_LABELS": "{}", "ECS_CHECKPOINT": "true"}, ())
     assert settings.warnings == (
-        "settings without effect in this version: ECS_CHECKPOINT, ECS_ENABLE_TASK_ENI",
+        "settings without effect in this version: ECS_CHECKPOINT, ECS_PAUSE_LABELS",
     )
 
 

@@ -126,6 +126,26 @@ def test_volume_plugins_are_told_with_the_newest_tag_and_without() -> None:
     ]
 
 
+def test_interfaces_are_offered_to_amazon_alone_and_not_outside_of_ec2() -> None:
+    features = Features(eni=True, eni_trunking=True, eni_blocks_imds=True)
+
+    def told(features: Features, *, external: bool = False) -> set[str]:
+        got = towards_ecs(HOST, features, api_version="1.41", external=external)
+        return {name.removeprefix("ecs.capability.") for name in got if "task-eni" in name}
+
+    assert told(features) == {
+        "task-eni",
+        "task-eni.ipv6",
+        "task-eni-block-instance-metadata",
+        "task-eni-trunking",
+    }
+    assert told(Features(eni=True)) == {"task-eni", "task-eni.ipv6"}
+    assert told(Features(eni_trunking=True, eni_blocks_imds=True)) == set()
+    assert told(features, external=True) == set()
+    ours = advertised(HOST, features, api_version="1.41")
+    assert [name for name in ours if "task-eni" in name] == ["ecs.capability.task-eni"]
+
+
 def test_efs_needs_a_kernel_with_nfs_or_the_plugin() -> None:
     def told(features: Features) -> set[str]:
         got = advertised(HOST, features, api_version="1.41")

@@ -62,6 +62,7 @@ class AttachHandler:
                     attachment_arn=interface.attachment_arn,
                     task_arn=message.task_arn,
                     expires_at=order.at + message.wait_s,
+                    seen_as=interface.trunk_mac,
                     details=interface.details,
                 )
             )

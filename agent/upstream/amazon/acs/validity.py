@@ -39,6 +39,8 @@ class Interface(Struct, frozen=True, kw_only=True):
     mac: str
     """In lower case."""
     attachment_arn: str
+    trunk_mac: str = ""
+    """Of the device that carries a branch interface; empty for any other."""
     details: dict[str, str]
     """With the names of ``model.changes.AttachmentChange``."""
 
@@ -64,7 +66,7 @@ def interface(fields: Fields) -> Interface:
     interface_id = f.text(fields, "ec2Id")
     if not interface_id:
         raise UnusableMessage(_bad("empty eni id in the message"))
-    _check_protocol(fields)
+    trunk_mac = _trunk_of(fields)
     details = {
         "networkInterfaceId": interface_id,
         "macAddress": mac,
@@ -74,6 +76,7 @@ def interface(fields: Fields) -> Interface:
     return Interface(
         mac=mac,
         attachment_arn=f.text(fields, "attachmentArn"),
+        trunk_mac=trunk_mac,
         details={name: value for name, value in details.items() if value},
     )
 
@@ -131,17 +134,19 @@ def _check_gateway(fields: Fields, name: str, version: str) -> None:
         raise UnusableMessage(_bad(f"invalid subnet gateway {version} address {gateway[:100]}"))
 
 
-def _check_protocol(fields: Fields) -> None:
+def _trunk_of(fields: Fields) -> str:
+    """Check the protocol; return the MAC of the trunk, in lower case, empty without one."""
     protocol = f.text(fields, "interfaceAssociationProtocol")
     if protocol not in {"", "default", "vlan"}:
         raise UnusableMessage(f"invalid interface association protocol: {protocol[:100]}")
     if protocol != "vlan":
-        return
+        return ""
     told: Fields = {}
     if "interfaceVlanProperties" in fields:
         told = f.read(fields["interfaceVlanProperties"], "interfaceVlanProperties")
     if not f.text(told, "vlanId") or not f.text(told, "trunkInterfaceMacAddress"):
         raise UnusableMessage("vlan interface properties missing")
+    return f.text(told, "trunkInterfaceMacAddress").lower()
 
 
 def _properties(fields: Fields) -> dict[str, str]:

@@ -155,6 +155,14 @@ def volume(*, within_s: float = 60.0) -> ExpectedAttachment:
     )
 
 
+async def test_a_branch_interface_is_there_with_its_trunk(host: Host) -> None:
+    trunk = "06:00:00:00:00:01"
+    await host.attachments.expect(eni(seen_as=trunk))
+    host.links.come(trunk)
+    [change] = await host.reports(1)
+    assert [a.id for a in change.attachments] == [f"arn:attachment/{MAC}"]
+
+
 async def test_an_interface_that_comes_later_is_reported_with_its_task(host: Host) -> None:
     await host.attachments.expect(eni())
     await asyncio.sleep(0.01)

@@ -104,6 +104,12 @@ def test_all_that_an_instance_may_have() -> None:
 # -- tags -------------------------------------------------------------------------------------------
 
 
+def test_outside_of_a_vpc_nothing_is_said_of_interfaces() -> None:
+    offered = {"ecs.capability.task-eni": "", "ecs.capability.task-eni.ipv6": "", "ecs.x": ""}
+    registrant = Registrant(cluster="c", client_token="t")
+    assert list(offer.attributes(offered, registrant)) == ["ecs.x"]
+
+
 def test_own_tags_win_and_odd_ones_stay_behind() -> None:
     of_ec2 = {
         "team": "b",
