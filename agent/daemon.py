@@ -39,6 +39,7 @@ from agent.errors import (
     RuntimeFailure,
 )
 from agent.fetching import TaskServices
+from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
 from agent.network.host_ports import HostPorts
 from agent.network.kernel.link_hotplug import LinkHotplug
 from agent.network.names.resolv_files import ResolvFiles
@@ -162,6 +163,17 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
         )
         cleanup.callback(namespaces.close)
+        container_sandboxes = ContainerSandboxes(
+            runtime,
+            owner=owner,
+            image=pause,
+            load_image=load_pause,
+            least=settings.warm_sandboxes,
+        )
+        cleanup.push_async_callback(_leave_no_ready, container_sandboxes, settings, serve_session)
+        await container_sandboxes.take_over(
+            await restored.container_sandboxes(runtime, owner), restored.stopped()
+        )
         groups = await task_groups(settings, info, owner)
         cleanup.push_async_callback(groups.close)
         ledger = Ledger(host)
@@ -194,6 +206,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         async def remove_left_over(task_arns: list[str]) -> None:
             await networks.reconcile(task_arns)
             await namespaces.reconcile(task_arns)
+            await container_sandboxes.reconcile(task_arns)
             await groups.reconcile(task_arns)
             await faults.reconcile()
 
@@ -221,6 +234,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 else None,
                 release_network=networks.release,
                 network_alive=networks.is_alive,
+                container_sandboxes=container_sandboxes,
                 ensure_image=images.ensure,
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
@@ -294,6 +308,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 engine=engine,
                 control=control,
                 networks=networks,
+                container_sandboxes=container_sandboxes,
                 groups=groups,
                 ledger=ledger,
                 sampler=sampler,
@@ -315,6 +330,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(namespaces.run(on_lost=engine.namespaces_lost), name="namespaces")
+            group.create_task(
+                container_sandboxes.run(on_lost=engine.namespaces_lost), name="container sandboxes"
+            )
             group.create_task(groups.run(runtime.connect), name="control groups")
             group.create_task(control.run(), name="control")
             group.create_task(
@@ -435,3 +453,22 @@ async def _leave_no_spare(
             error=str(error) or f"not removed within {LEAVE_LIMIT_S:g} s",
         )
     await networks.close()
+
+
+async def _leave_no_ready(
+    sandboxes: ContainerSandboxes, settings: Settings, serve_session: ServeSession
+) -> None:
+    """Remove ready sandboxes of containers when the agent stops and no container holds one.
+
+    Settings that follow and want as many take them over as they are.
+    """
+    follower = serve_session.successor
+    kept = follower is not None and follower.warm_sandboxes == settings.warm_sandboxes
+    try:
+        if not kept and not sandboxes.held:
+            async with asyncio.timeout(LEAVE_LIMIT_S):
+                await sandboxes.remove_ready()
+    except (AgentError, TimeoutError) as error:
+        text = str(error) or f"not removed within {LEAVE_LIMIT_S:g} s"
+        _log.warning("sandboxes left; the next start takes them over", error=text)
+    sandboxes.close()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent.model.exec import ExecCommand
     from agent.model.task import AgentTask
     from agent.model.views import LaunchView, RepairView, TaskView
+    from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
     from agent.network.inspection.inspection import NetworkInspection
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
@@ -72,6 +73,7 @@ class RunningParts:
     engine: Engine
     control: Control
     networks: TaskNetworks
+    container_sandboxes: ContainerSandboxes
     groups: TaskGroups
     ledger: Ledger
     sampler: Sampler | None
@@ -151,6 +153,7 @@ class Overview:
             pulls=parts.images.figures,
             comparisons=parts.engine.comparisons,
             sandboxes=parts.networks.figures,
+            container_sandboxes=parts.container_sandboxes.figures,
             launches=parts.engine.launches.by_phase,
             steps=parts.engine.tasks.running_steps(),
             tasks_waiting=parts.ledger.waiting,
@@ -191,6 +194,8 @@ class Overview:
             return found
         found += [text for text in (parts.control.status.notice, parts.operator.problem) if text]
         found += [*parts.networks.problems, *parts.groups.problems]
+        if parts.container_sandboxes.problem:
+            found.append(parts.container_sandboxes.problem)
         found += parts.engine.tasks.problems
         found += parts.logs.problems
         found += [server.problem for server in parts.servers if server.problem]

@@ -272,7 +272,9 @@ class Settings(MetricsSettings):
         "ECS_WARM_SANDBOXES",
         values.INT,
         "4",
-        "Network sandboxes kept ready, so that `awsvpc` tasks start at once; 0 keeps none.",
+        "Network sandboxes kept ready for `awsvpc` tasks, and at least so many for containers in `none` "
+        "mode once there was one. After a burst of launches, each of the two pools grows to its size, "
+        "within 1/32 of the available memory, and shrinks within hours. 0 keeps none.",
         bounds=Bounds(0, 256, "refuse"),
         ours=True,
     )

@@ -10,6 +10,7 @@
     steps.py  network_steps.py  image_steps.py  port_steps.py  preparations/    the steps:
                                idempotent and safe to cancel
     container_body.py overlay.py ports.py shared_network.py    the create body of a container (pure)
+    warm_network.py            whether a container can join a ready sandbox, and its body if it does (pure)
     shared_namespaces.py namespace_holders.py    process and IPC namespaces that containers share
     observe.py  failures.py    the effect of an answer or a failure on a record (pure)
     watcher.py                 engine events, regular comparison, detection of a hanging engine

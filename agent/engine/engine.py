@@ -350,6 +350,7 @@ class Engine:
         payload = self._runners[arn].record.payload
         if shared_namespaces.needs_holder(payload):
             self._tools.namespaces.release(payload)
+        self._tools.container_sandboxes.release(arn)
         for protocol, ports in picked_ports(self._runners[arn].record):
             self._tools.ports.release(protocol, ports)
         self._admit()

@@ -1,4 +1,4 @@
-"""The steps for a task's sandbox: claim one, replace a lost one, release it.
+"""The steps for sandboxes: claim a task's, replace a lost one, release it; create containers in one.
 
 As in ``steps``, they access the network but never the record: each returns a function that records
 its outcome.
@@ -8,21 +8,22 @@ Tests: ``tests/unit/engine/test_steps.py``, ``tests/unit/engine/test_engine_trou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from agent.engine import warm_network
 from agent.engine.settle import forget_creation
 from agent.errors import EngineRefused, NoSuchContainer, SandboxLost
 from agent.model.status import ContainerStatus
 from agent.runtime.protocol import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from agent.engine.live import LiveState
     from agent.engine.tools import Outcome, RecordWriter, StepTools
-    from agent.model.task import AgentTask
+    from agent.model.task import AgentContainer, AgentTask
     from agent.runtime.protocol import ContainerState
 
 T = TypeVar("T")
@@ -110,6 +111,36 @@ class NetworkSteps:
         own = {network.sandbox_id, *(each.namespaces for each in self._live.prepared.values()), ""}
         modes = (seen.network_mode, seen.pid_mode, seen.ipc_mode)
         return any(joined(mode) not in own for mode in modes)
+
+    async def create(
+        self, name: str, body: dict[str, Any], make: Callable[[dict[str, Any]], Awaitable[str]]
+    ) -> str:
+        """Create a container, in a ready sandbox if it can join one; return its engine id.
+
+        Args:
+            name: the container.
+            body: its create body, with a network from the engine.
+            make: creates it; raises ``RuntimeFailure``.
+        """
+        sandboxes, sandbox = self._tools.container_sandboxes, ""
+        if not warm_network.why_not(body):
+            mode = body["HostConfig"]["NetworkMode"]
+            sandbox = sandboxes.take(self._record.arn, name, mode)
+        if sandbox:
+            try:
+                return await make(warm_network.joined(body, sandbox))
+            except (EngineRefused, NoSuchContainer):
+                if sandboxes.is_alive(sandbox):
+                    raise
+        return await self.within(make(body))
+
+    def can_never_start(self, container: AgentContainer) -> bool:
+        """Return whether it never ran, and the sandbox of its own that it joined is gone."""
+        if container.started_at or container.name in self._live.restarting:
+            return False
+        sandboxes = self._tools.container_sandboxes
+        sandbox = sandboxes.of(self._record.arn, container.name)
+        return bool(sandbox) and not sandboxes.is_alive(sandbox)
 
     async def within(self, call: Awaitable[T]) -> T:
         """Make a call that needs the task's sandbox; raises ``SandboxLost`` if that is gone."""

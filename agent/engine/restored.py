@@ -8,13 +8,16 @@ Tests: ``tests/unit/engine/test_engine_lost_state.py``.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from agent.engine.ended_tasks import EndedTasks
-from agent.engine.labels import LABEL_OWNER, LABEL_TASK
+from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.model import task
 from agent.model.status import ContainerStatus, NetworkMode
+from agent.network.container_sandboxes.owners import Containers, users
+from agent.network.container_sandboxes.sandboxes import LABEL as LABEL_SANDBOX
 from agent.network.sandboxes.recovery import Holder
 from agent.runtime.protocol import joined
 
@@ -99,6 +102,26 @@ class RestoredTasks:
             if sandbox:
                 found[sandbox] = Holder(arn, attachments.get(arn, ""))
         return found
+
+    async def container_sandboxes(self, runtime: ContainerEngine, owner: str) -> Containers:
+        """Return the sandboxes of single containers, and who has joined which.
+
+        Args:
+            runtime: the container engine.
+            owner: which containers are ours.
+
+        Raises:
+            RuntimeFailure: the engine cannot list its containers.
+        """
+        ready, mine = await asyncio.gather(
+            runtime.list_containers(labels={LABEL_SANDBOX: owner}),
+            runtime.list_containers(labels={LABEL_OWNER: owner, LABEL_TASK: None}),
+        )
+        return Containers(ready, users(mine, LABEL_TASK, LABEL_CONTAINER))
+
+    def stopped(self) -> frozenset[str]:
+        """Return the ARNs of tasks that have stopped."""
+        return frozenset(record.arn for record in self.records if record.is_done)
 
 
 def existing_containers(record: AgentTask) -> list[str]:

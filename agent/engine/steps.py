@@ -9,6 +9,7 @@ step can continue also goes to the runner, through ``RecordWriter``. Failures ar
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -26,6 +27,7 @@ from agent.engine.network_steps import NetworkSteps
 from agent.engine.port_steps import PortSteps
 from agent.engine.preparations import table as preparations
 from agent.engine.preparations.contract import HostAccess, Provision
+from agent.engine.settle import forget_creation
 from agent.errors import (
     EngineRefused,
     NameConflict,
@@ -146,14 +148,15 @@ class Steps:
         body = container_body.body(record.payload, definition, around)
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
+        make = partial(self._make, definition, engine_name)
         try:
-            runtime_id = await self._network.within(self._make(definition, engine_name, body))
+            runtime_id = await self._network.create(name, body, make)
         except NameConflict:
             seen = await self._adopt(engine_name)
             if not self._network.is_of_lost_one(seen):
                 return self._see(name, seen)
             await self._tools.runtime.remove_container(seen.id, force=True)
-            runtime_id = await self._network.within(self._make(definition, engine_name, body))
+            runtime_id = await self._network.create(name, body, make)
 
         def outcome(now: float) -> None:
             container.engine_name = engine_name
@@ -233,11 +236,17 @@ class Steps:
         payload = self._record.payload
         if shared_namespaces.needs_holder(payload):
             await self._tools.namespaces.ensure(payload)  # the engine may have stopped it
-        await self._network.within(
-            self._tools.runtime.start_container(
-                container.runtime_id, limit_s=self._settings.start_limit_s
+        try:
+            await self._network.within(
+                self._tools.runtime.start_container(
+                    container.runtime_id, limit_s=self._settings.start_limit_s
+                )
             )
-        )
+        except (EngineRefused, NoSuchContainer):
+            if not self._network.can_never_start(container):
+                raise
+            await self._tools.runtime.remove_container(container.runtime_id, force=True)
+            return lambda _now: forget_creation(container, self._live)
 
         def outcome(now: float) -> None:
             observe.running(container, self._live, now)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.model.lookups import AskControl
     from agent.model.payload import Container, TaskPayload
     from agent.model.task import TaskNetwork
+    from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
     from agent.network.names.resolv_files import ResolvFiles
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
@@ -118,6 +119,7 @@ class StepTools:
     release_network: Callable[[str], Awaitable[None]]
     network_alive: Callable[[str], Awaitable[bool]]
     """Return whether containers can join the sandbox that a task holds."""
+    container_sandboxes: ContainerSandboxes
     ensure_image: EnsureImage
     ports: PortPicker
     resolv_files: ResolvFiles

@@ -223,4 +223,28 @@ _COUNTED: list[tuple[str, Kind, str, Callable[[AgentFigures], Value | None]]] = 
         "Launches that had to wait for a network sandbox to be made.",
         lambda figures: figures.sandboxes.misses,
     ),
+    (
+        "ecs_agent_container_sandboxes_ready",
+        "gauge",
+        "Network sandboxes that are ready for a container in none mode.",
+        lambda figures: figures.container_sandboxes.ready,
+    ),
+    (
+        "ecs_agent_container_sandboxes_held",
+        "gauge",
+        "Network sandboxes that containers in none mode hold.",
+        lambda figures: figures.container_sandboxes.held,
+    ),
+    (
+        "ecs_agent_container_sandbox_hits_total",
+        "counter",
+        "Containers that found a network sandbox ready.",
+        lambda figures: figures.container_sandboxes.hits,
+    ),
+    (
+        "ecs_agent_container_sandbox_misses_total",
+        "counter",
+        "Containers that found no network sandbox ready, and got their network from the engine.",
+        lambda figures: figures.container_sandboxes.misses,
+    ),
 ]

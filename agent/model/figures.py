@@ -46,6 +46,19 @@ class SandboxFigures:
     """Counter: launches that had to wait for one to be made."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSandboxFigures:
+    """Of the sandboxes of single containers."""
+
+    ready: int
+    held: int
+    """By containers."""
+    hits: int
+    """Counter: launches that found one ready."""
+    misses: int
+    """Counter: launches that found none, and got their network from the engine."""
+
+
 def comparisons() -> Histogram:
     """Return a histogram of comparisons with the engine's list of containers."""
     return Histogram(_COMPARISON_BOUNDS_S)
@@ -58,6 +71,7 @@ class AgentFigures:
     pulls: PullFigures
     comparisons: Histogram
     sandboxes: SandboxFigures
+    container_sandboxes: ContainerSandboxFigures
     launches: Mapping[str, Histogram] = field(default_factory=dict)
     """Durations of the phases of launches, by phase."""
     steps: Mapping[str, int] = field(default_factory=dict)

@@ -32,7 +32,9 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     table: str = "ecs_agent"
     """nftables table that contains only our rules, and all of them."""
     warm_sandboxes: int = 4
-    """Sandboxes kept ready for future tasks."""
+    """Sandboxes kept ready for future tasks in any case."""
+    burst_sandboxes: int = 256
+    """Most that are kept ready after a burst of launches; memory and addresses may allow less."""
     dns_servers: tuple[str, ...] = ()
     """Name servers of tasks; empty for those of the host."""
     mtu: int = 0

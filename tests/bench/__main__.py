@@ -33,10 +33,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
     parser.add_argument(
         "--part",
-        choices=["all", "sampling", "plumbing", "groups"],
+        choices=["all", "sampling", "plumbing", "groups", "network"],
         default="all",
         help="sampling: only what it costs to sample idle containers each second; plumbing: only "
-        "what it costs to connect a sandbox; groups: only what changes of security groups cost",
+        "what it costs to connect a sandbox; groups: only what changes of security groups cost; "
+        "network: only launches in each network mode",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
@@ -64,9 +65,13 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
     if options.part == "groups":
         return changes
     image = await asyncio.to_thread(_image)
-    sampling = await _sampling(directory, image, options, say)
+    sampling = []
+    if options.part != "network":
+        sampling = await _sampling(directory, image, options, say)
     if options.part == "sampling":
         return sampling
+    if options.part == "network":
+        return await _networks(directory, image, options, say)
     control = ScriptedControl()
     await control.start()
     agent = measures.make_agent(directory, control.port)
@@ -76,10 +81,10 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
         await control.until_polled(0.1)
         await asyncio.sleep(3)  # the pool fills up
         rows = [
-            await measures.one_task(bench, "awsvpc", "bridge", 0.6),
-            await measures.one_task(bench, "none", "none", 1.15),
+            await measures.one_task(bench, "awsvpc", "bridge", 0.55),
+            await measures.one_task(bench, "none", "none", 0.55),
             await measures.one_task(bench, "host", "host", 1.15),
-            await measures.many_tasks(bench, 90, 8),
+            *await measures.bursts(bench, 90, 8),
             *await measures.idle(bench, 50, options.seconds, 2.0),
             *(await measures.idle(bench, options.containers, options.seconds, 1.5))[:3],
             await measures.fresh_start(bench),
@@ -96,6 +101,32 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
         await asyncio.to_thread(agent.stop)
         await control.close()
     return rows
+
+
+async def _networks(
+    directory: Path, image: str, options: argparse.Namespace, say: Callable[[str], None]
+) -> list[Row]:
+    """Measure launches in each network mode, with an agent of its own that ends here."""
+    control = ScriptedControl()
+    await control.start()
+    agent = measures.make_agent(directory, control.port)
+    bench = Bench(control, agent, image, options.rounds, say)
+    agent.start()
+    try:
+        await control.until_polled(0.1)
+        await asyncio.sleep(3)  # the pool fills up
+        return [
+            await measures.one_task(bench, "awsvpc", "bridge", 0.55),
+            await measures.one_task(bench, "none", "none", 0.55),
+            *await measures.bursts(bench, 90, 8),
+        ]
+    except BaseException:
+        sys.stderr.write(agent.tail() + "\n")
+        raise
+    finally:
+        await asyncio.sleep(2)
+        await asyncio.to_thread(agent.stop)
+        await control.close()
 
 
 async def _sampling(

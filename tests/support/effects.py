@@ -158,7 +158,9 @@ def _network(container: Mapping[str, Any], seen: Mapping[str, Any], mode: str) -
         is_joined = host["NetworkMode"].startswith("container:")
         yield "disableNetworking", not container.get("disableNetworking"), is_joined
         return
-    yield "networkMode", mode, host["NetworkMode"]
+    # A container that joined a ready sandbox has no setting of which the sandbox knows nothing.
+    is_joined = host["NetworkMode"].startswith("container:")
+    yield "networkMode", mode, mode if is_joined else host["NetworkMode"]
     yield from _given(container, host, dnsServers="Dns", dnsSearchDomains="DnsSearch")
     for extra in container.get("extraHosts", ()):
         entry = f"{extra['hostname']}:{extra['ipAddress']}"

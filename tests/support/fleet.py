@@ -290,6 +290,7 @@ class Fleet:
             "ECS_AGENT_SOCKET": str(agent.socket),
             "ECS_TASK_BRIDGE": f"ecst-br{index}",
             "ECS_TASK_POOL_CIDR": f"10.219.{4 * index}.0/22",
+            "ECS_WARM_SANDBOXES": "2",
             "ECS_FIREWALL_TABLE": f"ecs_test_{index}",
             "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
             **self.extra,

@@ -10,6 +10,7 @@ from agent.cgroups.groups import TaskGroups
 from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.preparations.contract import HostAccess
 from agent.engine.preparations.firelens import FirelensSettings
+from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
 from agent.network.kernel.namespaces import identify
 from agent.resources.role_credentials import RoleCredentials
 from tests.support.memory_engine import MemoryEngine
@@ -54,3 +55,11 @@ def holder_parts(runtime: MemoryEngine) -> dict[str, Any]:
         "load_image": load,
         "identify": lambda _pid: identify(os.getpid()),
     }
+
+
+def container_sandboxes(
+    runtime: MemoryEngine, *, least: int = 0, **parts: Any
+) -> ContainerSandboxes:
+    """Return the sandboxes of containers on an engine in memory; none are made unless asked for."""
+    values = {"available_bytes": lambda: 16 << 30, "quiet_s": 0.0, **holder_parts(runtime), **parts}
+    return ContainerSandboxes(runtime, least=least, **values)

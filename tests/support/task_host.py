@@ -29,7 +29,7 @@ from agent.network.names.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore
-from tests.support.host_access import RELAY, holder_parts
+from tests.support.host_access import RELAY, container_sandboxes, holder_parts
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, payload
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from agent.model.changes import TaskChange
     from agent.model.payload import Container
     from agent.model.task import AgentContainer, AgentTask
+    from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
 
 CONTROL = "control-1"
 INSTANCE = "arn:aws:ecs:us-east-1:123456789012:container-instance/default/i1"
@@ -156,6 +157,9 @@ class TaskHost:
         self.store: FlakyStore
         self.engine: Engine
         self.namespaces: NamespaceHolders
+        self.container_sandboxes: ContainerSandboxes
+        self.sandboxes_kept = 0
+        """How many sandboxes of containers are kept ready for a mode in use."""
         self.ledger: Ledger
         self.ports = Ports()
         self.role_credentials = RoleCredentials()
@@ -192,6 +196,11 @@ class TaskHost:
         self.namespaces = NamespaceHolders(
             self.runtime, records=restored.records, **holder_parts(self.runtime)
         )
+        self.container_sandboxes = container_sandboxes(self.runtime, least=self.sandboxes_kept)
+        if self.sandboxes_kept:
+            await self.container_sandboxes.take_over(
+                await restored.container_sandboxes(self.runtime, OWNER), restored.stopped()
+            )
         self.engine = Engine(
             store=self.store,
             ledger=self.ledger,
@@ -200,6 +209,7 @@ class TaskHost:
                 claim_network=self.networks.claim,
                 release_network=self.networks.release,
                 network_alive=self.networks.is_alive,
+                container_sandboxes=self.container_sandboxes,
                 ensure_image=self._ensure_image,
                 ports=self.ports,
                 resolv_files=ResolvFiles(
@@ -229,6 +239,7 @@ class TaskHost:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run())
             group.create_task(self.namespaces.run(self.engine.namespaces_lost))
+            group.create_task(self.container_sandboxes.run(self.engine.namespaces_lost))
 
     async def crash(self) -> None:
         """End a life without a word: nothing is flushed."""
@@ -240,6 +251,7 @@ class TaskHost:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         self.namespaces.close()
+        self.container_sandboxes.close()
         await self.store.close()
 
     async def leave(self) -> None:
@@ -250,6 +262,7 @@ class TaskHost:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         self.namespaces.close()
+        self.container_sandboxes.close()
         await self.engine.flush()
         await self.store.close()
 

@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 
 from agent.errors import StateFailure
+from agent.network import demand
 from agent.network.background import BackgroundTasks, settle
 from agent.network.host.kernel_messages import Part
 from agent.network.kernel import namespaces
+from agent.network.memory import available_memory
 from agent.network.sandboxes.sandbox import NameTaken
 from agent.network.sandboxes.warm_pool import WarmPool
 
@@ -69,8 +71,11 @@ class SandboxLifecycle:
             keep=self._keep,
             watch=self._begin_watch,
             target=settings.warm_sandboxes,
+            most=self._most,
+            drop=self._drop,
             quiet_s=settings.quiet_s,
         )
+        self._burst_sandboxes = settings.burst_sandboxes
         self._table = table
         self._maker = maker
         self._addresses = addresses
@@ -84,8 +89,7 @@ class SandboxLifecycle:
         """Go on with the sandboxes of an earlier process, which the table knows already."""
         for record in plan.kept:
             self._begin_watch(record)
-        for record in plan.ready:
-            self.warm.offer(record)
+        self.warm.take_over(plan.ready)
 
     async def obtain(self) -> SandboxRecord:
         """Return a living sandbox that nobody has claimed; drop those that died in the pool.
@@ -195,6 +199,17 @@ class SandboxLifecycle:
             else:
                 self._table.records[ipv4] = record
                 return record
+
+    async def _most(self) -> int:
+        """Return how many sandboxes may be ready: limited by memory, and by a quarter of the pool."""
+        # What is ready already is no longer available, so it counts as if it were.
+        free = await asyncio.to_thread(available_memory) + len(self.warm) * demand.SANDBOX_BYTES
+        addresses = self._addresses.network.num_addresses
+        return min(self._burst_sandboxes, demand.most_for(free), addresses // 4)
+
+    def _drop(self, record: SandboxRecord) -> None:
+        self._table.scrap[record.ipv4] = record
+        self.sweep()
 
     async def _keep(self, record: SandboxRecord) -> None:
         try:

@@ -1,26 +1,30 @@
 """The queue between creating sandboxes and giving them to tasks.
 
 Launches have priority: a waiting launch gets the next finished sandbox, whatever it was created
-for, and the pool is refilled only while there is no launch.
+for, and the pool is refilled only while there is no launch. After a burst of launches, the pool is
+filled with as many sandboxes as the burst needed, and shrinks again with time (``network.demand``).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from agent.errors import AgentError
+from agent.network.demand import Demand
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from agent.network.sandbox_record import SandboxRecord
 
 _RETRY_FIRST_S, _RETRY_LAST_S = 1.0, 60.0
+_LOOK_S = 60.0
+"""How often it is decided again how many to keep, while there are more than always."""
 _log = structlog.get_logger(__name__)
 
 
@@ -31,7 +35,9 @@ class WarmPool:
         make: creates one sandbox.
         keep: called with a sandbox before it enters the pool; may save it.
         watch: called with a sandbox as soon as it can be used.
-        target: number of sandboxes to keep ready.
+        target: number of sandboxes to keep ready in any case; 0 to keep none.
+        most: returns the number up to which a burst may raise that.
+        drop: called with a sandbox that is no longer needed, after it has left the pool.
         quiet_s: time without launches before the pool is filled.
     """
 
@@ -42,6 +48,8 @@ class WarmPool:
         keep: Callable[[SandboxRecord], Awaitable[None]],
         watch: Callable[[SandboxRecord], None],
         target: int,
+        most: Callable[[], Awaitable[int]],
+        drop: Callable[[SandboxRecord], None],
         quiet_s: float,
     ) -> None:
         self.problem = ""
@@ -53,11 +61,17 @@ class WarmPool:
         self._make = make
         self._keep = keep
         self._watch = watch
-        self._target = target
+        self._least = target
+        self._most = most
+        self._limit = target
+        """What ``most`` last returned."""
+        self._drop = drop
+        self._demand = Demand()
         self._quiet_s = quiet_s
         self._ready: deque[SandboxRecord] = deque()
         self._waiters: deque[asyncio.Future[SandboxRecord]] = deque()
-        self._makers: set[asyncio.Task[None]] = set()
+        self._makers: set[asyncio.Task[Any]] = set()
+        """Creations that will give a sandbox to somebody."""
         self._launches = 0
         self._last_launch = float("-inf")
         self._changed = asyncio.Event()
@@ -66,10 +80,11 @@ class WarmPool:
     def __len__(self) -> int:
         return len(self._ready)
 
-    @contextmanager
+    @contextlib.contextmanager
     def launch(self) -> Iterator[None]:
         """Mark a launch: during it, and shortly after, the pool is not filled."""
         self._launches += 1
+        self._demand = self._demand.launched(asyncio.get_running_loop().time())
         try:
             yield
         finally:
@@ -110,6 +125,14 @@ class WarmPool:
             waiter.set_result(record)
         self._watch(record)
 
+    def take_over(self, records: Sequence[SandboxRecord]) -> None:
+        """Add what an earlier process kept ready, which tells of the demand that it saw."""
+        for record in records:
+            self.offer(record)
+        if records:
+            now = asyncio.get_running_loop().time()
+            self._demand = Demand(1, now, float(len(records)))
+
     def take_out(self, ipv4: str) -> SandboxRecord | None:
         """Remove a ready sandbox; None if it is not there (any more)."""
         for record in self._ready:
@@ -120,14 +143,18 @@ class WarmPool:
         return None
 
     async def refill(self) -> None:
-        """Keep the pool filled until cancelled; failures are logged and retried later."""
+        """Keep the pool at its size until cancelled; failures are logged and retried later."""
         retry_s = _RETRY_FIRST_S
         while True:
-            await self._changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S if len(self._ready) > self._least else None):
+                    await self._changed.wait()
             self._changed.clear()
-            while len(self._ready) < self._target:
+            self._limit = await self._most()
+            while len(self._ready) < self._target():
                 await self._quiet()
-                if len(self._ready) >= self._target:
+                self._limit = await self._most()
+                if len(self._ready) >= self._target():
                     break
                 # The creation continues if this is cancelled: half a sandbox is useless.
                 await asyncio.wait([self._begin()])
@@ -136,6 +163,18 @@ class WarmPool:
                     continue
                 await asyncio.sleep(retry_s)
                 retry_s = min(retry_s * 2, _RETRY_LAST_S)
+            self._shrink()
+
+    def _target(self) -> int:
+        """Return how many sandboxes to keep ready now."""
+        now = asyncio.get_running_loop().time()
+        wanted = self._demand.wanted(now, least=self._least, most=self._limit)
+        return max(self._least, wanted)
+
+    def _shrink(self) -> None:
+        """Drop what is not needed any more, the newest first."""
+        while self._least and len(self._ready) > self._target():
+            self._drop(self._ready.pop())
 
     async def finish(self, limit_s: float) -> None:
         """Wait for the sandboxes being created; those that take longer are abandoned."""
@@ -173,12 +212,20 @@ class WarmPool:
             if not self._waiters:
                 await self._keep(record)
         except BaseException as error:
+            self._no_longer_making()
             self._fail(error)
             if not isinstance(error, AgentError):
                 raise
         else:
+            self._no_longer_making()
             self.problem = ""
             self.offer(record)
+
+    def _no_longer_making(self) -> None:
+        """Leave the makers at once: a launch in this turn of the event loop must not count on this one."""
+        maker = asyncio.current_task()
+        if maker is not None:
+            self._makers.discard(maker)
 
     def _fail(self, error: BaseException) -> None:
         """Pass the error to the first waiting launch, or log it; each has its own creation."""

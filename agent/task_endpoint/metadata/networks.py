@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.model.eni import IPV6_PREFIX_LEN
 from agent.model.status import NetworkMode
+from agent.runtime.protocol import joined
 from agent.task_endpoint.metadata.document import Network, NetworkV4
 from agent.task_endpoint.metadata.facts import NetworksUnknown
 
@@ -102,11 +103,15 @@ def _of_engine(details: ContainerDetails, *, extended: bool) -> list[Network]:
     """
     made = NetworkV4 if extended else Network
     ends = [(end.network, end.ipv4, end.ipv6) for end in details.networks]
+    # A container that joined a sandbox of its own has no link: see ``engine.warm_network``.
+    mode = (
+        NetworkMode.NONE.value if joined(details.state.network_mode) else details.state.network_mode
+    )
     return [
         made(
             network_mode=name,
             ipv4_addresses=[ipv4],
             ipv6_addresses=[ipv6] if extended and ipv6 else [],
         )
-        for name, ipv4, ipv6 in ends or [(details.state.network_mode, details.state.ipv4, "")]
+        for name, ipv4, ipv6 in ends or [(mode, details.state.ipv4, "")]
     ]

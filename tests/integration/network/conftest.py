@@ -26,6 +26,7 @@ SETTINGS = NetworkSettings(
     bridge="ecst-net0",
     table="ecs_test_network",
     warm_sandboxes=0,
+    burst_sandboxes=0,
     quiet_s=0.05,
     check_interval_s=60.0,
     dns_servers=("192.0.2.53",),

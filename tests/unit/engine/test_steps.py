@@ -16,7 +16,7 @@ from agent.model import task
 from agent.model.payload import PortMapping, Volume
 from agent.network.names.resolv_files import ResolvFiles
 from agent.resources.role_credentials import RoleCredentials
-from tests.support.host_access import RELAY, holders
+from tests.support.host_access import RELAY, container_sandboxes, holders
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.task_host import OWNER, Networks, Ports
@@ -74,6 +74,7 @@ def _tools(runtime: MemoryEngine, tmp_path: Path, ensure_image: EnsureImage) -> 
         claim_network=networks.claim,
         release_network=networks.release,
         network_alive=networks.is_alive,
+        container_sandboxes=container_sandboxes(runtime),
         ensure_image=ensure_image,
         ports=Ports(),
         resolv_files=ResolvFiles(tmp_path),

@@ -15,7 +15,7 @@ from agent import exposition, process
 from agent.metrics import prometheus
 from agent.metrics.prometheus import Snapshot
 from agent.model import figures
-from agent.model.figures import AgentFigures, PullFigures, SandboxFigures
+from agent.model.figures import AgentFigures, ContainerSandboxFigures, PullFigures, SandboxFigures
 from agent.model.histogram import Histogram
 from agent.model.metrics import (
     ContainerSample,
@@ -135,6 +135,7 @@ def some_figures() -> AgentFigures:
         pulls=PullFigures(),
         comparisons=figures.comparisons(),
         sandboxes=SandboxFigures(warm=4, claimed=2, hits=9, misses=1),
+        container_sandboxes=ContainerSandboxFigures(ready=2, held=3, hits=4, misses=1),
         launches={"pull": launch},
         steps={"pull": 2},
         tasks_waiting=6,
@@ -202,6 +203,8 @@ def test_a_whole_page() -> None:
         "ecs_agent_tasks_waiting": 6,
         "ecs_agent_sandboxes_warm": 4,
         "ecs_agent_sandbox_misses_total": 1,
+        "ecs_agent_container_sandboxes_held": 3,
+        "ecs_agent_container_sandbox_hits_total": 4,
         "ecs_agent_relist_duration_seconds_count": 0,
         "ecs_agent_pull_bytes_total": 0,
         "process_start_time_seconds": 1000.5,

@@ -6,7 +6,13 @@ import json
 from typing import Any
 
 from agent.metrics.prometheus import Snapshot
-from agent.model.figures import AgentFigures, PullFigures, SandboxFigures, comparisons
+from agent.model.figures import (
+    AgentFigures,
+    ContainerSandboxFigures,
+    PullFigures,
+    SandboxFigures,
+    comparisons,
+)
 from agent.model.histogram import Histogram
 from agent.model.metrics import (
     ContainerSample,
@@ -89,6 +95,7 @@ def test_host_agent_and_containers_are_resources() -> None:
         pulls=PullFigures(),
         comparisons=comparisons(),
         sandboxes=SandboxFigures(warm=4, claimed=0, hits=0, misses=0),
+        container_sandboxes=ContainerSandboxFigures(ready=2, held=3, hits=4, misses=1),
         launches={"pull": launch},
     )
     sampled = TaskSample(

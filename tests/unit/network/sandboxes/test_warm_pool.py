@@ -27,6 +27,8 @@ class Workshop:
         self.watched: list[str] = []
         self.gate = asyncio.Semaphore(0)
         self.failures: list[Exception] = []
+        self.dropped: list[str] = []
+        self.most = 0
 
     async def make(self) -> SandboxRecord:
         self.begun += 1
@@ -35,6 +37,9 @@ class Workshop:
         if self.failures:
             raise self.failures.pop()
         return record(number + 1)
+
+    async def limit(self) -> int:
+        return self.most
 
     async def keep(self, made: SandboxRecord) -> None:
         self.kept.append(made.ipv4)
@@ -45,6 +50,8 @@ class Workshop:
             keep=self.keep,
             watch=lambda made: self.watched.append(made.ipv4),
             target=target,
+            most=self.limit,
+            drop=lambda made: self.dropped.append(made.ipv4),
             quiet_s=quiet_s,
         )
 
@@ -164,3 +171,52 @@ async def test_finish_gives_up_makers_that_take_too_long() -> None:
     await pool.finish(0.01)
     with pytest.raises(asyncio.CancelledError):
         await waiting
+
+
+async def test_after_a_burst_the_pool_has_what_the_burst_needed_within_the_limit() -> None:
+    shop = Workshop()
+    shop.most = 3
+    pool = shop.pool(target=1)
+    async with refilling(pool):
+        await shop.finish(1)
+        for _ in range(5):
+            with pool.launch():
+                pass
+        await shop.finish(5)
+        assert len(pool) == 3
+        shop.most = 2
+        with pool.launch():
+            pass
+        await shop.finish(1)
+        assert len(pool) == 2
+        assert len(shop.dropped) == 1
+
+
+async def test_what_is_kept_in_any_case_does_not_depend_on_memory() -> None:
+    shop = Workshop()
+    pool = shop.pool(target=2)
+    async with refilling(pool):
+        await shop.finish(2)
+        assert len(pool) == 2
+        assert not shop.dropped
+
+
+async def test_a_launch_does_not_count_on_a_creation_that_has_just_ended() -> None:
+    """All launches of an order may come in the turn of the event loop in which it ends."""
+    shop = Workshop()
+    pool = shop.pool(target=1)
+    async with refilling(pool):
+        while not shop.begun:  # noqa: ASYNC110 - turns of the event loop are what matters
+            await asyncio.sleep(0)
+        shop.gate.release()
+        while not len(pool):  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0)
+        with pool.launch():
+            await pool.obtain()
+            waiting = pool.obtain()
+            waiting.send(None)
+            assert shop.begun == 1
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert shop.begun == 2, "nobody makes a sandbox for the launch that waits"
+            waiting.close()

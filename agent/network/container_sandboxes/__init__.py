@@ -1,0 +1,11 @@
+"""Sandboxes of single containers in ``none`` mode: ready network namespaces that containers join.
+
+The container engine makes each of them, as it makes the network of any container. So a container that
+joins one has the same network as any other, and only starts sooner. Nothing is stored: which container has which sandbox is part of the container.
+
+``sandboxes.ContainerSandboxes`` is the entry point, ``network.demand`` decides how many are kept (pure).
+Without a ready sandbox, or with a definition that needs more, a container gets its network from the
+engine when it starts (``engine.warm_network``). Touches the engine and ``/proc``; fails with
+``RuntimeFailure``. Tests: ``tests/unit/network/container_sandboxes``,
+``tests/integration/e2e/test_warm_networks.py``.
+"""
