@@ -36,6 +36,7 @@ T = TypeVar("T")
 CALL_LIMIT_S = 30.0
 """Longer than two calls to a systemd that hangs."""
 _OWNER_DIGITS = 12
+_PATHS_MOST = 10_000
 _log = structlog.get_logger(__name__)
 
 
@@ -99,6 +100,8 @@ class TaskGroups:
         """The engine's cgroup driver, and the version that it uses."""
         self._made: set[str] = set()
         """Groups that tasks of this process have, or are about to have."""
+        self._paths: dict[str, str] = {}
+        """By task; the sampler asks for all of them in each round."""
         self._lane = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cgroups")
         self._to_ask = asyncio.Event()
 
@@ -142,6 +145,7 @@ class TaskGroups:
         if self._engine[0]:
             _log.info("the engine has another cgroup driver", driver=engine_driver)
         self._engine = (engine_driver, engine_version)
+        self._paths.clear()
         if not self._settings.enabled:
             return
         self.problem = why_not(self._mount, engine_driver, engine_version)
@@ -198,7 +202,13 @@ class TaskGroups:
 
     def path_of(self, task_arn: str) -> str:
         """Return where a task's group is, from the top of a hierarchy; empty if it has none."""
-        return self._driver.path_of(ids.cgroup_name(task_arn)) if self._driver else ""
+        path = self._paths.get(task_arn)
+        if path is None:
+            path = self._driver.path_of(ids.cgroup_name(task_arn)) if self._driver else ""
+            if len(self._paths) >= _PATHS_MOST:
+                self._paths.clear()
+            self._paths[task_arn] = path
+        return path
 
     async def remove(self, task_arn: str) -> None:
         """Remove a task's group; an absent one is success.
@@ -209,6 +219,7 @@ class TaskGroups:
         name = ids.cgroup_name(task_arn)
         await self._remove(name)
         self._made.discard(name)
+        self._paths.pop(task_arn, None)
 
     async def reconcile(self, task_arns: Iterable[str]) -> None:
         """Remove the groups of all tasks that are not listed; what cannot be removed is logged.

@@ -1,7 +1,8 @@
 """What the agent process leaves out of the libraries that it uses: a seventh of its memory.
 
-Some libraries import far more than they need: pyroute2 and docker all of their parts, structlog a
-renderer of coloured tracebacks, requests a detector of character sets. ``begin`` is called before any
+Some libraries import far more than they need: pyroute2 and docker all of their parts, pyroute2 also the
+whole of unittest for one mock object, structlog a renderer of coloured tracebacks, requests a detector
+of character sets. ``begin`` is called before any
 of them is imported. Only for the agent process: nothing is ever taken out of a process that has
 loaded the whole library.
 
@@ -18,7 +19,7 @@ from typing import Any, Final
 _ABSENT: Final = ("rich", "charset_normalizer", "chardet")
 """Optional for structlog and requests: the agent prints no coloured tracebacks, and the engine's
 answers are JSON."""
-_LAZY: Final = ("pyroute2", "docker")
+_LAZY: Final = ("pyroute2", "docker", "unittest")
 
 
 def begin() -> None:

@@ -9,7 +9,6 @@ Tests: ``tests/unit/cli/test_command_line.py``.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 from functools import partial
@@ -94,6 +93,8 @@ def _parse(arguments: Sequence[str]) -> str:
 def _unknown(word: str) -> str:
     if not word.startswith("-"):
         return f"run takes no arguments; remove {word!r}"
+    import difflib  # noqa: PLC0415 - only for a wrong command line
+
     near = difflib.get_close_matches(word, ("--config", "--help"), n=1, cutoff=0.5)
     return f"run has no option {word}" + (f"; did you mean {near[0]}?" if near else "")
 

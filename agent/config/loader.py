@@ -9,7 +9,6 @@ Tests: ``tests/unit/config/test_load.py``.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,8 +178,8 @@ def _unknown(given: Mapping[str, GivenValue]) -> list[str]:
     for value in given.values():
         if value.name in known or not value.name.startswith(_ECS_PREFIXES):
             continue
-        near = difflib.get_close_matches(value.name, sorted(known), n=1, cutoff=0.75)
-        mend = f"did you mean {near[0]}?" if near else "remove it, or see docs/configuration.md"
+        near = _nearest(value.name, known, least=0.75)
+        mend = f"did you mean {near}?" if near else "remove it, or see docs/configuration.md"
         lines.append(f"{value.origin}: {value.name} is not a known setting; {mend}")
     return lines
 
@@ -197,5 +196,11 @@ def _without_effect(given: Mapping[str, GivenValue]) -> list[str]:
 
 
 def _guess(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
-    return f" (did you mean {near[0]}?)" if near else ""
+    near = _nearest(name, known, least=0.8)
+    return f" (did you mean {near}?)" if near else ""
+
+
+def _nearest(name: str, known: Iterable[str], *, least: float) -> str:
+    import difflib  # noqa: PLC0415 - most files have no unknown names
+
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=least)), "")

@@ -6,7 +6,6 @@ a list of existing tasks; both lists are short. A name matches a stopped task on
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.endpoints.http import RequestRefused
@@ -112,6 +111,8 @@ def _unknown(tasks: Sequence[TaskView], wanted: str) -> str:
         return f"{text}, nor any other"
     beginnings = {task.id[: max(len(wanted), 4)] for task in tasks}
     known = sorted({name for task in tasks for name in _names(task)} | beginnings)
+    import difflib  # noqa: PLC0415 - most names are known
+
     near = difflib.get_close_matches(wanted[:_ASKED_SHOWN], known, n=1, cutoff=0.6)
     guess = f"; did you mean {_quoted(near[0])}? There" if near else "; there"
     return f"{text}{guess} {'are' if len(tasks) > 1 else 'is'} {_listed(tasks)}"

@@ -10,6 +10,7 @@
     docker_stats.py   a sample in the shape of the engine's own statistics (pure)
     continuity.py     counters that go on when a container is restarted (pure)
     task_networks.py  the network namespaces of a task; ``links.py`` reads one of them
+    host_ends.py      which namespaces had no traffic, and need not be read again
     host.py           the host, through files that stay open; ``host_texts.py`` says what they mean
     gpu.py            NVIDIA GPUs, in a thread of its own
     prometheus.py     everything that the agent shows, as families of metrics (pure)

@@ -10,9 +10,10 @@ neither the cgroup nor the container alive; reading it fails with ENODEV once th
 
 Each read of a file costs 3 µs of an idle container, whose data is in no cache. So of a container
 whose CPU time has not increased, only that is read which others can change: memory in use (the
-kernel takes some back) and block I/O (the kernel writes later). All the rest needs a process of the
-container to run, and was read after it last did. A file that still changed when it was last read is
-read again, for example pressure, which fades; and every file is, every ``_ALL_ROUNDS`` rounds.
+kernel takes some back) and block I/O (the kernel writes later), and if one of them changed, the file that
+says more of it. All the rest needs a process of the container to run, and was read after it last did.
+A file that still changed when it was last read is read again, for example pressure, which fades; and
+every file is, at least every ``ALL_S`` seconds.
 
 Tests: ``tests/unit/metrics/test_cgroup.py``.
 """
@@ -20,6 +21,7 @@ Tests: ``tests/unit/metrics/test_cgroup.py``.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -29,14 +31,15 @@ from agent.metrics.cgroup_texts import PRESSURE_FILES, V1_FILES, V2_FILES, Usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-_ALL_ROUNDS: Final = 10
+ALL_S: Final = 30.0
 """For what an operator changes in an idle container, such as a limit."""
-_CHANGED_BY_OTHERS: Final = frozenset(
-    {
-        *("memory.usage_in_bytes", "blkio.throttle.io_service_bytes_recursive"),
-        *("memory.current", "io.stat"),
-    }
-)
+_CHANGED_BY_OTHERS: Final = {
+    "memory.usage_in_bytes": "memory.stat",
+    "memory.current": "memory.stat",
+    "blkio.throttle.io_service_bytes_recursive": "blkio.throttle.io_serviced_recursive",
+    "io.stat": "",
+}
+"""Each with the file that belongs to it: figures are made of both."""
 _READ_BYTES: Final = 16384
 """Larger than any of these files, except ``io.stat`` with hundreds of disks."""
 
@@ -59,12 +62,11 @@ class RawTexts(NamedTuple):
 class _File:
     """One file: where it is, and what it said when it was read last."""
 
-    __slots__ = ("by_others", "fading", "fd", "parse", "path", "said", "text")
+    __slots__ = ("fading", "fd", "parse", "path", "said", "text")
 
     def __init__(self, path: Path | None, parse: Callable[[bytes], Any]) -> None:
         self.path = path
         self.parse = parse
-        self.by_others = path is not None and path.name in _CHANGED_BY_OTHERS
         self.fading = True
         """Whether it had changed when it was last read."""
         self.fd = -1
@@ -100,7 +102,12 @@ class CgroupReader:
         self._version = version
         self._keep_open = keep_open
         self._usage: Usage | None = None
-        self._round = 0
+        self._by_others = _by_others(files)
+        known = {file for pair in self._by_others for file in pair}
+        self._others = [file for file in files[1:] if file not in known]
+        self._fading: list[_File] = []
+        """Those of the others that had changed when they were read last."""
+        self._all_due_s = float("-inf")
         self.open_files = 0
         """How many descriptors this reader holds."""
         if keep_open:
@@ -150,20 +157,36 @@ class CgroupReader:
             self.open_files += 1
 
     def _read_open(self) -> bool:
-        first, *others = self._files
-        ran = first.read() or self._round % _ALL_ROUNDS == 0
-        self._round += 1
-        changed = ran
-        for file in others:
-            if file.fd >= 0 and (ran or file.fading or file.by_others):
-                try:
-                    changed |= file.read()
-                except OSError:  # for example pressure of a kernel that has switched it off
-                    os.close(file.fd)
-                    file.fd, file.text, file.said = -1, None, None
-                    self.open_files -= 1
-                    changed = True
+        changed, now_s = self._files[0].read(), time.monotonic()
+        if changed or now_s >= self._all_due_s:
+            self._all_due_s = now_s + ALL_S
+            for file in self._files[1:]:
+                changed |= self._refresh(file)
+            self._fading = [file for file in self._others if file.fading]
+            return changed
+        for file, companion in self._by_others:
+            if self._refresh(file):
+                changed = True
+                if companion is not None:
+                    self._refresh(companion)
+        if self._fading:
+            for file in self._fading:
+                changed |= self._refresh(file)
+            self._fading = [file for file in self._fading if file.fading]
         return changed
+
+    def _refresh(self, file: _File) -> bool:
+        """Read a file that may be missing; return whether it changed."""
+        if file.fd < 0:
+            file.fading = False
+            return False
+        try:
+            return file.read()
+        except OSError:  # for example pressure of a kernel that has switched it off
+            os.close(file.fd)
+            file.fd, file.text, file.said, file.fading = -1, None, None, False
+            self.open_files -= 1
+            return True
 
     def _read_once(self) -> bool:
         for index, file in enumerate(self._files):
@@ -181,6 +204,16 @@ class CgroupReader:
                 os.close(fd)
             file.said = file.parse(file.text)
         return True
+
+
+def _by_others(files: Sequence[_File]) -> list[tuple[_File, _File | None]]:
+    """Return the files of a container that others change, each with the one that belongs to it."""
+    by_name = {file.path.name: file for file in files if file.path is not None}
+    return [
+        (by_name[name], by_name.get(companion))
+        for name, companion in _CHANGED_BY_OTHERS.items()
+        if name in by_name
+    ]
 
 
 class CgroupTree:

@@ -6,7 +6,7 @@ that is gone is skipped silently, because tasks end that way. Counters of a cont
 is restarted (``continuity``, ``links.LinkTotals``), but no rate spans a restart.
 
 What did not change since the round before is not built again: of an idle container, a round makes
-no new object.
+no new object, and the list of a task's containers is the same one.
 
 Tests: ``tests/unit/metrics/test_collector.py``.
 """
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Final
 from agent.metrics import links
 from agent.metrics.cgroup import RawTexts
 from agent.metrics.continuity import Continuous
+from agent.metrics.host_ends import HostEnds
 from agent.metrics.task_networks import NOWHERE, TaskNetworks
 from agent.model.metrics import ContainerSample, MetricsBatch, RoundCost, TaskSample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from agent.metrics.cgroup import CgroupReader, CgroupTree
@@ -53,9 +54,15 @@ class _Container:
         self.cpu_ns: int | None = None
         self.at_ns = 0
         self.made_of: tuple[object, ...] = ()
+        """Usage, network figures and use of GPUs in the sample."""
         self.sample: ContainerSample | None = None
 
-    def cpu_percent(self, cpu_ns: int | None, pid: int) -> float | None:
+    def rests(self, usage: Usage) -> bool:
+        """Tell whether a sample of this usage says the same as the last one, as to all but GPUs."""
+        sample = self.sample
+        return sample is not None and sample.cpu_percent == 0.0 and self.made_of[0] is usage
+
+    def _cpu_percent(self, cpu_ns: int | None, pid: int) -> float | None:
         """Return the CPU use since the last reading; None if that was of another run."""
         at_ns, run = time.monotonic_ns(), self.counters.run
         same_run = run == self.run and pid == self.pid
@@ -64,6 +71,61 @@ class _Container:
         if not same_run or cpu_ns is None or before_ns is None or at_ns <= before_at_ns:
             return None
         return round(100 * (cpu_ns - before_ns) / (at_ns - before_at_ns), 3)
+
+    def sample_of(
+        self,
+        target: SampleTarget,
+        usage: Usage,
+        network: NetworkSample | None,
+        gpus: tuple[GpuUse, ...],
+    ) -> ContainerSample:
+        """Return the sample of a reading; the same object again if all figures are the same."""
+        percent = self._cpu_percent(usage.cpu_ns, target.pid)
+        made_of = (usage, network, gpus)
+        before = self.sample
+        if (
+            before is not None
+            and all(map(operator.is_, made_of, self.made_of))
+            and before.cpu_percent == percent
+            and before.restarts == target.restarts
+        ):
+            return before
+        self.made_of = made_of
+        self.sample = ContainerSample(
+            name=target.name,
+            runtime_id=target.runtime_id,
+            cpu_percent=percent,
+            network=network.counters if network else None,
+            links=network.links if network else {},
+            rx_bytes_per_s=network.rx_bytes_per_s if network else None,
+            tx_bytes_per_s=network.tx_bytes_per_s if network else None,
+            restarts=target.restarts,
+            gpus=gpus,
+            **usage._asdict(),
+        )
+        return self.sample
+
+
+class _Task:
+    """The containers to read of one task, and what they were like in the last round."""
+
+    __slots__ = ("networks", "running", "sample", "targets")
+
+    def __init__(
+        self,
+        targets: list[SampleTarget],
+        running: list[tuple[SampleTarget, _Container]],
+        networks: TaskNetworks | None,
+    ) -> None:
+        self.targets = targets
+        self.running = running
+        self.networks = networks
+        """None if none of them has a network of its own."""
+        self.sample: TaskSample | None = None
+        """None if the next one cannot be the same."""
+
+
+_Used = tuple["SampleTarget", _Container, "Usage"]
 
 
 class Collector:
@@ -96,6 +158,9 @@ class Collector:
         self._open_files = 0
         self._containers: dict[str, _Container] = {}
         self._networks: dict[str, TaskNetworks] = {}
+        self._ends = HostEnds()
+        self._targets: list[SampleTarget] = []
+        self._tasks: dict[str, _Task] = {}
         self._own_namespace = ""
         self._rounds = 0
         self._cpu_s = 0.0
@@ -105,16 +170,14 @@ class Collector:
         began_s, cpu_began_s = time.monotonic(), time.thread_time()
         at = time.time()
         gpus = self._gpus.read() if self._gpus is not None else None
-        by_task: dict[str, list[SampleTarget]] = {}
-        for target in targets:
-            by_task.setdefault(target.task_arn, []).append(target)
+        self._aim(list(targets))
+        self._ends.look(len(self._networks))
         uses = gpus.uses if gpus is not None else {}
         tasks = [
             sample
-            for arn, own in by_task.items()
-            if (sample := self._task(arn, at, own, uses)) is not None
+            for arn, task in self._tasks.items()
+            if (sample := self._task(arn, task, at, uses)) is not None
         ]
-        self._forget(by_task)
         host = self._host.read(at, began_s, gpus)
         self._rounds += 1
         cpu_s = time.thread_time() - cpu_began_s
@@ -132,7 +195,7 @@ class Collector:
     def open_files(self) -> int:
         """How many descriptors are held."""
         networks = sum(network.open_files for network in self._networks.values())
-        return self._open_files + networks + self._host.open_files
+        return self._open_files + networks + self._ends.open_files + self._host.open_files
 
     def raw_texts(self, runtime_id: str) -> RawTexts:
         """Return files of a container as last read; empty ones if it is not sampled.
@@ -151,53 +214,128 @@ class Collector:
             networks.close()
         self._containers.clear()
         self._networks.clear()
+        self._tasks.clear()
+        self._targets = []
+        self._ends.close()
         self._host.close()
         if self._gpus is not None:
             self._gpus.close()
 
+    def _aim(self, targets: list[SampleTarget]) -> None:
+        """Take the targets of a round, and forget what is no longer one."""
+        if targets == self._targets:
+            return
+        self._targets = targets
+        by_task: dict[str, list[SampleTarget]] = {}
+        for target in targets:
+            by_task.setdefault(target.task_arn, []).append(target)
+        before = self._tasks
+        self._tasks = {
+            arn: before[arn]
+            if arn in before and before[arn].targets == own
+            else self._new(arn, own)
+            for arn, own in by_task.items()
+        }
+        seen = {target.runtime_id for target in targets}
+        for runtime_id in self._containers.keys() - seen:
+            self._drop_reader(self._containers.pop(runtime_id))
+        for arn in self._networks.keys() - by_task.keys():
+            self._networks.pop(arn).close()
+        for networks in self._networks.values():
+            networks.forget(seen)
+
+    def _new(self, arn: str, targets: list[SampleTarget]) -> _Task:
+        running = []
+        for target in targets:
+            container = self._containers.setdefault(target.runtime_id, _Container())
+            if target.running:
+                running.append((target, container))
+        networks = None
+        if any(target.network_pid for target, _ in running):
+            networks = self._networks_of(arn)
+        return _Task(targets, running, networks)
+
     def _task(
+        self, arn: str, task: _Task, at: float, uses: Mapping[str, tuple[GpuUse, ...]]
+    ) -> TaskSample | None:
+        used: list[_Used] = []
+        rests = task.sample is not None
+        for target, container in task.running:
+            usage = self._usage(target, container)
+            if usage is None:
+                rests = False
+                continue
+            used.append((target, container, usage))
+            rests = (
+                rests
+                and container.rests(usage)
+                and (not self._gpus or container.made_of[2] == uses.get(target.runtime_id, ()))
+            )
+        if rests and (task.networks is None or task.networks.rest(time.monotonic())):
+            return self._again(task, used, at)
+        return self._changed(arn, task, used, at, uses)
+
+    @staticmethod
+    def _again(task: _Task, used: list[_Used], at: float) -> TaskSample | None:
+        """Return the last sample with another time."""
+        at_ns = time.monotonic_ns()
+        for _, container, _ in used:
+            container.at_ns = at_ns
+        last = task.sample
+        return last and TaskSample(
+            task_arn=last.task_arn,
+            at=at,
+            containers=last.containers,
+            network=last.network,
+            links=last.links,
+            rx_bytes_per_s=last.rx_bytes_per_s,
+            tx_bytes_per_s=last.tx_bytes_per_s,
+        )
+
+    def _changed(
         self,
         arn: str,
+        task: _Task,
+        used: list[_Used],
         at: float,
-        targets: list[SampleTarget],
         uses: Mapping[str, tuple[GpuUse, ...]],
     ) -> TaskSample | None:
-        used = [
-            (target, usage)
-            for target in targets
-            if target.running and (usage := self._usage(target)) is not None
-        ]
+        before, task.sample = task.sample, None
         if not used:
             return None
-        running = [target for target, _ in used]
-        found = self._networks_of(arn).read(running) if _has_network(running) else NOWHERE
+        found = NOWHERE
+        if task.networks is not None:
+            found = task.networks.read(
+                [target for target, _, _ in used],
+                ran=any(usage.cpu_ns != container.cpu_ns for _, container, usage in used),
+                now_s=time.monotonic(),
+            )
         samples = [
-            self._sample(
+            container.sample_of(
                 target,
                 usage,
                 found.by_container.get(target.runtime_id),
                 uses.get(target.runtime_id, ()),
             )
-            for target, usage in used
+            for target, container, usage in used
         ]
+        if before is not None and _are_same(before.containers, samples):
+            samples = before.containers
         whole = found.whole
-        if whole is None:
-            return TaskSample(task_arn=arn, at=at, containers=samples)
-        return TaskSample(
+        sample = TaskSample(
             task_arn=arn,
             at=at,
             containers=samples,
-            network=whole.counters,
-            links=whole.links,
-            rx_bytes_per_s=whole.rx_bytes_per_s,
-            tx_bytes_per_s=whole.tx_bytes_per_s,
+            network=whole.counters if whole else None,
+            links=whole.links if whole else {},
+            rx_bytes_per_s=whole.rx_bytes_per_s if whole else None,
+            tx_bytes_per_s=whole.tx_bytes_per_s if whole else None,
         )
+        task.sample = sample if len(used) == len(task.running) else None
+        return sample
 
-    def _usage(self, target: SampleTarget) -> Usage | None:
+    def _usage(self, target: SampleTarget, container: _Container) -> Usage | None:
         """Read one container; after a restart it has a new group with the same name."""
-        container = self._containers.get(target.runtime_id)
-        if container is None:
-            container = self._containers[target.runtime_id] = _Container()
         usage: Usage | None = None
         if container.reader is not None:
             try:
@@ -232,56 +370,16 @@ class Collector:
             self._open_files -= reader.open_files
             reader.close()
 
-    def _sample(
-        self,
-        target: SampleTarget,
-        usage: Usage,
-        network: NetworkSample | None,
-        gpus: tuple[GpuUse, ...],
-    ) -> ContainerSample:
-        container = self._containers[target.runtime_id]
-        percent = container.cpu_percent(usage.cpu_ns, target.pid)
-        made_of = (usage, network, gpus)
-        before = container.sample
-        if (
-            before is not None
-            and all(map(operator.is_, made_of, container.made_of))
-            and before.cpu_percent == percent
-            and before.restarts == target.restarts
-        ):
-            return before
-        container.made_of = made_of
-        container.sample = ContainerSample(
-            name=target.name,
-            runtime_id=target.runtime_id,
-            cpu_percent=percent,
-            network=network.counters if network else None,
-            links=network.links if network else {},
-            rx_bytes_per_s=network.rx_bytes_per_s if network else None,
-            tx_bytes_per_s=network.tx_bytes_per_s if network else None,
-            restarts=target.restarts,
-            gpus=gpus,
-            **usage._asdict(),
-        )
-        return container.sample
-
     def _networks_of(self, arn: str) -> TaskNetworks:
         networks = self._networks.get(arn)
         if networks is None:
             if not self._own_namespace:
                 self._own_namespace = links.namespace_of(f"{self._proc}/self")
-            networks = self._networks[arn] = TaskNetworks(self._proc, self._own_namespace)
+            networks = self._networks[arn] = TaskNetworks(
+                self._proc, self._own_namespace, self._ends
+            )
         return networks
 
-    def _forget(self, by_task: Mapping[str, list[SampleTarget]]) -> None:
-        seen = {target.runtime_id for targets in by_task.values() for target in targets}
-        for runtime_id in self._containers.keys() - seen:
-            self._drop_reader(self._containers.pop(runtime_id))
-        for arn in self._networks.keys() - by_task.keys():
-            self._networks.pop(arn).close()
-        for networks in self._networks.values():
-            networks.forget(seen)
 
-
-def _has_network(targets: Iterable[SampleTarget]) -> bool:
-    return any(target.network_pid for target in targets)
+def _are_same(before: Sequence[object], now: Sequence[object]) -> bool:
+    return len(before) == len(now) and all(map(operator.is_, before, now))

@@ -14,7 +14,9 @@ from agent.model.metrics import CpuTimes
 
 _TICKS_PER_S: Final = 100
 """In which the kernel tells times, whatever its own clock does."""
-_MEMORY: Final = re.compile(rb"^(\w+):\s+(\d+) kB$", re.MULTILINE)
+_MEMORY: Final = re.compile(
+    rb"^(MemTotal|MemFree|MemAvailable|Buffers|Cached|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE
+)
 
 
 class Memory(NamedTuple):

@@ -168,6 +168,14 @@ class LinkReader:
             self._text, self._links = text, parse_net_dev(text)
         return self._links
 
+    def open_namespace(self) -> int:
+        """Return an open file of the namespace, which keeps it alive: close it at once.
+
+        Raises:
+            OSError: the process is gone.
+        """
+        return os.open("ns/net", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._fd)
+
     def close(self) -> None:
         """Close the directory; may be repeated."""
         if self._fd >= 0:

@@ -8,16 +8,19 @@ Tests: ``tests/unit/metrics/test_collector.py``.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.metrics import links
+from agent.metrics.cgroup import ALL_S
 from agent.metrics.links import LinkReader, LinkTotals
 from agent.model.metrics import NetworkSample
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from agent.metrics.host_ends import HostEnds, Mark
     from agent.metrics.links import Links
     from agent.metrics.targets import SampleTarget
 
@@ -38,7 +41,7 @@ class _Network:
 
     __slots__ = (
         *("at_ns", "before", "pid", "pid_namespace", "run"),
-        *("reader", "sample", "totals"),
+        *("reader", "sample", "totals", "counted", "mark", "due_s", "nsid", "nsid_asked_at"),
     )
 
     def __init__(self) -> None:
@@ -50,6 +53,39 @@ class _Network:
         self.before = links.NOTHING
         self.at_ns = 0
         self.sample: NetworkSample | None = None
+        self.counted: Links = {}
+        self.mark: Mark | None = None
+        """The host's ends when ``counted`` was read; None if it must be read again."""
+        self.due_s = 0.0
+        self.nsid = -1
+        self.nsid_asked_at = -1
+
+    @property
+    def had_no_traffic(self) -> bool:
+        """Whether both rates were 0 in the last round."""
+        sample = self.sample
+        return sample is not None and sample.rx_bytes_per_s == sample.tx_bytes_per_s == 0.0
+
+    def is_quiet(self, ends: HostEnds, now_s: float) -> bool:
+        """Tell whether no packet has passed since the namespace was read, not too long ago."""
+        mark = self.mark
+        return mark is not None and now_s < self.due_s and ends.is_quiet(mark)
+
+    def read(self, reader: LinkReader, ends: HostEnds, now_s: float, *, ran: bool) -> Links:
+        """Return the counters of the namespace, read only if something may have changed them.
+
+        Raises:
+            OSError: see ``LinkReader.read``.
+        """
+        if not ran and self.is_quiet(ends, now_s):
+            return self.counted
+        if self.nsid < 0 and self.nsid_asked_at != ends.changes:
+            self.nsid_asked_at = ends.changes
+            self.nsid = _nsid(reader, ends)
+        self.counted = reader.read()
+        self.mark = ends.mark(self.nsid, len(self.counted)) if self.nsid >= 0 else None
+        self.due_s = now_s + ALL_S
+        return self.counted
 
     def open(self, pid: int, proc: str) -> LinkReader:
         """Return the reader of a process; raises ``OSError`` if the process is gone.
@@ -64,6 +100,7 @@ class _Network:
             reader.close()
             raise ProcessLookupError(f"process {pid} is another one by now")
         self.reader, self.pid, self.pid_namespace = reader, pid, reader.namespace
+        self.mark, self.nsid, self.nsid_asked_at = None, -1, -1
         return reader
 
     def advance(self, namespace: str, counted: Links) -> NetworkSample:
@@ -101,27 +138,41 @@ class _Network:
 class TaskNetworks:
     """Reads the namespaces of one task; not thread-safe."""
 
-    def __init__(self, proc: str, own_namespace: str) -> None:
+    def __init__(self, proc: str, own_namespace: str, ends: HostEnds) -> None:
         """Prepare; nothing is read yet.
 
         Args:
             proc: the process file system.
             own_namespace: that of the agent. It is the host's, whose traffic belongs to no task.
+            ends: the ends of links in it, as they are in this round.
         """
         self._proc = proc
+        self._ends = ends
         self._own_namespace = own_namespace
         self._networks: dict[str, _Network] = {}
         """By the container's id; empty for one that containers share."""
         self._gone = links.NOTHING
+        self._last: list[_Network] = []
+        """Those that were read in the last round; empty if some could not be."""
 
     @property
     def open_files(self) -> int:
         """How many descriptors are held."""
         return sum(network.reader is not None for network in self._networks.values())
 
-    def read(self, targets: Iterable[SampleTarget]) -> TaskLinks:
-        """Read each namespace of the running containers once."""
+    def read(self, targets: Iterable[SampleTarget], *, ran: bool, now_s: float) -> TaskLinks:
+        """Return the figures of each namespace of the running containers.
+
+        Args:
+            targets: the running containers of the task.
+            ran: whether one of them ran since the last round, and may have changed anything in its
+                namespace. If none did, a namespace is read only if packets have come in.
+            now_s: monotonic time.
+        """
         found: dict[str, NetworkSample] = {}
+        read: list[_Network] = []
+        self._last = []
+        complete = True
         namespaces: set[str] = set()
         pids: set[int] = set()
         for target in targets:
@@ -137,18 +188,36 @@ class TaskNetworks:
                 reader = network.open(pid, self._proc)
                 if reader.namespace == self._own_namespace or reader.namespace in namespaces:
                     continue
-                counted = reader.read()
+                counted = network.read(reader, self._ends, now_s, ran=ran)
             except OSError:
                 network.close()
+                complete = False
                 continue
             namespaces.add(reader.namespace)
+            read.append(network)
             found[target.runtime_id] = network.advance(reader.namespace, counted)
+        if complete:
+            self._last = read
         if not found:
             return NOWHERE
         if len(found) == len(self._networks) == 1 and self._gone is links.NOTHING:
             return TaskLinks(next(iter(found.values())), {})
         whole = self._together(list(found.values()))
         return TaskLinks(whole, found if len(found) > 1 else {})
+
+    def rest(self, now_s: float) -> bool:
+        """Take a round in which no container of the task ran; return whether the last figures still hold.
+
+        Then ``read`` need not be called: nothing was received, as in the round before.
+        """
+        last, ends = self._last, self._ends
+        for network in last:
+            if not network.is_quiet(ends, now_s) or not network.had_no_traffic:
+                return False
+        at_ns = time.monotonic_ns()
+        for network in last:
+            network.at_ns = at_ns
+        return bool(last)
 
     def forget(self, seen: Collection[str]) -> None:
         """Close what is no longer of a container in ``seen``, which has ids of the engine."""
@@ -178,6 +247,17 @@ class TaskNetworks:
             rx_bytes_per_s=_sum([one.rx_bytes_per_s for one in networks]),
             tx_bytes_per_s=_sum([one.tx_bytes_per_s for one in networks]),
         )
+
+
+def _nsid(reader: LinkReader, ends: HostEnds) -> int:
+    try:
+        descriptor = reader.open_namespace()
+    except OSError:  # it has just ended, which the reader will notice
+        return -1
+    try:
+        return ends.nsid_of(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _sum(rates: list[float | None]) -> float | None:

@@ -42,6 +42,10 @@ class StatisticSet(Struct, frozen=True, array_like=True):
         """Return the set of the values, each times a factor that is not negative."""
         return StatisticSet(self.min * factor, self.max * factor, self.sum * factor, self.count)
 
+    def repeated(self, count: int) -> StatisticSet:
+        """Return the set of the values, each as often as ``count``, which is at least 1."""
+        return StatisticSet(self.min, self.max, self.sum * count, self.count * count)
+
     def as_one(self) -> StatisticSet:
         """Return the set of one value, the mean, that keeps the extremes of all values."""
         return StatisticSet(self.min, self.max, self.average, 1)

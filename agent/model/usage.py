@@ -41,6 +41,18 @@ class TaskUsage(_Wire, frozen=True):
             written_bytes=_added(self.written_bytes, later.written_bytes),
         )
 
+    def times(self, count: int) -> TaskUsage:
+        """Return the usage in so many periods like this one."""
+        return TaskUsage(
+            task_arn=self.task_arn,
+            cpu_units=_repeated(self.cpu_units, count),
+            memory_bytes=_repeated(self.memory_bytes, count),
+            rx_bytes_per_s=_repeated(self.rx_bytes_per_s, count),
+            tx_bytes_per_s=_repeated(self.tx_bytes_per_s, count),
+            read_bytes=None if self.read_bytes is None else self.read_bytes * count,
+            written_bytes=None if self.written_bytes is None else self.written_bytes * count,
+        )
+
 
 class HostUsage(_Wire, frozen=True):
     """The host itself, with everything that runs on it."""
@@ -74,6 +86,10 @@ class Usage(_Wire, frozen=True):
 
 def _merged(one: StatisticSet | None, other: StatisticSet | None) -> StatisticSet | None:
     return statistics.merged((one, other))
+
+
+def _repeated(one: StatisticSet | None, count: int) -> StatisticSet | None:
+    return None if one is None else one.repeated(count)
 
 
 def _added(one: int | None, other: int | None) -> int | None:

@@ -36,6 +36,19 @@ def find() -> str:
     return ""
 
 
+def ipv4(configured: str) -> str:
+    """Return the host's IPv4 address towards others; empty if it has another kind, or none.
+
+    Args:
+        configured: ``ECS_HOST_ADDRESS``; empty to ask the kernel.
+    """
+    address = configured or find()
+    try:
+        return str(ipaddress.IPv4Address(address))
+    except ValueError:
+        return ""
+
+
 def attributes(host: str, metrics: HostPort | None) -> dict[str, str]:
     """Return the attributes that say where a host is reached. Pure.
 

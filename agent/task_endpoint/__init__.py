@@ -13,7 +13,7 @@
 ``callers.Callers`` finds the caller of a request by its connection alone; nothing is remembered from earlier
 ones. ``sockets`` asks the kernel about a connection, ``processes`` looks at the processes of a container.
 ``throttle`` limits requests as Amazon's agent does. ``credentials`` (found by ``credential_lookup``) and the
-``audit`` log are the part for credentials, ``protection`` is that for task protection, ``metadata`` that for
+``audit`` log (its file: ``audit_file``) are the part for credentials, ``protection`` is that for task protection, ``metadata`` that for
 metadata.
 
 Reads ``/proc``, control groups and the kernel's socket tables; changes nothing. A bad request gets its status, a

@@ -13,9 +13,11 @@ from agent.awslogs.relay import LogRelay
 from agent.config.addresses import TASK_PORT
 from agent.endpoints.introspection import Introspection
 from agent.network.host import agent_address
+from agent.resources import host_address
 from agent.supervision import held_sockets
 from agent.supervision.loopback_server import LoopbackServer
 from agent.task_endpoint.audit import AuditLog
+from agent.task_endpoint.audit_file import AuditFile
 from agent.task_endpoint.callers import Callers, Ends
 from agent.task_endpoint.metadata.parts import FilePlace, HostNames
 from agent.task_endpoint.processes import ContainerProcesses
@@ -73,7 +75,8 @@ def host_names(
             return ""
         return settings.availability_zone or await store.get_meta(AVAILABILITY_ZONE) or ""
 
-    return HostNames(settings.cluster, owner, instance_arn, zone)
+    address = partial(host_address.ipv4, settings.host_address)
+    return HostNames(settings.cluster, owner, instance_arn, zone, address)
 
 
 def metadata_files(settings: Settings, info: EngineInfo) -> FilePlace | None:
@@ -103,7 +106,9 @@ def audit_log(settings: Settings, control: Control, cleanup: contextlib.AsyncExi
     if settings.audit_log_file is not None and not settings.audit_log_disabled:
         file = logs.open_file(settings, settings.audit_log_file, "ECS_AUDIT_LOGFILE")
         cleanup.callback(file.close)
-        write = logs.file_writer(file)
+        audit_file = AuditFile(logs.file_writer(file))
+        cleanup.callback(audit_file.close)
+        write = audit_file.write
     return AuditLog(settings.cluster, lambda: control.status.instance_arn, write)
 
 

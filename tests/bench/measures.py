@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from tests.bench import floor
+from tests.bench import floor, reading
 from tests.bench.floor import RawEngine
 from tests.support.fleet import KEYS, Agent
 
@@ -245,10 +245,15 @@ async def sampled_each_second(bench: Bench, seconds: float) -> list[Row]:
         await asyncio.sleep(10)
         agent, engine = await _cpu_percent(bench, seconds)
         bench.say(f"{count} containers each second: {agent:.2f} + {engine:.2f} % of a core")
+        ids = [bench.control.seen[arn][-1][1]["containers"][0]["runtimeId"] for arn in arns]
+        least = await asyncio.to_thread(reading.measure, ids)
+        bench.say(f"reading their files alone: {least.idle:.2f}, every file {least.every:.2f} %")
         rows.append(
             Row(
                 f"{count} idle containers, all figures each second: CPU of agent + engine",
                 f"{agent:.2f} + {engine:.2f} % of a core",
+                f"{least.idle:.2f} % (what changes in idle ones), {least.every:.2f} % (every file)",
+                agent / least.every,
                 limit=f"≤ {limit_percent:.1f} %",
                 holds=agent + engine <= limit_percent,
             )

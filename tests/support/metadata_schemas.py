@@ -166,6 +166,7 @@ FILE: Final = _object(
     {
         "ContainerInstanceARN": _FILLED,
         "AvailabilityZone": _FILLED,
+        "HostPrivateIPv4Address": _FILLED,
         "ContainerID": _FILLED,
         "DockerContainerName": {"type": "string", "pattern": "^/"},
         "ImageID": _FILLED,

@@ -217,9 +217,12 @@ class MetricsFile:
         return int(number)
 
     def _sum_up(self, at: int) -> None:
-        """Make the points of five minutes that have ended before this minute."""
+        """Make the points of five minutes that have ended before this minute.
+
+        Points of later times are from a clock that was ahead, and hold nothing up.
+        """
         end = at - at % FIVE
-        (done,) = self._db.execute("SELECT max(at) FROM five").fetchone()
+        (done,) = self._db.execute("SELECT max(at) FROM five WHERE at < ?", (end,)).fetchone()
         first = 0 if done is None else done + FIVE
         marks = ", ".join("?" * len(_SUMMED))
         sums: dict[tuple[int, int], Row] = {}

@@ -56,6 +56,8 @@ FRESH_S: Final = 120.0
 """Usage that is older is not the newest any more: its agent is away, or its task has ended."""
 OPEN_AGAIN_S: Final = 5.0
 """How old the open minute may be in an answer."""
+SET_BACK_MINUTES: Final = 2
+"""A clock that goes back by more was set; by less, the same minute is closed only once."""
 TASKS_MOST: Final = 2000
 """Of one instance in one minute; others are not taken."""
 FILE_LIMIT_S: Final = 120.0
@@ -166,12 +168,12 @@ class MetricStore:
     def newest(self, instance_id: str, task_arn: str) -> Newest | None:
         """Return the newest usage of a task on its instance; None if there is none of late."""
         found = self._newest.get(instance_id, {}).get(task_arn)
-        return found if found is not None and found.at > self._clock() - FRESH_S else None
+        return found if found is not None and _is_fresh(found.at, self._clock()) else None
 
     def newest_host(self, instance_id: str) -> NewestHost | None:
         """Return the newest usage of a host; None if there is none of late."""
         found = self._hosts.get(instance_id)
-        return found if found is not None and found.at > self._clock() - FRESH_S else None
+        return found if found is not None and _is_fresh(found.at, self._clock()) else None
 
     async def points(self, scope: Scope, metric: Metric, start: float, end: float) -> list[Point]:
         """Return the points of a metric that begin in a time, in order.
@@ -221,6 +223,10 @@ class MetricStore:
             # Also one without usage: counts and reservations are of every minute.
             self._minutes.setdefault(current - 1, {})
             self._closed = current - 1
+        elif current + SET_BACK_MINUTES < self._closed:
+            self._closed = (
+                current - 1
+            )  # else no minute would be filled until the old time is reached
         for at in sorted(self._minutes):
             if at == current and not also_open:
                 continue
@@ -254,12 +260,12 @@ class MetricStore:
 
     def _forget(self, now: float) -> None:
         for instance_id, tasks in list(self._newest.items()):
-            fresh = {arn: newest for arn, newest in tasks.items() if newest.at > now - FRESH_S}
+            fresh = {arn: newest for arn, newest in tasks.items() if _is_fresh(newest.at, now)}
             if fresh:
                 self._newest[instance_id] = fresh
             else:
                 del self._newest[instance_id]
-        self._hosts = {id_: host for id_, host in self._hosts.items() if host.at > now - FRESH_S}
+        self._hosts = {id_: host for id_, host in self._hosts.items() if _is_fresh(host.at, now)}
 
     async def _do(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._lane, work, *arguments)
@@ -286,6 +292,11 @@ def _opened(path: Path | None, bounds: Bounds) -> MetricsFile:
     except (MetricsFileNewer, sqlite3.Error, OSError) as error:
         _log.error("metrics are kept in memory only", file=str(path), error=str(error))
         return MetricsFile.open(IN_MEMORY, bounds)
+
+
+def _is_fresh(at: float, now: float) -> bool:
+    """Tell whether something came lately; what is from the future came before the clock was set back."""
+    return abs(now - at) < FRESH_S
 
 
 def _minute_of(at: float) -> int:

@@ -34,6 +34,8 @@ class HostNames(NamedTuple):
     """Of this container instance; empty before the first registration."""
     zone: Callable[[], Awaitable[str]]
     """Its availability zone; empty where it is unknown, or not to be told."""
+    private_ipv4: Callable[[], str]
+    """Its address towards other machines; empty where it has none."""
 
     async def facts(self) -> HostFacts:
         """Return what metadata says of it."""
@@ -45,6 +47,7 @@ class HostNames(NamedTuple):
             cluster=self.cluster,
             instance_arn=self.instance_arn(),
             availability_zone=await self.zone(),
+            private_ipv4=self.private_ipv4(),
         )
 
 

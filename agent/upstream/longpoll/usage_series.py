@@ -2,6 +2,9 @@
 
 A task's sample counts for a figure only if all of its containers have that figure: a sum without one
 of them would be too small. Counters that go back, as after a restart, add nothing.
+
+Samples of a task that say the same as the one before are only counted, and added all at once when the
+next differs: a task that is idle costs next to nothing.
 """
 
 from __future__ import annotations
@@ -21,38 +24,114 @@ UNITS_PER_PERCENT: Final = 10.24
 """CPU units of one percent of a core."""
 
 
+_Counters = dict[str, tuple["int | None", "int | None"]]
+"""Bytes read and written of each container, by the engine's id."""
+
+
+class _TaskSeries:
+    """The samples of one task."""
+
+    __slots__ = ("_counters", "_gathered", "_repeats", "_sample", "_still", "round")
+
+    def __init__(self) -> None:
+        self.round = 0
+        """Number of the last round in which there was a sample."""
+        self._sample: TaskSample | None = None
+        self._still: TaskUsage | None = None
+        """What each of the repeats adds."""
+        self._repeats = 0
+        """How many of them are not yet added."""
+        self._gathered: TaskUsage | None = None
+        self._counters: _Counters = {}
+
+    def take(self, sample: TaskSample) -> None:
+        """Add one sample."""
+        last, self._sample = self._sample, sample
+        if last is not None and _says_the_same(last, sample):
+            if not self._repeats:
+                self._still = _of_task(sample, *_stood_still(sample.containers))
+            self._repeats += 1
+            return
+        self._add_repeats()
+        read = written = None
+        before, self._counters = self._counters, {}
+        for container in sample.containers:
+            now = (container.io_read_bytes, container.io_write_bytes)
+            self._counters[container.runtime_id] = now
+            known = before.get(container.runtime_id, (None, None))
+            read = _more(read, known[0], now[0])
+            written = _more(written, known[1], now[1])
+        self._add(_of_task(sample, read, written))
+
+    def forget(self) -> None:
+        """Begin anew after a round without a sample: its counters are those of nobody."""
+        self._add_repeats()
+        self._sample, self._counters = None, {}
+
+    def tell(self) -> TaskUsage | None:
+        """Return what was gathered, and begin anew; None if there was no sample."""
+        self._add_repeats()
+        told, self._gathered = self._gathered, None
+        return told
+
+    def _add(self, usage: TaskUsage) -> None:
+        self._gathered = usage if self._gathered is None else self._gathered.plus(usage)
+
+    def _add_repeats(self) -> None:
+        repeats, self._repeats = self._repeats, 0
+        if repeats and self._still is not None:
+            self._add(self._still.times(repeats))
+
+
 class UsageSeries:
     """The samples of a host since they were last told; as many tasks as run, and no queue."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, TaskUsage] = {}
+        self._tasks: dict[str, _TaskSeries] = {}
         self._host: HostUsage | None = None
-        self._counters: dict[tuple[str, str], tuple[int | None, int | None]] = {}
-        """Bytes read and written of each container of the last round, by task and engine's id."""
+        self._round = 0
 
     def take(self, batch: MetricsBatch) -> None:
         """Add one round of the sampler."""
-        counters: dict[tuple[str, str], tuple[int | None, int | None]] = {}
+        self._round += 1
         for sample in batch.tasks:
-            read = written = None
-            for container in sample.containers:
-                key = (sample.task_arn, container.runtime_id)
-                now = counters[key] = (container.io_read_bytes, container.io_write_bytes)
-                before = self._counters.get(key, (None, None))
-                read = _more(read, before[0], now[0])
-                written = _more(written, before[1], now[1])
-            usage = _of_task(sample, read, written)
-            known = self._tasks.get(sample.task_arn)
-            self._tasks[sample.task_arn] = usage if known is None else known.plus(usage)
-        self._counters = counters
+            series = self._tasks.get(sample.task_arn)
+            if series is None:
+                series = self._tasks[sample.task_arn] = _TaskSeries()
+            elif series.round != self._round - 1:
+                series.forget()
+            series.round = self._round
+            series.take(sample)
         host = _of_host(batch.host)
         self._host = host if self._host is None else self._host.plus(host)
 
     def tell(self) -> Usage:
         """Return what was gathered, and begin anew."""
-        told = Usage(host=self._host, tasks=list(self._tasks.values()))
-        self._host, self._tasks = None, {}
+        tasks = [usage for series in self._tasks.values() if (usage := series.tell()) is not None]
+        told = Usage(host=self._host, tasks=tasks)
+        self._host = None
+        self._tasks = {
+            arn: series for arn, series in self._tasks.items() if series.round == self._round
+        }
         return told
+
+
+def _says_the_same(last: TaskSample, sample: TaskSample) -> bool:
+    """Tell whether two samples are the same but for their time; the sampler keeps lists that are."""
+    return (
+        sample.containers is last.containers
+        and sample.rx_bytes_per_s == last.rx_bytes_per_s
+        and sample.tx_bytes_per_s == last.tx_bytes_per_s
+    )
+
+
+def _stood_still(containers: Iterable[ContainerSample]) -> tuple[int | None, int | None]:
+    """Return the bytes read and written since a sample that said the same: 0, if they are known."""
+    read = written = None
+    for container in containers:
+        read = _more(read, container.io_read_bytes, container.io_read_bytes)
+        written = _more(written, container.io_write_bytes, container.io_write_bytes)
+    return read, written
 
 
 def _of_task(sample: TaskSample, read: int | None, written: int | None) -> TaskUsage:

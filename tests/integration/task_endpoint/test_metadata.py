@@ -92,6 +92,7 @@ def scene(
     extra: dict[str, Any] = {
         "ECS_AVAILABILITY_ZONE": "rack-1",
         "ECS_ENABLE_CONTAINER_METADATA": "true",
+        "ECS_HOST_ADDRESS": "192.0.2.77",
         "ECS_CONTAINER_INSTANCE_TAGS": '{"room": "1"}',
     }
     directory = tmp_path_factory.mktemp("fleet")
@@ -240,8 +241,21 @@ def test_version_2_knows_the_tasks_that_have_an_address(scene: Scene) -> None:
             400,
             f"Unable to generate metadata for container '{docker_id}'",
         )
-    said = scene.tasks["bridge"]["c0"].get(f"{base}/metadata")
-    assert said.status == 400
+    of_one = f"{base}/stats/{inside.docker_id}"
+    eventually(lambda: inside.get(of_one).status == 200, what="the container is sampled")
+    figures = json.loads(inside.wget(of_one))
+    assert figures["id"] == inside.docker_id
+    assert figures["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+    for path in ("/stats", "/stats/"):
+        together = json.loads(inside.wget(base + path))
+        assert together[inside.docker_id]["memory_stats"]["usage"] > 0
+        assert scene.tasks["awsvpc"]["c1"].docker_id in together
+    for docker_id in ("unknown", scene.tasks["bridge"]["c0"].docker_id):
+        said = inside.get(f"{base}/stats/{docker_id}")
+        assert (said.status, said.json) == (400, f"Unable to get container stats for: {docker_id}")
+    for path in ("/metadata", "/stats"):
+        said = scene.tasks["bridge"]["c0"].get(base + path)
+        assert said.status == 400
     assert said.json.startswith("Unable to get task arn from request: unable to associate '")
 
 
@@ -288,6 +302,7 @@ def test_the_file_becomes_whole_and_goes_with_its_task(scene: Scene) -> None:
     schemas.check(whole, schemas.FILE)
     assert (whole["TaskARN"], whole["ContainerID"]) == (inside.task_arn, inside.docker_id)
     assert whole["PortMappings"][0]["ContainerPort"] == 8080
+    assert whole["HostPrivateIPv4Address"] == "192.0.2.77"
     assert "Read-only" in inside.sh(f"touch {path} 2>&1")
 
 

@@ -34,6 +34,9 @@ print([name for name, module in sys.modules.items() if module is not None])
     assert "'docker.api.client'" in loaded
     for part in ("pyroute2.ndb", "pyroute2.ipdb", "docker.models", "charset_normalizer", "rich"):
         assert f"'{part}" not in loaded
+    assert "'unittest.mock'" in loaded
+    for part in ("unittest.case", "difflib"):
+        assert f"'{part}'" not in loaded
 
 
 def test_whoever_wants_the_whole_package_gets_it() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.metrics import cgroup
 from agent.metrics.cgroup import CgroupTree, RawTexts
 from agent.metrics.cgroup_texts import Usage
 from agent.model.metrics import Pressure, Stall
@@ -175,7 +176,9 @@ def test_raw_texts_of_version_2(trees: Trees) -> None:
     reader.close()
 
 
-def test_a_container_that_did_not_run_is_only_read_where_others_change_it(trees: Trees) -> None:
+def test_a_container_that_did_not_run_is_only_read_where_others_change_it(
+    trees: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = f"docker/{RUNTIME_ID}"
     trees.v1(where)
     reader = CgroupTree(trees.cgroup, proc=trees.proc).open(RUNTIME_ID, pid=0)
@@ -191,7 +194,50 @@ def test_a_container_that_did_not_run_is_only_read_where_others_change_it(trees:
     assert reader.read().pids == 8, "it ran"
     reader.read()
     (trees.cgroup / "pids" / where / "pids.max").write_text("50\n")
-    assert [reader.read().pids_limit for _ in range(10)][-1] == 50, "an operator changed it"
+    assert reader.read().pids_limit == 100
+    monkeypatch.setattr(cgroup, "ALL_S", 0.0)
+    reader._all_due_s = 0.0
+    assert reader.read().pids_limit == 50, "an operator changed it"
+    reader.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_memory_that_the_kernel_takes_back_changes_all_figures_of_memory(
+    trees: Trees, version: int
+) -> None:
+    where = f"docker/{RUNTIME_ID}"
+    trees.v1(where) if version == 1 else trees.v2(where)
+    reader = CgroupTree(trees.cgroup, proc=trees.proc).open(RUNTIME_ID, pid=0)
+    before = [reader.read() for _ in range(2)][-1]
+    group = trees.cgroup / ("memory" if version == 1 else "") / where
+    (group / ("memory.usage_in_bytes" if version == 1 else "memory.current")).write_text("7000\n")
+    (group / "memory.stat").write_text(
+        "hierarchical_memory_limit 65536\ntotal_cache 1000\ntotal_rss 5000\ntotal_swap 7\n"
+        "total_inactive_file 500\n"
+        if version == 1
+        else "anon 5000\nfile 1000\ninactive_file 500\n"
+    )
+    assert reader.read() == before._replace(
+        memory_usage_bytes=7000,
+        memory_bytes=6000 if version == 1 else 6500,
+        memory_working_set_bytes=6500,
+        memory_cache_bytes=1000,
+        memory_inactive_file_bytes=500,
+    )
+    reader.close()
+
+
+def test_the_kernels_late_writes_count_their_operations_too(trees: Trees) -> None:
+    where = f"docker/{RUNTIME_ID}"
+    trees.v1(where)
+    reader = CgroupTree(trees.cgroup, proc=trees.proc).open(RUNTIME_ID, pid=0)
+    for _ in range(2):
+        reader.read()
+    group = trees.cgroup / "blkio" / where
+    (group / "blkio.throttle.io_service_bytes_recursive").write_text("8:0 Write 4116\n")
+    (group / "blkio.throttle.io_serviced_recursive").write_text("8:0 Write 3\n")
+    told = reader.read()
+    assert (told.io_write_bytes, told.io_writes) == (4116, 3)
     reader.close()
 
 

@@ -53,3 +53,10 @@ def test_no_set_without_numbers(values: list[float | None]) -> None:
 def test_on_the_wire_it_is_four_numbers() -> None:
     assert msgspec.json.encode(StatisticSet(1.5, 2.5, 4.0, 2)) == b"[1.5,2.5,4.0,2]"
     assert msgspec.json.decode(b"[1, 2, 3, 2]", type=StatisticSet) == StatisticSet(1, 2, 3, 2)
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=1, max_size=9), st.integers(1, 50))
+def test_a_repeated_set_is_the_set_of_the_repeated_values(values: list[int], count: int) -> None:
+    once = statistics.of(values)
+    assert once is not None
+    assert once.repeated(count) == statistics.of(values * count)

@@ -38,3 +38,10 @@ def test_the_routing_table_gives_an_address_or_none() -> None:
 def test_control_knows_the_same_attributes() -> None:
     assert host_address.HOST_ADDRESS == targets.HOST_ADDRESS
     assert host_address.METRICS_ADDRESS == targets.METRICS_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("configured", "told"), [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", ""), ("here", "")]
+)
+def test_only_an_ipv4_address_is_one(configured: str, told: str) -> None:
+    assert host_address.ipv4(configured) == told

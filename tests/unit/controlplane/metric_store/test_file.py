@@ -137,3 +137,14 @@ def test_a_file_is_opened_again(tmp_path: Path) -> None:
     file.close()
     with pytest.raises(MetricsFileNewer, match="format 2, which a newer ecs-agent made"):
         MetricsFile.open(path, Bounds())
+
+
+def test_a_clock_that_was_ahead_holds_no_long_points_up(file: MetricsFile) -> None:
+    ahead = BEGIN + 10_000
+    for at in range(ahead, ahead + 11):
+        file.add(at, {CLUSTER: {5: one(9.0)}})
+    for at in range(BEGIN, BEGIN + 60):
+        file.add(at, {CLUSTER: {5: one(1.0)}})
+    longs = file.points(CLUSTER, 5, BEGIN, BEGIN + 25)
+    assert times(longs) == [*range(BEGIN, BEGIN + 25, 5)]
+    assert longs[0].values == StatisticSet(1.0, 1.0, 5.0, 5)

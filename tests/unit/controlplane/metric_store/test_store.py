@@ -93,6 +93,23 @@ async def test_what_ends_has_no_points(store: MetricStore, clock: Clock) -> None
     assert [at for at, _ in running] == [0, 60, 120, 180]
 
 
+async def test_minutes_go_on_after_the_clock_was_set_back(store: MetricStore, clock: Clock) -> None:
+    right_s = clock.now
+    clock.now += 24 * 3600
+    store.take("i", Usage(tasks=[usage(1, 900.0)]))
+    await store.close_minutes()
+    clock.now += 60
+    await store.close_minutes()
+    assert store.newest("i", "arn:1") is not None
+    for minute in range(5):
+        clock.now = right_s + 60 * minute
+        await store.close_minutes()
+    running = await values(store, metric=catalogue.RUNNING_TASKS)
+    assert [at for at, _ in running] == [0, 60, 120, 180], "also minutes without usage"
+    assert store.newest("i", "arn:1") is None, "that was before"
+    assert store._newest == {}
+
+
 async def test_the_newest_usage_of_a_task_and_a_host(store: MetricStore, clock: Clock) -> None:
     told = Usage(host=HostUsage(cpu_units=one(5.0)), tasks=[usage(1, 100.0)])
     store.take("i", told)

@@ -89,7 +89,7 @@ async def tasks() -> Tasks:
 def parts(tasks: Tasks) -> MetadataParts:
     return MetadataParts.build(
         b"secret",
-        HostNames("default", "owner", lambda: "arn:instance", zone),
+        HostNames("default", "owner", lambda: "arn:instance", zone, lambda: "192.0.2.7"),
         tasks.engine,
         Later(tasks=lambda: tasks, ask_tags=lambda: tasks.ask_tags, samples=lambda: tasks.samples),
         file_place=None,
@@ -308,3 +308,9 @@ async def test_paths_that_are_none(serve: Serve, tasks: Tasks) -> None:
         ):
             said = await server.get(path)
             assert (said.status, said.body) == (404, b"404 page not found\n"), path
+
+
+async def test_files_are_told_what_the_host_is_called() -> None:
+    names = HostNames("default", "owner", lambda: "arn:instance", zone, lambda: "192.0.2.7")
+    told = await names.file_facts()
+    assert (told.availability_zone, told.private_ipv4) == ("rack-1", "192.0.2.7")

@@ -28,7 +28,12 @@ IDS = EndpointIds(b"secret")
 
 
 async def host() -> FileHost:
-    return FileHost(cluster="default", instance_arn="arn:instance", availability_zone="rack-1")
+    return FileHost(
+        cluster="default",
+        instance_arn="arn:instance",
+        availability_zone="rack-1",
+        private_ipv4="192.0.2.7",
+    )
 
 
 def files_of(
@@ -74,6 +79,7 @@ async def test_a_file_from_before_the_container_to_its_end(tmp_path: Path) -> No
         "TaskDefinitionRevision": "1",
         "ContainerName": "web",
         "AvailabilityZone": "rack-1",
+        "HostPrivateIPv4Address": "192.0.2.7",
     }
     assert (directory / NAME).stat().st_mode & 0o777 == 0o644
     assert directory.stat().st_mode & 0o777 == 0o755

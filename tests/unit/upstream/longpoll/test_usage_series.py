@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.model.metrics import ContainerSample, HostSample, MetricsBatch, TaskSample
 from agent.model.statistics import StatisticSet
@@ -78,3 +80,44 @@ def test_a_task_that_ended_is_told_once_more() -> None:
     assert [task.task_arn for task in series.tell().tasks] == [ARN]
     series.take(MetricsBatch(host=HostSample(at=3.0)))
     assert series.tell().tasks == []
+
+
+IDLE = [container("a", cpu_percent=0.0, memory_bytes=100, io_read_bytes=50)]
+OTHER = [container("a", cpu_percent=5.0, memory_bytes=90, io_read_bytes=80, io_write_bytes=8)]
+UNKNOWN = [container("a", cpu_percent=None)]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([IDLE, OTHER, UNKNOWN, None]), st.sampled_from([0.0, 8.0, None])),
+        max_size=30,
+    ),
+    st.sets(st.integers(0, 30)),
+)
+def test_samples_that_say_the_same_count_like_any_others(
+    rounds: list[tuple[list[ContainerSample] | None, float | None]], told_after: set[int]
+) -> None:
+    """The same list is known to be the same; a copy of it is looked at anew."""
+    by_list, by_copy = UsageSeries(), UsageSeries()
+    for number, (containers, rate) in enumerate(rounds):
+        for series, own in ((by_list, containers), (by_copy, containers and list(containers))):
+            host = HostSample(at=1.0, cpu_percent=1.0)
+            tasks = []
+            if own is not None:
+                tasks = [TaskSample(task_arn=ARN, at=number, containers=own, rx_bytes_per_s=rate)]
+            series.take(MetricsBatch(host=host, tasks=tasks))
+        if number in told_after:
+            assert by_list.tell() == by_copy.tell()
+    assert by_list.tell() == by_copy.tell()
+
+
+def test_bytes_of_an_idle_task_are_zero_and_not_unknown() -> None:
+    series = UsageSeries()
+    host = HostSample(at=1.0)
+    for _ in range(3):
+        task = TaskSample(task_arn=ARN, at=1.0, containers=IDLE)
+        series.take(MetricsBatch(host=host, tasks=[task]))
+    (usage,) = series.tell().tasks
+    assert usage.read_bytes == 0
+    assert usage.written_bytes is None
+    assert usage.memory_bytes == StatisticSet(100, 100, 300, 3)
