@@ -356,6 +356,11 @@ async def _shape_bridge(
     host: Any, bridge: HostLink, present: set[str], wanted: frozenset[str]
 ) -> list[str]:
     """Set the addresses and routes of the bridge and bring it up; return what was wrong with it."""
+    if not bridge.is_up:
+        silence = host.link("set", index=bridge.number, af_spec=_NO_IPV6_ADDRESS)
+        (refusal,) = await pipelined(silence)
+        if refused(refusal, errno.EAFNOSUPPORT):  # of a kernel without IPv6, where it is not needed
+            raise failure(f"configuring the bridge {bridge.name}", refusal)
     wrong, requests = [], []
     for address in sorted(wanted - present):
         ipv4, _, length = address.partition("/")
@@ -366,8 +371,6 @@ async def _shape_bridge(
         requests.append(host.addr("del", index=bridge.number, address=ipv4, prefixlen=int(length)))
         wrong.append(f"with {address}")
     if not bridge.is_up:
-        silence = host.link("set", index=bridge.number, af_spec=_NO_IPV6_ADDRESS)
-        await pipelined(silence)  # fails on a kernel without IPv6, where it is not needed
         requests.append(host.link("set", index=bridge.number, state="up"))
         wrong.append("down")
     for error in await pipelined(*requests):
