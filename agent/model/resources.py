@@ -54,6 +54,8 @@ class HostResources(Struct, frozen=True, kw_only=True, rename="camel"):
     cgroup_version: int = 2
     mounts_nfs: bool = False
     """The kernel has NFS 4, or can load it."""
+    impairs_networks: bool = False
+    """The kernel can delay and lose packets: it has ``netem``, ``prio`` and hashes in nftables."""
     makes_vlans: bool = False
     """The kernel can make links of kind ``vlan``."""
     engine_version: str = ""

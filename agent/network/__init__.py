@@ -12,6 +12,7 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
                  nothing is removed before control has listed what it wants
     inspection/  shows all of it to operators, and checks it on their order
     eni/         interfaces of Amazon ECS, moved into sandboxes; loaded with the first one
+    faults/      black holes, latency and packet loss in a namespace; loaded with the first one
     names/       name servers and resolv.conf of tasks
 
 Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: ``attach``

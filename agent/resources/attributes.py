@@ -82,6 +82,8 @@ TASK_NETWORK = "ecs-host-agent.task-network"
 TASK_ENI = f"{_SHORT}task-eni"
 """To Amazon ECS: ENIs can be moved into tasks. To our own control: tasks get an address."""
 
+FAULTS = f"{_SHORT}fault-injection"
+
 ZONE = "ecs.availability-zone"
 OUR_ZONE = "ecs-host-agent.availability-zone"
 """Name of the zone in ``towards_ecs``, because Amazon ECS sets the other name itself."""
@@ -127,6 +129,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """``ECS_SELINUX_CAPABLE``."""
     apparmor: bool = False
     """``ECS_APPARMOR_CAPABLE``."""
+    faults: bool = False
+    """Faults can be injected into tasks, by a kernel that can delay and lose packets."""
     eni: bool = False
     """``ECS_ENABLE_TASK_ENI``: interfaces of Amazon ECS are moved into tasks."""
     eni_trunking: bool = False
@@ -160,6 +164,8 @@ def advertised(
     capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
     if features.awsvpc:
         capabilities.append(TASK_ENI)
+    if features.faults:
+        capabilities.append(FAULTS)
     values = _valued(host) | ({ZONE: zone} if zone else {})
     return checked(custom or {}) | dict.fromkeys(capabilities, "") | values
 
@@ -192,7 +198,7 @@ def towards_ecs(
     if external:
         capabilities.append(f"{_SHORT}external")
     else:
-        capabilities += _eni(features)
+        capabilities += [*_eni(features), *([FAULTS] if features.faults else [])]
     values = _valued(host)
     if detailed_os_family:
         values["ecs.os-type-detailed"] = detailed_os_family

@@ -112,6 +112,11 @@ def makes_vlans(root: Path, kernel: str) -> bool:
     return (root / "proc/net/vlan").is_dir() or has_module(root, kernel, "8021q")
 
 
+def impairs_networks(root: Path, kernel: str) -> bool:
+    """Tell whether a kernel has all modules that faults need."""
+    return all(has_module(root, kernel, name) for name in ("sch_netem", "sch_prio", "nft_hash"))
+
+
 def has_module(root: Path, kernel: str, name: str) -> bool:
     """Tell whether a kernel has a module: loaded, built in, or on disk to be loaded."""
     if (root / "sys/module" / name).is_dir():
@@ -138,6 +143,7 @@ def _survey(root: Path) -> HostResources:
         cgroup_version=cgroup_version(root / "sys/fs/cgroup"),
         mounts_nfs=mounts_nfs(root, kernel.release),
         makes_vlans=makes_vlans(root, kernel.release),
+        impairs_networks=impairs_networks(root, kernel.release),
     )
 
 

@@ -71,6 +71,7 @@ def _features(
         task_limits=task_limits,
         fargate=bool(settings.offer_fargate),
         nfs=host.mounts_nfs,
+        faults=host.impairs_networks,
         eni=settings.task_eni,
         eni_trunking=settings.high_density_eni and host.makes_vlans,
         eni_blocks_imds=settings.block_imds,

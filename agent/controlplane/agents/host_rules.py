@@ -87,6 +87,7 @@ HOST: Final = Table(
             "cgroup_version": Number(0, 9),
             "mounts_nfs": Anything(),
             "makes_vlans": Anything(),
+            "impairs_networks": Anything(),
             "engine_version": Text(128, form=LINE),
         },
         Gpu: {

@@ -146,6 +146,15 @@ def test_interfaces_are_offered_to_amazon_alone_and_not_outside_of_ec2() -> None
     assert [name for name in ours if "task-eni" in name] == ["ecs.capability.task-eni"]
 
 
+def test_faults_are_offered_where_the_kernel_can_do_them_and_not_by_external_hosts() -> None:
+    name = "ecs.capability.fault-injection"
+    able, unable = Features(faults=True), Features()
+    for told in (advertised, towards_ecs):
+        assert name in told(HOST, able, api_version="1.41")
+        assert name not in told(HOST, unable, api_version="1.41")
+    assert name not in towards_ecs(HOST, able, api_version="1.41", external=True)
+
+
 def test_efs_needs_a_kernel_with_nfs_or_the_plugin() -> None:
     def told(features: Features) -> set[str]:
         got = advertised(HOST, features, api_version="1.41")

@@ -10,6 +10,8 @@ from agent.errors import ConfigError
 from agent.resources.inventory import (
     architecture_name,
     cgroup_version,
+    impairs_networks,
+    makes_vlans,
     mounts_nfs,
     os_family,
     read_host,
@@ -72,6 +74,21 @@ def test_whether_the_kernel_mounts_nfs(
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text(text)
     assert mounts_nfs(tmp_path, "6.1") is found
+
+
+def test_what_networks_need_is_looked_for_in_all_places(tmp_path: Path) -> None:
+    modules = tmp_path / "lib/modules/6.1"
+    modules.mkdir(parents=True)
+    assert not impairs_networks(tmp_path, "6.1")
+    assert not makes_vlans(tmp_path, "6.1")
+    (modules / "modules.dep").write_text(
+        "kernel/net/sched/sch_netem.ko.xz:\nkernel/net/8021q/8021q.ko.xz: kernel/net/802/mrp.ko.xz\n"
+    )
+    (modules / "modules.builtin").write_text("kernel/net/sched/sch_prio.ko\n")
+    assert makes_vlans(tmp_path, "6.1")
+    assert not impairs_networks(tmp_path, "6.1")
+    (tmp_path / "sys/module/nft_hash").mkdir(parents=True)
+    assert impairs_networks(tmp_path, "6.1")
 
 
 async def test_reads_a_host(tmp_path: Path) -> None:

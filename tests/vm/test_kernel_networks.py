@@ -1,0 +1,54 @@
+"""What needs a kernel with ``netem`` and VLANs: latency and packet loss, branch ENIs.
+
+The agent's own code runs as scripts on a host with the package; no task runs.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.vm.one_host import install
+
+if TYPE_CHECKING:
+    from tests.vm.machine import Vm
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
+
+DELAY_MS = 700
+
+
+def found_by(host: Vm, script: str) -> dict[str, Any]:
+    """Run a script with the agent's libraries; return what it printed."""
+    host.put(Path(__file__).parent / script, f"/root/{script}")
+    told = host.out(f"/opt/ecs-agent/bin/python3 -ISB /root/{script}", timeout_s=300)
+    found: dict[str, Any] = json.loads(told)
+    return found
+
+
+def test_a_branch_interface_is_a_vlan_of_its_trunk(host: Vm, package: Path) -> None:
+    install(host, package)
+    assert found_by(host, "branch_eni.py") == {
+        "vlan": 12, "mac": "06:00:00:00:00:02", "mtu": 9001, "serves": True, "returned": True,
+        "again": False, "left": 0,
+    }  # fmt: skip
+
+
+def test_packets_are_delayed_and_lost_as_ordered(host: Vm) -> None:
+    found = found_by(host, "impaired_network.py")
+    assert found["able"] == [True, True]
+    assert min(found["delayed"]) >= 0.95 * DELAY_MS
+    assert found["not_delayed"] < DELAY_MS / 2
+    assert found["seen_by_another"] == found["refused_for"] == "network-latency"
+    assert found["after_the_wrong_stop"] == "network-latency"
+    assert (found["lost"], found["spared"]) == ([0, 0], 3)
+    assert 0.55 < found["arriving_of_flows"] < 0.85
+    assert 0.35 < found["arriving_of_packets"] < 0.65
+    assert "somebody else" in found["foreign"]
+    assert found["host"] == "network-packet-loss"
+    assert found["after_host"] == [None, False]
+    for left in ("after_latency", "after_loss", "after_foreign"):
+        assert found[left] == []
