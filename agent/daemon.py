@@ -53,6 +53,7 @@ from agent.state.secret import kept_secret
 from agent.task_endpoint import protection
 from agent.task_endpoint.credential_lookup import CredentialLookup
 from agent.task_endpoint.credentials import CredentialsPart
+from agent.task_endpoint.fault_injection import FaultInjection
 from agent.task_endpoint.metadata.parts import Later, MetadataParts
 from agent.upstream.backends import open_backend
 from agent.upstream.draining import Drain, Leaving, leave_host, stop_at_deadline
@@ -186,16 +187,21 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             file_place=metadata_files(settings, info),
         )
 
+        faults = FaultInjection(metadata.task_of, lambda: engine.tasks, settings.firewall_table)
+        cleanup.push_async_callback(faults.close)
+
         async def remove_left_over(task_arns: list[str]) -> None:
             await networks.reconcile(task_arns)
             await namespaces.reconcile(task_arns)
             await groups.reconcile(task_arns)
+            await faults.reconcile()
 
         def on_engine_event(event: EngineEvent) -> None:
             networks.take_note_of(event)
             namespaces.take_note_of(event)
             groups.take_note_of(event)
             metadata.take_note_of(event)
+            faults.take_note_of(event)
 
         image_parts = await open_images(
             settings, runtime, info, services, ask_control, store, wanted_images
@@ -274,6 +280,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             *CredentialsPart(found, audit).routes(),
             *metadata.routes(),
             *protection.routes(metadata.task_of, control.task_protection),
+            *faults.routes(),
         ]
         requests = TaskRequests(callers, audit, routes)
         servers: list[LocalServer] = [

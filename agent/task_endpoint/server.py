@@ -209,7 +209,8 @@ class _Requests:
 
     def _add_headers(self, request: web.Request, peer: Peer, response: web.StreamResponse) -> None:
         forwarded = request.headers.get("X-Forwarded-For", "")[:_LONGEST_HEADER]
-        response.headers["X-Rate-Limit-Limit"] = f"{self._throttle.rate.per_s:.2f}"
+        # A part with a rate of its own has added that.
+        response.headers.add("X-Rate-Limit-Limit", f"{self._throttle.rate.per_s:.2f}")
         response.headers["X-Rate-Limit-Duration"] = "1"
         response.headers["X-Rate-Limit-Request-Forwarded-For"] = forwarded.encode(
             "ascii", "replace"

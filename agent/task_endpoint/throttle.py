@@ -19,7 +19,7 @@ _MOST_BUCKETS: Final = 4096
 class RequestRate(NamedTuple):
     """``ECS_TASK_METADATA_RPS_LIMIT``."""
 
-    per_s: int = 40
+    per_s: float = 40
     burst: int = 60
 
 

@@ -291,11 +291,7 @@ DEFINITION: tuple[Field, ...] = (
         "containers share the disk of their host, without a size per task; leave it out",
     ),
     *_done("runtimePlatform.cpuArchitecture", "runtimePlatform.operatingSystemFamily"),
-    Field(
-        "enableFaultInjection",
-        Support.REFUSED,
-        "faults cannot be injected into tasks here; leave it out",
-    ),
+    Field("enableFaultInjection", attribute=f"{_E}fault-injection"),
     Field(
         "trustedExecutionConfiguration.*",
         Support.REFUSED,

@@ -86,7 +86,7 @@ def task(
         launch_type=record.payload.launch_type,
         errors=tags.errors,
         service_name=record.payload.service_name,
-        fault_injection_enabled=False,  # no faults can be injected on this host
+        fault_injection_enabled=seen.record.payload.enable_fault_injection,
     )
 
 

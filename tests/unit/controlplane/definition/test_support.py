@@ -46,7 +46,6 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
         definition(proxyConfiguration={"containerName": "envoy"}),
         "'proxyConfiguration' is not supported: App Mesh has been discontinued",
     ),
-    (definition(enableFaultInjection=True), "'enableFaultInjection' is not supported: "),
     (definition(ephemeralStorage={"sizeInGiB": 21}), "'ephemeralStorage' is not supported: "),
     (
         definition(inferenceAccelerators=[{"deviceName": "d", "deviceType": "eia2.medium"}]),
@@ -168,6 +167,7 @@ def test_a_field_that_says_nothing_asks_for_nothing(request_: dict[str, Any]) ->
     ("request_", "attribute"),
     [
         (definition(networkMode="awsvpc"), "ecs.capability.task-eni"),
+        (definition(enableFaultInjection=True), "ecs.capability.fault-injection"),
         (
             with_container(dockerSecurityOptions=["apparmor:docker-default"]),
             "com.amazonaws.ecs.capability.apparmor",
