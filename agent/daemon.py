@@ -83,6 +83,7 @@ if TYPE_CHECKING:
 
     from agent.config import Settings
     from agent.metrics.sampler import Sampler
+    from agent.model.wire import Assignments
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
     from agent.supervision.held_sockets import HeldSockets
     from agent.supervision.lifecycle import ServeSession
@@ -249,8 +250,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 towards_ecs=backend.is_ecs,
                 task_limits=groups.limiting,
                 known_tasks=engine.tasks.known_tasks(),
+                security_groups=networks.filters_tasks,
             ),
-            engine.apply,
+            partial(_take_orders, networks, engine),
             HostParts(
                 holding=engine.holdings,
                 host=engine,
@@ -386,6 +388,19 @@ async def _reach_engine(
         else:
             overview.engine_answered(info.version)
             return info
+
+
+async def _take_orders(
+    networks: TaskNetworks,
+    engine: Engine,
+    assignments: Assignments,
+    control_id: str,
+    instance: str = "",
+) -> None:
+    """Take what control says: rules of security groups before the tasks that have them."""
+    if assignments.security_groups is not None:
+        await networks.take_groups(assignments.security_groups)
+    await engine.apply(assignments, control_id, instance)
 
 
 async def _leave_no_spare(

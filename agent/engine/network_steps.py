@@ -47,19 +47,16 @@ class NetworkSteps:
             # The sandbox of an earlier try may be dead by now.
             await self._tools.release_network(self._record.arn)
         payload = self._record.payload
-        attachment_id = next(
-            (
-                a.attachment_arn.rsplit("/", 1)[-1]
-                for a in payload.attachments
-                if a.attachment_type == "ElasticNetworkInterface"
-            ),
-            "",
+        interface = next(
+            (a for a in payload.attachments if a.attachment_type == "ElasticNetworkInterface"), None
         )
+        attachment_id = interface.attachment_arn.rsplit("/", 1)[-1] if interface else ""
         interfaces = payload.elastic_network_interfaces
         if interfaces and self._tools.claim_eni is not None:
             network = await self._tools.claim_eni(self._record.arn, attachment_id, interfaces)
         else:
-            network = await self._tools.claim_network(self._record.arn, attachment_id)
+            groups = interface.security_groups if interface else ()
+            network = await self._tools.claim_network(self._record.arn, attachment_id, groups)
 
         def outcome(_now: float) -> None:
             self._record.network = network

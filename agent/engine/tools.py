@@ -11,7 +11,7 @@ from agent.engine.preparations.efs import EfsSettings
 from agent.engine.preparations.firelens import FirelensSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 
     from agent.cgroups.groups import TaskGroups
     from agent.engine.namespace_holders import NamespaceHolders
@@ -113,7 +113,8 @@ class StepTools:
     """The parts that steps use; plain functions where one function is enough."""
 
     runtime: ContainerEngine
-    claim_network: Callable[[str, str], Awaitable[TaskNetwork]]
+    claim_network: Callable[[str, str, Collection[str]], Awaitable[TaskNetwork]]
+    """Give a task, by its ARN, a network with this attachment id and these security groups."""
     release_network: Callable[[str], Awaitable[None]]
     network_alive: Callable[[str], Awaitable[bool]]
     """Return whether containers can join the sandbox that a task holds."""

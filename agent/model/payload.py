@@ -16,6 +16,7 @@ from msgspec import Meta, Struct, field
 
 from agent.errors import PayloadError
 from agent.model import reasons
+from agent.model.security_groups import GROUPS_DETAIL
 from agent.model.status import Condition, DesiredStatus, NetworkMode
 
 Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
@@ -212,6 +213,14 @@ class Attachment(_Wire, frozen=True):
     attachment_arn: str = ""
     attachment_type: str = ""
     attachment_properties: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def security_groups(self) -> tuple[str, ...]:
+        """Ids of the groups of a network interface, as our own control orders them."""
+        values = (
+            p.get("value") for p in self.attachment_properties if p.get("name") == GROUPS_DETAIL
+        )
+        return tuple(each for value in values if value for each in value.split(",") if each)
 
 
 class TaskPayload(_Wire, frozen=True):

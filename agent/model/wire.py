@@ -53,6 +53,7 @@ from msgspec import Struct, field
 from agent.model.changes import TaskChange
 from agent.model.payload import Credentials
 from agent.model.resources import HostResources
+from agent.model.security_groups import GroupUpdates
 
 GENERATION_HEADER = "X-Ecs-Generation"
 
@@ -154,6 +155,8 @@ class Assignments(_Wire, frozen=True):
     """History of control's store; the revision belongs to it."""
     credentials: list[TaskCredentials] = field(default_factory=list)
     """What was issued to tasks of this instance after the serial that was asked with."""
+    security_groups: GroupUpdates | None = None
+    """What changed after the given revision in the groups that this host's tasks need."""
     credentials_serial: int = 0
     """With which to ask next: of one run of control, like the revision. An agent that asks with none is
     sent credentials in payloads alone."""

@@ -6,6 +6,7 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
     kernel/      how the kernel is asked: netlink, nftables, namespaces
     bridge/      task addresses by a bridge: links, and one set element per task that says what may
                  pass its link in either direction, added by netlink in 20 µs
+    groups/      security groups: one table, compiled by pure functions, changed in one transaction
     host/        firewall, forwarding, 169.254.170.2; the kernel reports damage, which is repaired and
                  logged once
     sandboxes/   created, watched, removed; at the start, rows, engine and kernel are matched, and

@@ -31,9 +31,11 @@ from agent.model.figures import SandboxFigures
 from agent.network.addresses import AddressPool, parse_pool
 from agent.network.background import BackgroundTasks, settle
 from agent.network.bridge.links import HostLinks
+from agent.network.groups import bridge_filter
+from agent.network.groups.group_state import GroupState
 from agent.network.host.agent_address import AgentAddress, Doors
 from agent.network.host.firewall import Firewall
-from agent.network.host.kernel_messages import EVERYTHING
+from agent.network.host.kernel_messages import EVERYTHING, Part
 from agent.network.host.repair_loop import Suspicions
 from agent.network.host.shared import HostNetwork, check_pool
 from agent.network.host.watch import HostWatch
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.model.eni import TaskEni
+    from agent.model.security_groups import GroupUpdates
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
     from agent.network.sandboxes.recovery import Holder
@@ -78,6 +81,8 @@ class TaskNetworks:
         table: SandboxTable,
         addresses: AddressPool,
         host: HostNetwork,
+        groups: GroupState,
+        filters_tasks: bool,
         lifecycle: SandboxLifecycle,
         upkeep: Upkeep,
         leftovers: Leftovers,
@@ -93,6 +98,9 @@ class TaskNetworks:
         self._table = table
         self._addresses = addresses
         self._host = host
+        self._groups = groups
+        self.filters_tasks = filters_tasks
+        """Whether this host can enforce security groups; tasks that have some fail otherwise."""
         self._lifecycle = lifecycle
         self._upkeep = upkeep
         self._leftovers = leftovers
@@ -146,13 +154,22 @@ class TaskNetworks:
                     settings.bridge,
                     settings.introspection_port,
                 ),
+                resolvers=settings.dns_servers,
             )
             closing.callback(rules.ports.close)
+            closing.callback(rules.groups.close)
             lane = await NetlinkLane.open()
             closing.push_async_callback(lane.close)
             links = HostLinks(lane, settings.bridge)
             table = SandboxTable(store)
             rows, cursor = await table.load()
+            cannot_filter = await asyncio.get_running_loop().run_in_executor(
+                files, bridge_filter.why_not
+            )
+            if cannot_filter:
+                _log.warning("security groups are not enforced here", reason=cannot_filter)
+            groups = await GroupState.open(store)
+            rules.groups.restore(groups.groups, {row.ipv4: row.security_groups for row in rows})
             addresses = AddressPool(
                 settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
             )
@@ -243,6 +260,8 @@ class TaskNetworks:
                 table=table,
                 addresses=addresses,
                 host=host,
+                groups=groups,
+                filters_tasks=not cannot_filter,
                 lifecycle=lifecycle,
                 upkeep=upkeep,
                 leftovers=leftovers,
@@ -308,11 +327,28 @@ class TaskNetworks:
         while True:
             on_lost(*await self._lifecycle.losses.get())
 
-    async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
+    async def take_groups(self, updates: GroupUpdates) -> None:
+        """Take what control says of security groups; what it allows counts from now on.
+
+        A failure of the kernel is logged, and the next check tries again: until then, the old rules
+        count. Repeatable.
+        """
+        if not self._groups.take(updates):
+            return
+        try:
+            await self._host.set_groups(self._groups.groups)
+        except NetworkFailure as error:
+            _log.error("security groups not applied", error=str(error))
+            self._suspicions.add(Part.RULES)
+
+    async def claim(
+        self, task_arn: str, attachment_id: str, security_groups: Collection[str] = ()
+    ) -> TaskNetwork:
         """Return a task's network; durable before it returns, and the same for the same task.
 
-        With a warm sandbox this costs one commit; otherwise one is created at once. A cancelled
-        call may still have claimed: ``release`` undoes it.
+        The rules of its security groups count before it returns. With a warm sandbox this costs one
+        commit; otherwise one is created at once. A cancelled call may still have claimed: ``release``
+        undoes it.
 
         Raises:
             NetworkFailure: no address is free, the kernel refused, or the task's sandbox died.
@@ -324,9 +360,12 @@ class TaskNetworks:
             await asyncio.wait([leaving])
         held = self._table.by_task.get(task_arn)
         if held is not None:
-            await self._name_attachment(held, attachment_id)
+            await self._complete(held, attachment_id, tuple(sorted(security_groups)))
             return self._answer(held)
-        return await self._claim_once(task_arn, partial(self._claim, task_arn, attachment_id))
+        groups = tuple(sorted(security_groups))
+        return await self._claim_once(
+            task_arn, partial(self._claim, task_arn, attachment_id, groups)
+        )
 
     async def claim_eni(
         self, task_arn: str, attachment_id: str, interfaces: Sequence[dict[str, Any]]
@@ -373,7 +412,7 @@ class TaskNetworks:
                 raise
             held = record.ipv4
         else:
-            await self._name_attachment(held, attachment_id)
+            await self._complete(held, attachment_id, ())
         answer = self._answer(held)
         record = self._table.records[held]
         if not record.is_complete:
@@ -382,20 +421,31 @@ class TaskNetworks:
             await self._table.write(placed, self._addresses.cursor)
         return answer
 
-    async def _name_attachment(self, ipv4: str, attachment_id: str) -> None:
-        """Complete a recreated row with the attachment id, which only the task's order contains."""
+    async def _complete(
+        self, ipv4: str, attachment_id: str, security_groups: tuple[str, ...]
+    ) -> None:
+        """Complete a recreated row with what only the task's order contains."""
         record = self._table.records[ipv4]
-        if attachment_id and not record.attachment_id:
-            named = record.claimed(record.task_arn, attachment_id, record.claimed_at)
+        groups = record.security_groups or security_groups
+        if groups:
+            await self._host.admit_to_groups([ipv4], groups)
+        named = record.claimed(
+            record.task_arn, record.attachment_id or attachment_id, record.claimed_at, groups
+        )
+        if named != record:
             await self._table.write(named, self._addresses.cursor)
 
-    async def _claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
+    async def _claim(
+        self, task_arn: str, attachment_id: str, security_groups: tuple[str, ...]
+    ) -> TaskNetwork:
         with self._lifecycle.warm.launch():
             record = await self._lifecycle.obtain()
-            claimed = record.claimed(task_arn, attachment_id, time.time())
+            claimed = record.claimed(task_arn, attachment_id, time.time(), security_groups)
             try:
+                if security_groups:
+                    await self._host.admit_to_groups([record.ipv4], security_groups)
                 await self._table.write(claimed, self._addresses.cursor)
-            except StateFailure:
+            except (NetworkFailure, StateFailure):
                 self._lifecycle.warm.offer(record)  # nothing was saved: the sandbox is still free
                 raise
             return self._answer(record.ipv4)

@@ -43,6 +43,8 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     task_arn: str = ""
     attachment_id: str = ""
     claimed_at: float = 0.0
+    security_groups: tuple[str, ...] = ()
+    """Ids of the groups whose rules the task has; without any, nothing is filtered."""
     eni: TaskEni | None = None
     """The task's interface; the address above is then only that of its link to the agent."""
     eni_placed: bool = False
@@ -58,10 +60,20 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
         """The pause process that holds the namespace."""
         return Process(self.pid, self.started_ticks, self.netns)
 
-    def claimed(self, task_arn: str, attachment_id: str, now: float) -> SandboxRecord:
+    def claimed(
+        self,
+        task_arn: str,
+        attachment_id: str,
+        now: float,
+        security_groups: tuple[str, ...] = (),
+    ) -> SandboxRecord:
         """Return the row after a task has claimed the sandbox."""
         return msgspec.structs.replace(
-            self, task_arn=task_arn, attachment_id=attachment_id, claimed_at=now
+            self,
+            task_arn=task_arn,
+            attachment_id=attachment_id,
+            claimed_at=now,
+            security_groups=security_groups,
         )
 
     def network(self) -> TaskNetwork:

@@ -18,6 +18,7 @@ import structlog
 from agent.network.addresses import address_of_link, mac_of
 from agent.network.host.docker_chain import CHAIN
 from agent.network.host.engine_rules import EngineRules
+from agent.network.host.firewall import groups_table
 from agent.network.host.kernel_messages import EVERYTHING, Ours, Part
 from agent.network.host.repair_loop import RepairLoop, RepairResult
 from agent.network.sandboxes import survey as surveys
@@ -116,8 +117,11 @@ class Upkeep:
             bridge_index=self._host.bridge_index,
             bridge_mac=mac_of(self._host.gateway),
             is_port=self._is_port,
-            rules=(self._settings.table.encode() + b"\0", CHAIN.encode() + b"\0"),
-            own_changes=self._host.rule_socket_id,
+            rules=tuple(
+                name.encode() + b"\0"
+                for name in (self._settings.table, groups_table(self._settings.table), CHAIN)
+            ),
+            own_changes=self._host.rule_sockets,
         )
 
     def _is_port(self, link: str) -> bool:

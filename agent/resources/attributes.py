@@ -76,6 +76,9 @@ FARGATE = "ecs-host-agent.fargate"
 GPU_MPS = "ecs-host-agent.gpu-mps"
 """Ours: containers share GPUs here by MPS, with limits."""
 
+SECURITY_GROUPS = "ecs-host-agent.security-groups"
+"""Ours: this host enforces the security groups of ``awsvpc`` tasks."""
+
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives addresses to ``awsvpc`` tasks itself, without an ENI."""
 
@@ -109,6 +112,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """False with ``ECS_DISABLE_DOCKER_HEALTH_CHECK``."""
     awsvpc: bool = True
     """Tasks can have their own namespace and address."""
+    security_groups: bool = False
+    """Packets between tasks can be filtered, so their security groups are enforced."""
     task_limits: bool = False
     """Task-level CPU and memory limits are enforced (a cgroup per task)."""
     port_ranges: bool = True
@@ -160,6 +165,8 @@ def advertised(
     capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
     if features.awsvpc:
         capabilities.append(TASK_ENI)
+        if features.security_groups:
+            capabilities.append(SECURITY_GROUPS)
     values = _valued(host) | ({ZONE: zone} if zone else {})
     return checked(custom or {}) | dict.fromkeys(capabilities, "") | values
 

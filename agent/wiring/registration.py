@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agent.upstream.host_identity import Machine
 
 
-def describe(
+def describe(  # noqa: PLR0913 - what only the daemon knows
     settings: Settings,
     host: HostResources,
     info: EngineInfo,
@@ -26,6 +26,7 @@ def describe(
     towards_ecs: bool,
     task_limits: bool,
     known_tasks: list[str],
+    security_groups: bool = False,
 ) -> RegisterInfo:
     """Return what a control is told of this host when it registers.
 
@@ -37,11 +38,14 @@ def describe(
         towards_ecs: whether it is Amazon ECS that is told.
         task_limits: whether tasks are limited as a whole.
         known_tasks: ARNs of the tasks that the agent holds.
+        security_groups: whether those of tasks are enforced.
 
     Raises:
         ConfigError: attributes that an operator set are not valid.
     """
-    features = _features(settings, host, info, task_limits=task_limits)
+    features = _features(
+        settings, host, info, task_limits=task_limits, security_groups=security_groups
+    )
     return RegisterInfo(
         resources=host,
         attributes=_attributes(settings, host, features, info.api_version, towards_ecs=towards_ecs),
@@ -54,7 +58,12 @@ def describe(
 
 
 def _features(
-    settings: Settings, host: HostResources, info: EngineInfo, *, task_limits: bool
+    settings: Settings,
+    host: HostResources,
+    info: EngineInfo,
+    *,
+    task_limits: bool,
+    security_groups: bool,
 ) -> attributes.Features:
     return attributes.Features(
         logging_drivers=_log_drivers(settings, info),
@@ -69,6 +78,7 @@ def _features(
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=task_limits,
+        security_groups=security_groups,
         fargate=bool(settings.offer_fargate),
         nfs=host.mounts_nfs,
         eni=settings.task_eni,

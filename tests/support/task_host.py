@@ -35,7 +35,7 @@ from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, payload
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable
     from pathlib import Path
 
     from agent.model.changes import TaskChange
@@ -73,12 +73,16 @@ class Networks:
 
     def __init__(self) -> None:
         self.held: set[str] = set()
+        self.security_groups: dict[str, tuple[str, ...]] = {}
         self.released: list[str] = []
         self.failures = 0
         self.made = 0
         self._alive: set[str] = set()
 
-    async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
+    async def claim(
+        self, task_arn: str, attachment_id: str, security_groups: Collection[str] = ()
+    ) -> TaskNetwork:
+        self.security_groups[task_arn] = tuple(security_groups)
         if self.failures:
             self.failures -= 1
             raise NetworkFailure("no address is free")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.addresses import link_prefixes
 from agent.network.bridge.bridge_port_rules import NO_HOSTS, BridgePortRules, Layout
+from agent.network.groups.group_rules import GroupRules
 from agent.network.host import agent_address
 from agent.network.host.docker_chain import CHAIN, DockerChain
 from agent.network.kernel import nft
@@ -36,6 +37,11 @@ OUTSIDE_SET: Final = "outside"
 _NETLINK_NETFILTER: Final = 12
 _GET_GENERATION: Final = (10 << 8) | 16
 _REQUEST: Final = 1
+
+
+def groups_table(table: str) -> str:
+    """Return the name of the table of security groups beside ours."""
+    return f"{table}_groups"
 
 
 class Wanted(NamedTuple):
@@ -109,17 +115,26 @@ def ruleset(
 
 
 class Firewall:
-    """Our rules on this host. One caller at a time, except for ``ports``; every method blocks."""
+    """Our rules on this host. One caller at a time, except for ``ports`` and ``groups``; all block."""
 
-    def __init__(self, table: str, blocked: Iterable[str] = (), *, doors: Doors) -> None:
+    def __init__(
+        self,
+        table: str,
+        blocked: Iterable[str] = (),
+        *,
+        doors: Doors,
+        resolvers: Iterable[str] = (),
+    ) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
         Args:
             table: name of our tables.
             blocked: prefixes that tasks must not reach.
             doors: the bridges, and who may reach the agent's ports.
+            resolvers: name servers of tasks.
         """
         self.ports = BridgePortRules(table, blocked)
+        self.groups = GroupRules(groups_table(table), doors.task_bridge, resolvers)
         self._table = table
         self._bridge = doors.task_bridge
         self._blocked = tuple(blocked)
@@ -140,6 +155,8 @@ class Firewall:
         if not self._has(commands):
             nft.apply(commands)
         self.ports.ensure(wanted.layout, ports)
+        self.groups.set_place(wanted.layout.gateways)
+        self.groups.ensure()
         self._docker.ensure(wanted.outside)
 
     def differences(self, wanted: Wanted) -> list[str]:
@@ -148,6 +165,7 @@ class Firewall:
         if not self._has(self._commands(wanted)):
             found.append(f"the firewall table {self._table} was changed or removed")
         found += self.ports.differences(wanted.layout)
+        found += self.groups.differences()
         if not self._docker.is_intact(wanted.outside):
             found.append(f"rules for {self._bridge} were missing from {CHAIN}, or were changed")
         return found
@@ -156,6 +174,7 @@ class Firewall:
         """Remove all our rules; forwarding stays on, because others may need it."""
         nft.remove(FAMILY, self._table)
         self.ports.remove()
+        self.groups.remove()
         self._docker.remove()
 
     def _commands(self, wanted: Wanted) -> list[dict[str, Any]]:

@@ -81,8 +81,8 @@ class Ours(NamedTuple):
     """Returns whether a link with this name should be on the bridge and up."""
     rules: tuple[bytes, ...]
     """Names of tables and chains that contain our rules, each followed by a zero byte."""
-    own_changes: int = 0
-    """Port id of the socket that makes our own changes of rules; 0 for none."""
+    own_changes: frozenset[int] = frozenset()
+    """Port ids of the sockets that make our own changes of rules."""
 
 
 def touched(datagrams: Iterable[bytes], ours: Ours) -> Part:
@@ -151,7 +151,7 @@ def _may_lead_outside(kind: int, body: memoryview, flags: int, name: str) -> boo
 
 
 def _is_of_rules(sender: int, body: memoryview, ours: Ours) -> bool:
-    if sender and sender == ours.own_changes:
+    if sender in ours.own_changes:
         return False
     return any(name in bytes(body) for name in ours.rules)
 

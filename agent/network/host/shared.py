@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from concurrent.futures import Executor
 
+    from agent.model.security_groups import SecurityGroup
     from agent.network.addresses import AddressPool
     from agent.network.bridge.links import HostLinks, SandboxLink
     from agent.network.host.agent_address import AgentAddress
@@ -221,6 +222,8 @@ class HostNetwork:
         found = []
         if parts & Part.AGENT_ADDRESS and await self._agent_address.ensure():
             found.append(f"the address {ADDRESS} was gone")
+        if parts & (Part.RULES | Part.BRIDGE):
+            found += await self._block(self._rules.groups.mend_bridge)
         if parts & Part.RULES and await self._rules_may_have_changed(wanted):
             found += await self._put_rules_right(wanted)
         return found
@@ -267,9 +270,25 @@ class HostNetwork:
         return self._pool.gateway
 
     @property
-    def rule_socket_id(self) -> int:
-        """Marks the kernel's messages on rules that ``attach`` and ``detach`` changed."""
-        return self._rules.ports.port_id
+    def rule_sockets(self) -> frozenset[int]:
+        """Mark the kernel's messages on elements that we changed ourselves."""
+        return frozenset({self._rules.ports.port_id, self._rules.groups.port_id}) - {0}
+
+    async def admit_to_groups(self, addresses: Collection[str], groups: Collection[str]) -> None:
+        """Have a task's packets pass the rules of its security groups from now on. Idempotent.
+
+        Raises:
+            NetworkFailure: the kernel refused, so the task must not start.
+        """
+        await self._change_of_ours(partial(self._rules.groups.admit, addresses, groups))
+
+    async def set_groups(self, groups: Mapping[str, SecurityGroup]) -> None:
+        """Have these rules and members of security groups count from now on. Idempotent.
+
+        Raises:
+            NetworkFailure: the kernel refused; the next check tries again.
+        """
+        await self._change_of_ours(partial(self._rules.groups.set_groups, groups))
 
     async def attach(self, netns: int, spec: SandboxLink) -> None:
         """Create the link of a namespace, on the bridge and with the rules of its port.
@@ -295,6 +314,7 @@ class HostNetwork:
         await self._change_of_ours(partial(self._rules.ports.dismiss, link))
         ipv4 = addresses.address_of_link(link)
         if ipv4 is not None:
+            await self.admit_to_groups([ipv4], ())
             await self._forget_connections(ipv4)
 
     async def _forget_connections(self, ipv4: str) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BRIDGE_FAMILY: Final = 7
 """``NFPROTO_BRIDGE``."""
+INET_FAMILY: Final = 1
+"""``NFPROTO_INET``."""
 _NETFILTER: Final = 12
 _NFTABLES: Final = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
@@ -27,6 +29,9 @@ _NEW_ELEMENT, _DELETE_ELEMENT = _NFTABLES << 8 | 12, _NFTABLES << 8 | 14
 _REQUEST, _ACK, _CREATE = 0x1, 0x4, 0x400
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ITEM, _ELEMENT_KEY, _DATA_VALUE = 1, 1, 1
+_ELEMENT_DATA, _DATA_VERDICT, _VERDICT_CODE, _VERDICT_CHAIN = 2, 2, 1, 2
+_GOTO: Final = struct.pack("!i", -4)
+"""``NFT_GOTO``."""
 _NESTED: Final = 0x8000
 _ERROR: Final = 2
 _HEADER: Final = struct.Struct("=IHHII")
@@ -34,7 +39,7 @@ _FAMILY_HEADER: Final = struct.Struct("=BB")
 _RESOURCE: Final = struct.Struct("!H")
 _CODE: Final = struct.Struct("=i")
 _DATAGRAM: Final = 65_536
-_AT_ONCE: Final = 400
+AT_ONCE: Final = 400
 """Changes per transaction; more of them do not fit the send buffer."""
 _LIMIT_S: Final = 10.0
 
@@ -46,6 +51,8 @@ class Change(NamedTuple):
     key: bytes
     """As stored in the set: fields in network byte order, each padded to four bytes."""
     removed: bool = False
+    chain: str = ""
+    """For a map of verdicts: the chain in which to continue."""
 
 
 def encode(family: int, table: str, changes: Sequence[Change], sequence: int) -> bytes:
@@ -58,15 +65,22 @@ def encode(family: int, table: str, changes: Sequence[Change], sequence: int) ->
         flags = _REQUEST if change.removed else _REQUEST | _CREATE
         flags |= _ACK if number == sequence + len(changes) else 0
         kind = _DELETE_ELEMENT if change.removed else _NEW_ELEMENT
-        key = _attribute(_ELEMENT_KEY | _NESTED, _attribute(_DATA_VALUE, change.key))
+        item = _attribute(_ELEMENT_KEY | _NESTED, _attribute(_DATA_VALUE, change.key))
+        if change.chain and not change.removed:
+            item += _continue_in(change.chain)
         content = (
             _attribute(_LIST_TABLE, table.encode() + b"\0")
             + _attribute(_LIST_SET, change.set_name.encode() + b"\0")
-            + _attribute(_LIST_ELEMENTS | _NESTED, _attribute(_LIST_ITEM | _NESTED, key))
+            + _attribute(_LIST_ELEMENTS | _NESTED, _attribute(_LIST_ITEM | _NESTED, item))
         )
         messages.append(_message(kind, flags, number, family, 0, content))
     messages.append(_message(_BATCH_END, _REQUEST, sequence + len(changes) + 1, 0, _NFTABLES))
     return b"".join(messages)
+
+
+def _continue_in(chain: str) -> bytes:
+    verdict = _attribute(_VERDICT_CODE, _GOTO) + _attribute(_VERDICT_CHAIN, chain.encode() + b"\0")
+    return _attribute(_ELEMENT_DATA | _NESTED, _attribute(_DATA_VERDICT | _NESTED, verdict))
 
 
 def _message(
@@ -118,7 +132,7 @@ class SetElements:
         left = list(changes)
         with self._lock:
             while left:
-                now, left = left[:_AT_ONCE], left[_AT_ONCE:]
+                now, left = left[:AT_ONCE], left[AT_ONCE:]
                 self._transact(now)
 
     def close(self) -> None:

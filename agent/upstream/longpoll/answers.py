@@ -25,6 +25,7 @@ from agent.errors import (
 from agent.model import payload as payloads
 from agent.model.logs import LogsAnswer
 from agent.model.protection import ProtectionOutcome
+from agent.model.security_groups import GroupUpdates
 from agent.model.status import DesiredStatus
 from agent.model.wire import (
     Assignment,
@@ -106,6 +107,7 @@ class _Envelope(Struct, frozen=True, rename="camel"):
     history: str = ""
     credentials: list[msgspec.Raw] = field(default_factory=list)
     credentials_serial: int = 0
+    security_groups: msgspec.Raw | None = None
 
 
 class _Values(Struct, frozen=True):
@@ -126,6 +128,7 @@ _lacking = msgspec.json.Decoder(_Lacking)
 _envelope = msgspec.json.Decoder(_Envelope)
 _assignment = msgspec.json.Decoder(Assignment)
 _credentials = msgspec.json.Decoder(TaskCredentials)
+_groups = msgspec.json.Decoder(GroupUpdates)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _registered = msgspec.json.Decoder(Registered)
@@ -170,6 +173,10 @@ def assignments(raw: bytes) -> ReadAssignments:
             issued.append(_credentials.decode(part))
         except _BAD_JSON as error:
             troubles.append(f"credentials of a role: {error}")
+    groups = None
+    if envelope.security_groups is not None:
+        # Not left out like an order: tasks would run without their rules, or with old ones.
+        groups = _decode(_groups, envelope.security_groups, "security groups")
     read = Assignments(
         revision=envelope.revision,
         full=full,
@@ -178,6 +185,7 @@ def assignments(raw: bytes) -> ReadAssignments:
         history=envelope.history,
         credentials=issued,
         credentials_serial=envelope.credentials_serial,
+        security_groups=groups,
     )
     return ReadAssignments(read, troubles)
 

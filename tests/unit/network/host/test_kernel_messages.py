@@ -144,7 +144,7 @@ def test_a_message_cut_anywhere_is_read(data: st.DataObject) -> None:
 
 def test_our_own_changes_of_elements_are_no_news() -> None:
     """One comes and goes with every task."""
-    ours = OURS._replace(own_changes=4711)
+    ours = OURS._replace(own_changes=frozenset({4711}))
     gone = rule(14, "ecs_agent")
     own = gone[:12] + (4711).to_bytes(4, sys.byteorder) + gone[16:]
     assert touched([own], ours) == NOTHING

@@ -1,0 +1,234 @@
+"""Security groups with real packets between real sandboxes of one host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import subprocess
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.model.security_groups import GroupRule, GroupUpdate, GroupUpdates, SecurityGroup
+from agent.network.host.firewall import groups_table
+from agent.network.kernel import namespaces
+from tests.integration.network.conftest import SETTINGS
+from tests.support.fleet import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from agent.model.task import TaskNetwork
+    from agent.network.pool import TaskNetworks
+    from tests.integration.network.conftest import Host
+
+pytestmark = pytest.mark.integration
+
+TABLE = groups_table(SETTINGS.table)
+SOON_S = 0.5
+"""Longer than any packet takes on one host: what has not come by then was dropped."""
+EVERYWHERE = GroupRule(id="sgr-out", protocol="-1", is_egress=True, cidr_ipv4="0.0.0.0/0")
+HTTP = GroupRule(id="sgr-http", protocol="tcp", from_port=80, to_port=80, group="sg-clients")
+TO_WEB = GroupRule(
+    id="sgr-web", protocol="tcp", is_egress=True, from_port=80, to_port=81, group="sg-web"
+)
+INSIDE = GroupRule(id="sgr-in", protocol="-1", group="sg-default")
+OUT_OF_DEFAULT = GroupRule(id="sgr-all", protocol="-1", is_egress=True, cidr_ipv4="0.0.0.0/0")
+WEB = SecurityGroup(id="sg-web", rules=(HTTP, EVERYWHERE))
+CLIENTS = SecurityGroup(id="sg-clients", rules=(TO_WEB,))
+DEFAULT = SecurityGroup(id="sg-default", rules=(INSIDE, OUT_OF_DEFAULT), is_default=True)
+
+
+def updates(*groups: SecurityGroup, full: bool = False) -> GroupUpdates:
+    whole = [GroupUpdate(group=group, whole=True) for group in groups]
+    return GroupUpdates(groups=whole, full=full)
+
+
+class Task:
+    """A task's namespace, and what its programs do there."""
+
+    def __init__(self, network: TaskNetwork) -> None:
+        self.address = network.ipv4
+        self._pid = network.sandbox_pid
+
+    def _inside(self, work: Callable[[], socket.socket]) -> socket.socket:
+        netns = os.open(f"/proc/{self._pid}/ns/net", os.O_RDONLY)
+        try:
+            return namespaces.inside(netns, work)
+        finally:
+            os.close(netns)
+
+    async def listening(self, port: int) -> socket.socket:
+        create = partial(socket.create_server, (self.address, port))
+        return await asyncio.to_thread(self._inside, create)
+
+    async def connected(self, address: str, port: int) -> socket.socket | None:
+        """Return a connection to an address, or None if packets there are dropped."""
+        made = await asyncio.to_thread(self._inside, socket.socket)
+        return await asyncio.to_thread(_connected, made, address, port)
+
+
+def _connected(made: socket.socket, address: str, port: int) -> socket.socket | None:
+    made.settimeout(SOON_S)
+    try:
+        made.connect((address, port))
+    except TimeoutError:
+        made.close()
+        return None
+    return made
+
+
+async def reaches(task: Task, target: Task, port: int) -> bool:
+    connection = await task.connected(target.address, port)
+    if connection is not None:
+        connection.close()
+    return connection is not None
+
+
+async def host_reaches(target: Task, port: int) -> bool:
+    made = await asyncio.to_thread(_connected, socket.socket(), target.address, port)
+    if made is not None:
+        made.close()
+    return made is not None
+
+
+async def rules() -> str:
+    return await asyncio.to_thread(listed_rules)
+
+
+def listed_rules() -> str:
+    listed = subprocess.run(
+        ["nft", "-s", "list", "table", "inet", TABLE], capture_output=True, text=True, check=False
+    )
+    return listed.stdout
+
+
+def nft(*arguments: str) -> None:
+    subprocess.run(["nft", *arguments], check=True)
+
+
+def counted(name: str) -> int:
+    command = ["nft", "-j", "list", "counter", "inet", TABLE, name]
+    listed = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    (packets,) = (o["counter"]["packets"] for o in listed["nftables"] if "counter" in o)
+    return int(packets)
+
+
+async def claimed(networks: TaskNetworks, name: str, *groups: str) -> Task:
+    return Task(await networks.claim(f"arn:aws:ecs:r:0:task/c/{name}", name, groups))
+
+
+@pytest.fixture
+async def networks(host: Host) -> AsyncIterator[TaskNetworks]:
+    networks = await host.networks()
+    await networks.take_groups(updates(WEB, CLIENTS, DEFAULT, full=True))
+    upkeep = asyncio.create_task(networks.run(on_lost=lambda _arn, _why: None))
+    yield networks
+    upkeep.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await upkeep
+
+
+async def test_what_rules_allow_passes_in_both_directions_and_nothing_else(
+    networks: TaskNetworks,
+) -> None:
+    web = await claimed(networks, "web", "sg-web")
+    client = await claimed(networks, "client", "sg-clients")
+    stranger = await claimed(networks, "stranger", "sg-default")
+    friend = await claimed(networks, "friend", "sg-default")
+    with (
+        await web.listening(80),
+        await web.listening(81),
+        await stranger.listening(80),
+        await client.listening(80),
+    ):
+        assert await reaches(client, web, 80)  # by a group that the rules of both ends name
+        assert not await reaches(client, web, 81)  # allowed out, but not in
+        assert not await reaches(
+            stranger, web, 80
+        )  # allowed out; the source is not in the named group
+        assert not await reaches(client, stranger, 80)  # not allowed out
+        assert not await reaches(web, client, 80)  # the other way round
+        assert await reaches(friend, stranger, 80)  # the default group lets its members in
+        assert await host_reaches(stranger, 80)  # and the host
+        assert not await host_reaches(web, 80)
+    assert await asyncio.to_thread(counted, "sgr-http") == 1
+    assert await asyncio.to_thread(counted, "dropped-in") > 0
+    assert await asyncio.to_thread(counted, "dropped-out") > 0
+
+
+async def test_a_connection_outlives_its_rule_and_new_ones_are_dropped(
+    networks: TaskNetworks,
+) -> None:
+    web = await claimed(networks, "web", "sg-web")
+    client = await claimed(networks, "client", "sg-clients")
+    with await web.listening(80) as listener:
+        living = await client.connected(web.address, 80)
+        assert living is not None
+        served, _ = await asyncio.to_thread(listener.accept)
+        await networks.take_groups(updates(SecurityGroup(id="sg-web", rules=(EVERYWHERE,))))
+        assert not await reaches(client, web, 80)
+        served.settimeout(SOON_S)
+        for sender, receiver in ((living, served), (served, living)):
+            sender.sendall(b"still here")
+            assert await asyncio.to_thread(receiver.recv, 64) == b"still here"
+        await networks.take_groups(updates(WEB))
+        assert await reaches(client, web, 80)
+        served.close()
+        living.close()
+
+
+async def test_members_on_other_hosts_and_ranges_count_from_one_update_to_the_next(
+    networks: TaskNetworks,
+) -> None:
+    web = await claimed(networks, "web", "sg-web")
+    plain = await claimed(networks, "plain")
+    with await web.listening(80):
+        assert not await reaches(plain, web, 80)
+        # For this host, a task that it gave no groups is like one of another host.
+        joined = SecurityGroup(id="sg-clients", rules=(TO_WEB,), members=frozenset({plain.address}))
+        await networks.take_groups(GroupUpdates(groups=[GroupUpdate(group=joined)]))
+        assert await reaches(plain, web, 80)
+        left = GroupUpdate(group=CLIENTS, left=frozenset({plain.address}))
+        await networks.take_groups(GroupUpdates(groups=[left]))
+        assert not await reaches(plain, web, 80)
+        ranged = GroupRule(
+            id="sgr-cidr", protocol="tcp", from_port=79, to_port=81, cidr_ipv4=SETTINGS.pool_cidr
+        )
+        await networks.take_groups(updates(SecurityGroup(id="sg-web", rules=(ranged, EVERYWHERE))))
+        assert await reaches(plain, web, 80)
+
+
+async def test_rules_stay_over_a_restart_and_are_repaired_and_removed(host: Host) -> None:
+    networks = await host.networks()
+    await networks.take_groups(updates(WEB, CLIENTS, DEFAULT, full=True))
+    web = await claimed(networks, "web", "sg-web")
+    stranger = await claimed(networks, "stranger", "sg-default")
+    before = await rules()
+    networks = await host.networks()  # control has said nothing to this process yet
+    assert await rules() == before
+    await asyncio.to_thread(nft, "flush", "ruleset")
+    switch = Path(f"/sys/class/net/{SETTINGS.bridge}/bridge/nf_call_iptables")
+    await asyncio.to_thread(switch.write_text, "0", encoding="ascii")
+    await networks.reassert()
+    assert await rules() == before
+    assert (await asyncio.to_thread(switch.read_text, encoding="ascii")).strip() == "1"
+    with await web.listening(80):
+        assert not await reaches(stranger, web, 80)
+    await networks.release("arn:aws:ecs:r:0:task/c/web")
+    assert web.address not in await rules()
+    await networks.release("arn:aws:ecs:r:0:task/c/stranger")
+    assert await rules() == ""
+
+
+async def test_a_flushed_table_is_noticed_by_the_kernels_news(networks: TaskNetworks) -> None:
+    await claimed(networks, "web", "sg-web")
+    before = await rules()
+    assert before
+    await asyncio.to_thread(nft, "delete", "table", "inet", TABLE)
+    await asyncio.to_thread(eventually, lambda: listed_rules() == before)
