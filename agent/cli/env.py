@@ -95,6 +95,8 @@ def _values(address: Address, place: Path) -> dict[str, str]:
         values["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = address.url
     if address.serves_metrics:
         values["AWS_ENDPOINT_URL_CLOUDWATCH"] = address.url
+    if address.serves_groups:
+        values["AWS_ENDPOINT_URL_EC2"] = address.url
     if address.certificate:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:

@@ -190,6 +190,7 @@ async def serve(
             background = [
                 group.create_task(wakeups.run(), name="wake-ups"),
                 group.create_task(issuer.run(), name="role credentials"),
+                group.create_task(agent_parts.groups.run(), name="security groups"),
                 group.create_task(Janitor(parts).run(), name="janitor"),
                 group.create_task(metrics.run(), name="metrics"),
                 group.create_task(ServiceLoop(parts).run(), name="services"),

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
     from agent.controlplane.records import InstanceRecord
+    from agent.controlplane.security_groups.group_view import GroupsOfHosts
     from agent.controlplane.store.contract import KeyValue, RangeResult
     from agent.model.payload import TaskPayload
 
@@ -143,8 +144,10 @@ class Poller:
         wakeups: WakeUps,
         orders: AssignmentReader,
         history: History,
+        groups: GroupsOfHosts,
     ) -> None:
         self._parts = parts
+        self._groups = groups
         self._history = history
         self._registry = registry
         self._leases = leases
@@ -236,7 +239,15 @@ class Poller:
         changed = [kv for kv in page.items if kv.mod_revision > after]
         # Before payloads are built: what is issued meanwhile comes with the next answer.
         serial, issued = self._issued(instance_id, after, credentials_after)
-        if after and not changed and not issued and instance.kv.mod_revision <= after:
+        # After the assignments were read: the groups of each of their tasks are among these.
+        groups = await self._groups.updates(instance_id, after)
+        if (
+            after
+            and not changed
+            and not issued
+            and groups is None
+            and instance.kv.mod_revision <= after
+        ):
             return None
         tasks, all_read = await self._assignments(changed)
         if not after:
@@ -251,6 +262,7 @@ class Poller:
             history=self._history.current,
             credentials=issued,
             credentials_serial=serial,
+            security_groups=groups,
         )
 
     def _issued(

@@ -13,6 +13,7 @@ from agent.controlplane.agents.assignments import AssignmentReader
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.new_hosts import NewHosts
 from agent.controlplane.agents.registration import InstanceRegistry
+from agent.controlplane.security_groups.group_view import GroupsOfHosts
 
 if TYPE_CHECKING:
     from agent.controlplane.agents.tokens import AgentTokens
@@ -36,6 +37,8 @@ class AgentParts:
     wakeups: WakeUps
     orders: AssignmentReader
     history: History
+    groups: GroupsOfHosts
+    """Its ``run`` must run while agents are served, too."""
 
     @classmethod
     def build(
@@ -64,4 +67,5 @@ class AgentParts:
             wakeups=wakeups,
             orders=AssignmentReader(parts),
             history=history,
+            groups=GroupsOfHosts(parts.store, parts.names, wakeups.wake),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.controlplane.api.cloudwatch import operations as cloudwatch
+from agent.controlplane.api.ec2 import operations as ec2
 from agent.controlplane.api.ecs import characters
 from agent.controlplane.api.ecs import operations as ecs
 from agent.controlplane.api.logs import operations as logs
@@ -22,6 +23,14 @@ def _anything(_request: Mapping[str, Any]) -> None:
     """Accept everything that the model accepts."""
 
 
+class ApiNames(NamedTuple):
+    """How clients and people name an API; the same as in its model (``service_model.ApiModel``)."""
+
+    signing_name: str
+    title: str
+    endpoint_variable: str
+
+
 class Api(NamedTuple):
     """One API, in the protocols of its model that are served (``front.codecs``)."""
 
@@ -33,6 +42,8 @@ class Api(NamedTuple):
     """Refuses requests of operators that the model accepts but the API does not; raises ``ApiError``."""
     body_limit_bytes: int = BODY_LIMIT_BYTES
     """Larger requests are refused."""
+    named: ApiNames | None = None
+    """Its names, for a model so large that it is only read at the first request; None for others."""
 
 
 ECS = Api("ecs", ecs.handlers, characters.check)
@@ -46,4 +57,7 @@ SECRETS = Api("secretsmanager", secretsmanager.handlers)
 
 METRICS = Api("cloudwatch", cloudwatch.handlers)
 
-APIS: tuple[Api, ...] = (ECS, LOGS, PARAMETERS, SECRETS, METRICS)
+GROUPS = Api("ec2", ec2.handlers, named=ApiNames("ec2", "Amazon EC2", "AWS_ENDPOINT_URL_EC2"))
+"""Security groups alone. The model of EC2 is fifty times as large as that of ECS."""
+
+APIS: tuple[Api, ...] = (ECS, LOGS, PARAMETERS, SECRETS, METRICS, GROUPS)

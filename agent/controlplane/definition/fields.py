@@ -341,9 +341,8 @@ RUN: tuple[Field, ...] = (
         "each host assigns addresses from its own pool, so any name will do",
     ),
     Field(
-        "networkConfiguration.awsvpcConfiguration.securityGroups.*",
-        Support.REFUSED,
-        "nothing enforces security groups yet; leave them out",
+        "networkConfiguration.awsvpcConfiguration.securityGroups[]",
+        note="ids of security groups of control; without any, the default group",
     ),
     Field(
         "networkConfiguration.awsvpcConfiguration.assignPublicIp",

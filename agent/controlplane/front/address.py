@@ -34,6 +34,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """Whether it keeps secrets and serves Parameter Store and Secrets Manager."""
     serves_metrics: bool = False
     """Whether it keeps metrics and serves CloudWatch."""
+    serves_groups: bool = False
+    """Whether it keeps security groups and serves the calls of EC2 for them."""
 
 
 _decoder = msgspec.json.Decoder(Address)

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from agent.controlplane import records
 from agent.controlplane.api.table import APIS, ECS
+from agent.controlplane.front.deferred import DeferredApi
 from agent.controlplane.front.door import ServiceRouter
 from agent.controlplane.front.operators import Nobody, no_pages
 from agent.controlplane.front.own_calls import OwnCalls
@@ -37,12 +38,14 @@ class Applications:
         self,
         parts: Parts,
         apis: Sequence[tuple[Api, ApiModel]],
+        deferred: Sequence[Api],
         wire: AgentWire,
         ecs: EcsWire,
         monitoring: Monitoring,
     ) -> None:
         self._parts = parts
         self._apis = [(api, model, api.handlers()) for api, model in apis]
+        self._deferred = deferred
         self._wire = wire
         self._ecs = ecs
         self._monitoring = monitoring
@@ -51,14 +54,20 @@ class Applications:
     async def open(
         cls, parts: Parts, wire: AgentWire, ecs: EcsWire, monitoring: Monitoring
     ) -> Applications:
-        """Load the models of the served APIs."""
-        apis = [(api, await asyncio.to_thread(ApiModel.load, api.service)) for api in APIS]
-        return cls(parts, apis, wire, ecs, monitoring)
+        """Load the models of the served APIs, except those that are read at the first request."""
+        apis = [
+            (api, await asyncio.to_thread(ApiModel.load, api.service))
+            for api in APIS
+            if api.named is None
+        ]
+        deferred = [api for api in APIS if api.named is not None]
+        return cls(parts, apis, deferred, wire, ecs, monitoring)
 
     def for_operators(
         self, operators: OperatorSide, *, own_names_only: bool = False
     ) -> web.Application:
         """Return all routes: the AWS APIs for admitted operators, and the agents' protocols."""
+        later = [DeferredApi(self._parts, api, operators) for api in self._deferred]
         router = ServiceRouter(
             {
                 model.signing_name: ServiceApi(
@@ -71,10 +80,12 @@ class Applications:
                     body_limit_bytes=api.body_limit_bytes,
                 ).handle
                 for api, model, handlers in self._apis
-            },
+            }
+            | {each.names.signing_name: each.handle for each in later},
             {model.target_prefix: model.signing_name for _, model, _ in self._apis},
             default=ECS.service,
-            variables={model.title: model.endpoint_variable for _, model, _ in self._apis},
+            variables={model.title: model.endpoint_variable for _, model, _ in self._apis}
+            | {each.names.title: each.names.endpoint_variable for each in later},
         )
         app = self._application(operators, own_names_only=own_names_only)
         OwnCalls(self._parts, operators).add_routes(app.router)

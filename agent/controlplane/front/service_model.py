@@ -80,10 +80,14 @@ class ApiModel:
 
     @classmethod
     @functools.cache
-    def load(cls, service: str) -> ApiModel:
-        """Return a model of the installed botocore by its name there, read once per process.
+    def load(cls, service: str, only: frozenset[str] | None = None) -> ApiModel:
+        """Return a model of the installed botocore, read once per process.
 
         Blocks, call it in a thread.
+
+        Args:
+            service: its name there.
+            only: operations whose shapes are kept, to save memory; of others only the name is.
         """
         from botocore.loaders import Loader  # noqa: PLC0415 - only the control process
         from botocore.model import ServiceModel  # noqa: PLC0415 - only the control process
@@ -91,7 +95,8 @@ class ApiModel:
         # Not ``load_service_model``, which looks into the directories of some 400 services first.
         loader = Loader()
         version = loader.determine_latest_version(service, "service-2")
-        return cls(ServiceModel(loader.load_data(f"{service}/{version}/service-2"), service))
+        model = loader.load_data(f"{service}/{version}/service-2")
+        return cls(ServiceModel(model if only is None else _pruned(model, only), service))
 
     def check(self, operation: str, body: Any) -> dict[str, Any]:
         """Return a request without nulls and unknown members.
@@ -106,6 +111,8 @@ class ApiModel:
                 or has a bad length.
         """
         shape = self._service.operation_model(operation).input_shape
+        if shape is None:
+            return {}
         request: dict[str, Any] = _read(shape, body, "")
         try:
             report = self._validator.validate(request, shape)
@@ -151,6 +158,30 @@ class ApiModel:
     def members(self, structure: str) -> frozenset[str]:
         """Return the names of the members of a structure of the model."""
         return frozenset(self._service.shape_for(structure).members)
+
+
+def _pruned(model: Mapping[str, Any], only: frozenset[str]) -> dict[str, Any]:
+    """Return a model with the shapes of some operations alone."""
+    bare = ("name", "http", "documentation")
+    operations = {
+        name: dict(each) if name in only else {key: each[key] for key in bare if key in each}
+        for name, each in model["operations"].items()
+    }
+    wanted: list[str] = []
+    for name in only:
+        wanted += [
+            operations[name][end]["shape"] for end in ("input", "output") if end in operations[name]
+        ]
+    shapes: dict[str, Any] = {}
+    while wanted:
+        name = wanted.pop()
+        if name in shapes:
+            continue
+        shape = shapes[name] = model["shapes"][name]
+        below = [*shape.get("members", {}).values()]
+        below += [shape[part] for part in ("member", "key", "value") if part in shape]
+        wanted += [each["shape"] for each in below]
+    return {"metadata": model["metadata"], "operations": operations, "shapes": shapes}
 
 
 def _read(shape: Any, value: Any, path: str) -> Any:

@@ -202,6 +202,7 @@ def address(settings: ControlSettings, host: str, port: int) -> address_file.Add
         serves_logs=settings.logs.are_kept,
         serves_secrets=True,
         serves_metrics=True,
+        serves_groups=True,
     )
 
 

@@ -203,7 +203,7 @@ async def start(
     ]
     if tasks:
         done = await launch.commit(
-            parts.store, order.task, tasks, hosts, compares=compares, also=then
+            parts.store, parts.names, order.task, tasks, hosts, compares=compares, also=then
         )
     else:
         done = (await parts.store.txn(compares, then)).succeeded

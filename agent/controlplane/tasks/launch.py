@@ -28,10 +28,13 @@ from agent.controlplane.records import (
 )
 from agent.controlplane.roles.needed import needed
 from agent.controlplane.scheduler.instance import TaskNeeds
+from agent.controlplane.security_groups import group_records, stored
+from agent.controlplane.security_groups.users import groups_of
 from agent.controlplane.store.contract import Compare, Op, Put, absent, present
 from agent.controlplane.tasks.capacity import Capacity
 from agent.controlplane.tasks.changes import ENI
 from agent.model.resources import Needs
+from agent.model.security_groups import GROUPS_DETAIL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,6 +71,13 @@ class TaskRequest:
     def roles(self) -> list[NeededRole]:
         """The roles that each copy needs credentials of."""
         return needed(self.body, self.kept_here, keeps_logs=self.keeps_logs)
+
+    def security_groups(self, names: Names) -> list[str]:
+        """Return the ids of each copy's security groups, the default one if it names none."""
+        if not self.is_awsvpc:
+            return []
+        named = groups_of(self.network_configuration)
+        return list(dict.fromkeys(named)) or [group_records.default_group_id(names)]
 
     @property
     def is_awsvpc(self) -> bool:
@@ -143,6 +153,7 @@ def place_task(
 
 async def commit(
     store: Store,
+    names: Names,
     order: TaskRequest,
     tasks: Sequence[TaskRecord],
     hosts: Mapping[str, FleetHost],
@@ -157,8 +168,10 @@ async def commit(
     done in the same transaction.
     """
     touched = {host.record.id: host for host in (hosts[task.instance_arn] for task in tasks)}
-    conditions: list[Compare] = [present(records.cluster_key(order.cluster)), *compares]
-    then: list[Op] = [*also]
+    # A group may have been deleted meanwhile.
+    exist, uses = stored.use(names, order.security_groups(names))
+    conditions: list[Compare] = [present(records.cluster_key(order.cluster)), *exist, *compares]
+    then: list[Op] = [*also, *uses]
     for host in touched.values():
         conditions.extend(host.compares)
         then.append(host.guard())
@@ -192,9 +205,9 @@ def _task(
     if order.is_awsvpc:
         vpc = order.network_configuration.get("awsvpcConfiguration", {})
         subnets = vpc.get("subnets") or [""]
-        attachments.append(
-            AttachmentRecord(id=str(uuid.uuid4()), type=ENI, details={"subnetId": subnets[0]})
-        )
+        groups = order.security_groups(names)
+        details = {"subnetId": subnets[0], GROUPS_DETAIL: ",".join(groups)}
+        attachments.append(AttachmentRecord(id=str(uuid.uuid4()), type=ENI, details=details))
     return TaskRecord(
         id=task_id,
         arn=names.task(order.cluster, task_id),

@@ -40,6 +40,8 @@ SERVED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     for api in APIS
 }
 """By botocore's name of a service: what operators may call, and what agents alone do."""
+_LISTED_MOST = 400
+"""Names of operations that are not served; of more, only their number is told."""
 _HEADERS = (
     "Field",
     "What becomes of it",
@@ -67,7 +69,10 @@ def _service(name: str, for_operators: frozenset[str], for_agents: frozenset[str
         (f"`{operation}`", "agents" if operation in for_agents - for_operators else "operators")
         for operation in sorted(served)
     ]
-    others = ", ".join(f"`{operation}`" for operation in sorted(known - served))
+    rest = sorted(known - served)
+    others = ", ".join(f"`{operation}`" for operation in rest)
+    if len(rest) > _LISTED_MOST:
+        others = f"the {len(rest)} others"
     about = model["metadata"]
     title = about.get("serviceAbbreviation") or about["serviceFullName"]
     return (

@@ -90,6 +90,7 @@ class AgentWire:
             agent_parts.wakeups,
             agent_parts.orders,
             agent_parts.history,
+            agent_parts.groups,
         )
 
     def add_routes(self, router: web.UrlDispatcher) -> None:

@@ -31,6 +31,8 @@ from agent.controlplane.front.errors import (
 from agent.controlplane.roles import words
 from agent.controlplane.roles.needed import asked_of_aws
 from agent.controlplane.secrets import task_values
+from agent.controlplane.security_groups import stored
+from agent.controlplane.security_groups.users import groups_of
 from agent.controlplane.services import record as services
 from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
@@ -49,6 +51,9 @@ TOKEN_LENGTH = 64
 
 CONTROL_SECRETS = "ecs-host-agent.control-secrets"
 """Attribute of hosts whose agent takes secrets that control keeps; Amazon's agent does not."""
+SECURITY_GROUPS = "ecs-host-agent.security-groups"
+"""Attribute of hosts that enforce security groups; needed by tasks that name some."""
+_SHOWN = 64
 
 _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
 
@@ -106,7 +111,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any], *, service: str =
         group=services.group(service) if service else _group(request, definition),
         started_by=_started_by(request),
         capacity=runs_on,
-        network_configuration=_network(request, payload.network_mode(body), runs_on),
+        network_configuration=await _network(parts, request, payload.network_mode(body), runs_on),
         tags=_tags(request, cluster, definition, service),
         client_token=token,
         fingerprint=_fingerprint(request),
@@ -162,6 +167,8 @@ def required_attributes(order: TaskRequest) -> dict[str, str]:
     wanted = dict.fromkeys(support.required_attributes(order.body), "")
     if order.kept_here:
         wanted[CONTROL_SECRETS] = ""
+    if groups_of(order.network_configuration):
+        wanted[SECURITY_GROUPS] = ""
     platform = order.body.get("runtimePlatform") or {}
     architecture = platform.get("cpuArchitecture")
     if architecture:
@@ -243,7 +250,9 @@ def _started_by(request: Mapping[str, Any]) -> str:
     return started_by
 
 
-def _network(request: Mapping[str, Any], mode: str, runs_on: Capacity) -> dict[str, Any]:
+async def _network(
+    parts: Parts, request: Mapping[str, Any], mode: str, runs_on: Capacity
+) -> dict[str, Any]:
     given: dict[str, Any] = request.get("networkConfiguration") or {}
     if mode != "awsvpc":
         if given:
@@ -267,6 +276,12 @@ def _network(request: Mapping[str, Any], mode: str, runs_on: Capacity) -> dict[s
         raise InvalidParameterException(
             f"securityGroups can have at most {MAX_SECURITY_GROUPS} items."
         )
+    for group in groups_of(given):
+        if await stored.find(parts.store, parts.names, group) is None:
+            raise InvalidParameterException(
+                f"Error retrieving security group information for [{group[:_SHOWN]}]: The security "
+                f"group '{group[:_SHOWN]}' does not exist (ErrorCode: InvalidGroup.NotFound)"
+            )
     return given
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from agent.controlplane.api.ecs.tags import show_tags
 from agent.controlplane.tasks.changes import ENI
+from agent.model.security_groups import GROUPS_DETAIL
 
 if TYPE_CHECKING:
     from agent.controlplane.names import Names
@@ -115,7 +116,7 @@ def _binding(binding: NetworkBinding) -> dict[str, Any]:
 
 def attachment(record: AttachmentRecord) -> dict[str, Any]:
     """Return an ``Attachment``, with its details in the order of ECS."""
-    details = record.details
+    details = {name: value for name, value in record.details.items() if name != GROUPS_DETAIL}
     order = [*_DETAILS, *sorted(set(details) - set(_DETAILS))] if record.type == ENI else details
     return {
         "id": record.id,

@@ -175,7 +175,7 @@ async def _commit(
         )
         for p, provider in zip(placed, order.capacity.providers(len(placed)), strict=True)
     ]
-    if tasks and not await launch.commit(parts.store, order, tasks, hosts):
+    if tasks and not await launch.commit(parts.store, parts.names, order, tasks, hosts):
         raise _Conflict
     parts.figures.placed += len(tasks)
     return _made(parts, tasks, failures)

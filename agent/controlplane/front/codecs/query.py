@@ -1,6 +1,6 @@
 """awsQuery: requests are forms (``Action=...&X.member.1.Y=...``), answers are XML. Pure.
 
-The dialect of EC2 names lists and answers in another way, and is not read here.
+The dialect of EC2, which names lists and answers in another way, is in ``ec2``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Query:
     """The query protocol of one API."""
 
     def __init__(self, model: ApiModel) -> None:
-        self._model = model
+        self.model = model
 
     def named(self, request: Headed) -> None:
         """Return None: the form names the operation."""
@@ -57,45 +57,49 @@ class Query:
             ) from None
         tree = tree_of(pairs)
         operation = str(tree.get("Action", {}).get(None, ""))
-        if operation not in self._model.operations:
+        if operation not in self.model.operations:
             raise UnknownOperationException(
                 f"The action '{operation[:_SHOWN]}' is not valid for this endpoint, which has those of "
-                f"{self._model.title}."
+                f"{self.model.title}."
             )
-        version = str(tree.get("Version", {}).get(None, self._model.version))
-        if version != self._model.version:
+        version = str(tree.get("Version", {}).get(None, self.model.version))
+        if version != self.model.version:
             raise UnknownOperationException(
-                f"Version must be {self._model.version}, not '{version[:_SHOWN]}'."
+                f"Version must be {self.model.version}, not '{version[:_SHOWN]}'."
             )
-        shape = self._model.input_shape(operation)
+        shape = self.model.input_shape(operation)
         try:
-            return operation, {} if shape is None else _read_structure(shape, tree)
+            return operation, {} if shape is None else self.read_request(shape, tree)
         except RecursionError:
             raise SerializationException("The request is nested too deeply.") from None
 
+    def read_request(self, shape: Any, tree: Tree) -> dict[str, Any]:
+        """Return the parameters of a request; raises ``SerializationException``."""
+        return _read_structure(shape, tree)
+
     def answer(self, operation: str, response: dict[str, Any], request_id: str) -> Reply:
         """Write a response."""
-        shape = self._model.output_shape(operation)
-        parts = [f'<{operation}Response xmlns="{self._model.xml_namespace}">']
+        shape = self.model.output_shape(operation)
+        parts = [f'<{operation}Response xmlns="{self.model.xml_namespace}">']
         if shape is not None:
             wrapper = shape.serialization.get("resultWrapper", f"{operation}Result")
-            parts += [f"<{wrapper}>", *_write_members(shape, response), f"</{wrapper}>"]
+            parts += [f"<{wrapper}>", *write_members(shape, response), f"</{wrapper}>"]
         parts.append(
             f"<ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>"
             f"</{operation}Response>"
         )
-        return _reply(200, "".join(parts), request_id)
+        return reply(200, "".join(parts), request_id)
 
     def error(self, error: ApiError, request_id: str) -> Reply:
         """Write an error, by its name and status in this protocol."""
-        code, status = self._model.query_error(error)
+        code, status = self.model.query_error(error)
         at_fault = "Sender" if status < 500 else "Receiver"
         text = (
-            f'<ErrorResponse xmlns="{self._model.xml_namespace}"><Error><Type>{at_fault}</Type>'
-            f"<Code>{_text(code)}</Code><Message>{_text(str(error))}</Message></Error>"
+            f'<ErrorResponse xmlns="{self.model.xml_namespace}"><Error><Type>{at_fault}</Type>'
+            f"<Code>{xml_text(code)}</Code><Message>{xml_text(str(error))}</Message></Error>"
             f"<RequestId>{request_id}</RequestId></ErrorResponse>"
         )
-        return _reply(status, text, request_id)
+        return reply(status, text, request_id)
 
 
 def tree_of(pairs: list[tuple[str, str]]) -> Tree:
@@ -131,26 +135,27 @@ def _read(shape: Any, tree: Tree, path: str) -> Any:
         case "list":
             if not shape.serialization.get("flattened"):
                 tree = tree.get(_name_of(shape.member, "member"), {})
-            return [_read(shape.member, item, path) for item in _numbered(tree)]
+            return [_read(shape.member, item, path) for item in numbered(tree)]
         case "map":
             if not shape.serialization.get("flattened"):
                 tree = tree.get("entry", {})
             key, value = _name_of(shape.key, "key"), _name_of(shape.value, "value")
             return {
                 str(item.get(key, {}).get(None, "")): _read(shape.value, item.get(value, {}), path)
-                for item in _numbered(tree)
+                for item in numbered(tree)
             }
         case kind:
-            return _read_scalar(kind, str(tree.get(None, "")), path)
+            return read_scalar(kind, str(tree.get(None, "")), path)
 
 
-def _numbered(tree: Tree) -> list[Tree]:
+def numbered(tree: Tree) -> list[Tree]:
     """Return the items of a list in their order."""
     numbers = sorted((int(part), part) for part in tree if part and _NUMBER.fullmatch(part))
     return [tree[part] for _, part in numbers]
 
 
-def _read_scalar(kind: str, text: str, path: str) -> Any:
+def read_scalar(kind: str, text: str, path: str) -> Any:
+    """Return a value by its type; raises ``SerializationException``."""
     try:
         match kind:
             case "integer" | "long":
@@ -179,7 +184,8 @@ def _moment(text: str) -> float:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _write_members(shape: Any, value: dict[str, Any]) -> list[str]:
+def write_members(shape: Any, value: dict[str, Any]) -> list[str]:
+    """Return the members of a structure as XML."""
     parts: list[str] = []
     for name, item in value.items():
         member = shape.members[name]
@@ -191,7 +197,7 @@ def _write(name: str, shape: Any, value: Any) -> list[str]:
     flattened = shape.serialization.get("flattened")
     match shape.type_name:
         case "structure":
-            inner = _write_members(shape, value)
+            inner = write_members(shape, value)
         case "list":
             item_name = name if flattened else _name_of(shape.member, "member")
             inner = [part for item in value for part in _write(item_name, shape.member, item)]
@@ -200,7 +206,7 @@ def _write(name: str, shape: Any, value: Any) -> list[str]:
             around = name if flattened else "entry"
             inner = []
             for each, item in value.items():
-                pair = [f"<{key}>{_text(each)}</{key}>", *_write(of, shape.value, item)]
+                pair = [f"<{key}>{xml_text(each)}</{key}>", *_write(of, shape.value, item)]
                 inner += [f"<{around}>", *pair, f"</{around}>"]
         case kind:
             inner = [_scalar(kind, value)]
@@ -218,10 +224,10 @@ def _scalar(kind: str, value: Any) -> str:
         case "float" | "double":
             return repr(float(value))
         case _:
-            return _text(str(value))
+            return xml_text(str(value))
 
 
-def _text(text: str) -> str:
+def xml_text(text: str) -> str:
     """Return text for XML, which cannot have some characters even escaped."""
     return escape(_NOT_XML.sub("\ufffd", text))
 
@@ -230,6 +236,7 @@ def _name_of(shape: Any, otherwise: str) -> str:
     return str(shape.serialization.get("name", otherwise))
 
 
-def _reply(status: int, text: str, request_id: str) -> Reply:
+def reply(status: int, text: str, request_id: str) -> Reply:
+    """Return an answer in XML."""
     headers = {"Content-Type": CONTENT_TYPE, "x-amzn-RequestId": request_id}
     return Reply(status, f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode(), headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from agent.controlplane.front.codecs.cbor_rpc import HEADER, PROTOCOL, CborRpc
+from agent.controlplane.front.codecs.ec2 import Ec2Query
 from agent.controlplane.front.codecs.json_rpc import JsonRpc
 from agent.controlplane.front.codecs.query import FORM, Query
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 CODECS: Final[Mapping[str, Callable[[ApiModel], Codec]]] = {
     "json": JsonRpc,
     "query": Query,
+    "ec2": Ec2Query,
     "smithy-rpc-v2-cbor": CborRpc,
 }
 """By the names of protocols in botocore's models, the first one for a request that shows none."""

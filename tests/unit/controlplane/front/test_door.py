@@ -56,7 +56,6 @@ async def refused(
         ("elbv2", "describe_load_balancers", {}, "InvalidAction", "elasticloadbalancing"),
         ("autoscaling", "describe_auto_scaling_groups", {}, "InvalidAction", "autoscaling"),
         ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
-        ("ec2", "describe_vpcs", {}, "InvalidAction", "ec2"),
         ("events", "list_rules", {}, "UnknownOperationException", "events"),
         ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
         (
@@ -85,10 +84,11 @@ async def test_other_services(
     got, text = await refused(endpoint, service, operation, **request_)
     assert got == code
     assert text == (
-        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager and "
-        f"CloudWatch, not {name}. Set AWS_ENDPOINT_URL_ECS, AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, "
-        "AWS_ENDPOINT_URL_SSM, AWS_ENDPOINT_URL_SECRETS_MANAGER and AWS_ENDPOINT_URL_CLOUDWATCH instead "
-        "of AWS_ENDPOINT_URL, so that nothing else is sent here."
+        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
+        f"CloudWatch and Amazon EC2, not {name}. Set AWS_ENDPOINT_URL_ECS, "
+        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, AWS_ENDPOINT_URL_SSM, AWS_ENDPOINT_URL_SECRETS_MANAGER, "
+        "AWS_ENDPOINT_URL_CLOUDWATCH and AWS_ENDPOINT_URL_EC2 instead of AWS_ENDPOINT_URL, so that "
+        "nothing else is sent here."
     )
 
 
@@ -103,8 +103,8 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     )
     assert code == "InvalidAction"
     assert text.startswith(
-        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager and "
-        "CloudWatch, not a service"
+        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
+        "CloudWatch and Amazon EC2, not a service"
     )
 
 
