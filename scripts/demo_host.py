@@ -187,8 +187,8 @@ def sweep() -> None:
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
     _output("ip", "link", "delete", BRIDGE)
-    for family in ("inet", "bridge"):
-        _output("nft", "delete", "table", family, TABLE)
+    for family, table in (("inet", TABLE), ("bridge", TABLE), ("inet", f"{TABLE}_groups")):
+        _output("nft", "delete", "table", family, table)
     for rule in _output("iptables", "-w", "5", "-S", "DOCKER-USER").splitlines():
         if BRIDGE in rule:
             _output("iptables", "-w", "5", "-D", *shlex.split(rule)[1:])

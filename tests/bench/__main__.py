@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
-from tests.bench import measures
+from tests.bench import groups, measures
 from tests.bench.acs import ScriptedAcs
 from tests.bench.control import ScriptedControl
 from tests.bench.floor import RawEngine
@@ -33,9 +33,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
     parser.add_argument(
         "--part",
-        choices=["all", "sampling"],
+        choices=["all", "sampling", "groups"],
         default="all",
-        help="sampling: only what it costs to sample idle containers each second",
+        help="sampling: only what it costs to sample idle containers each second; groups: only what "
+        "changes of security groups cost",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
@@ -52,6 +53,9 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
     def say(text: str) -> None:
         sys.stderr.write(f"  {text}\n")
 
+    changes = await asyncio.to_thread(groups.measured)
+    if options.part == "groups":
+        return changes
     image = await asyncio.to_thread(_image)
     sampling = await _sampling(directory, image, options, say)
     if options.part == "sampling":
@@ -74,6 +78,7 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
             await measures.fresh_start(bench),
             *await _both_wires(directory, bench),
             *sampling,
+            *changes,
         ]
     except BaseException:
         sys.stderr.write(agent.tail() + "\n")

@@ -280,7 +280,8 @@ async def _networks(host: HostFacts) -> str:
 
 async def _firewall_table(host: HostFacts) -> str:
     table = host.settings.firewall_table
-    ours = [await _run("nft", "list", "table", family, table) for family in ("inet", "bridge")]
+    tables = (("inet", table), ("bridge", table), ("inet", f"{table}_groups"))
+    ours = [await _run("nft", "list", "table", *each) for each in tables]
     return "\n".join([*ours, await _run("nft", "list", "chains")])
 
 
