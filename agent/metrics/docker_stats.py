@@ -173,7 +173,7 @@ def _blkio(sample: ContainerSample, raw: RawTexts) -> dict[str, Any]:
         rows["io_serviced_recursive"] += _rows_v1(raw.io_operations)
     else:
         for line in raw.io_bytes.splitlines():
-            device, *figures = line.split()
+            device, *figures = line.split() or (b"",)
             for figure in figures:
                 key, _, value = figure.partition(b"=")
                 if key in _UNIFIED and value.isdigit():

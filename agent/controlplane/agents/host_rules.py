@@ -86,8 +86,8 @@ HOST: Final = Table(
             "kernel": Text(256, form=LINE),
             "cgroup_version": Number(0, 9),
             "mounts_nfs": Anything(),
-            "makes_vlans": Anything(),
             "impairs_networks": Anything(),
+            "makes_vlans": Anything(),
             "engine_version": Text(128, form=LINE),
         },
         Gpu: {

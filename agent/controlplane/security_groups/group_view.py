@@ -180,6 +180,8 @@ class GroupView:
             del known[group]
         for group in needs - known.keys():
             known[group] = now
+        for group in needs - self._records.keys():
+            del known[group]  # nothing is said of it now, so that all of it is when it comes
         found = [
             update
             for group in sorted(needs)

@@ -107,7 +107,8 @@ class _Envelope(Struct, frozen=True, rename="camel"):
     history: str = ""
     credentials: list[msgspec.Raw] = field(default_factory=list)
     credentials_serial: int = 0
-    security_groups: msgspec.Raw | None = None
+    security_groups: msgspec.Raw = field(default_factory=msgspec.Raw)
+    """Empty if it is not there: a union with None would take None alone."""
 
 
 class _Values(Struct, frozen=True):
@@ -174,7 +175,7 @@ def assignments(raw: bytes) -> ReadAssignments:
         except _BAD_JSON as error:
             troubles.append(f"credentials of a role: {error}")
     groups = None
-    if envelope.security_groups is not None:
+    if bytes(envelope.security_groups) not in (b"", b"null"):
         # Not left out like an order: tasks would run without their rules, or with old ones.
         groups = _decode(_groups, envelope.security_groups, "security groups")
     read = Assignments(

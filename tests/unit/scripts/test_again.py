@@ -12,7 +12,11 @@ import pytest
 
 SCRIPT = Path(__file__).parents[3] / "scripts" / "again"
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "xdist"]
-ENVIRONMENT = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # they take most of the time
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # they take most of the time
+}
+"""Without what xdist says to its workers, of which this test may run in one."""
 BESIDE_OTHERS = """
 import os, pytest
 beside_others = pytest.mark.skipif("False")

@@ -81,4 +81,4 @@ async def test_a_flood_costs_little_and_others_nothing(serve: Serve) -> None:
     assert refused > 50, seen
     assert set(others) == {200}, "another client asked for the same path"
     assert counts["v4", 429] == refused
-    assert spent_s < 0.5 * lasted_s, (spent_s, lasted_s, seen)
+    assert spent_s / seen["sent"] < 0.003, (spent_s, lasted_s, seen)

@@ -82,14 +82,6 @@ OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
     ({"enableExecuteCommand": True}, "'enableExecuteCommand' is not supported: "),
     ({"propagateTags": "SERVICE"}, "Tags can be propagated from a service only by the service."),
     (
-        {
-            "networkConfiguration": {
-                "awsvpcConfiguration": {"subnets": ["s"], "securityGroups": ["g"]}
-            }
-        },
-        "'networkConfiguration.awsvpcConfiguration.securityGroups' is not supported: ",
-    ),
-    (
         {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": ROLE}}]},
         "'volumeConfigurations' is not supported: ",
     ),

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 SERVICE = ServiceModel(Loader().load_service_model("cloudwatch", "service-2"), "cloudwatch")
 MODEL = ApiModel(SERVICE)
 QUERIES = ServiceModel(Loader().load_service_model("sts", "service-2"), "sts")
-PROTOCOLS = tuple(CODECS)
+PROTOCOLS = tuple(name for name in CODECS if name != "ec2")
+"""Those of CloudWatch; EC2 names members in its own way, see ``api/ec2``."""
 
 
 @dataclass

@@ -41,9 +41,9 @@ async def test_missing_target(endpoint: Endpoint) -> None:
 
 
 async def test_operation_of_ecs_that_is_not_here(endpoint: Endpoint) -> None:
-    answer = await endpoint.raw("ListAccountSettings", {})
+    answer = await endpoint.raw("ListDaemons", {})
     assert (answer.status, answer.error) == (400, "UnsupportedFeatureException")
-    assert "ListAccountSettings" in answer.body["message"]
+    assert "ListDaemons" in answer.body["message"]
 
 
 @pytest.mark.parametrize(

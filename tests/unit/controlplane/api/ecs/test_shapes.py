@@ -70,6 +70,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
         capacityProviders=["FARGATE"],
         defaultCapacityProviderStrategy=[],
     )
+    await _call_settings(call)
     await call("RegisterTaskDefinition", **definition(**AWSVPC, tags=tags))
     await call("DescribeTaskDefinition", taskDefinition="web", include=["TAGS"])
     await call("ListTaskDefinitions")
@@ -123,9 +124,21 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
     await call("DeregisterContainerInstance", containerInstance=host.arn, force=True)
     await call("DescribeContainerInstances", containerInstances=[host.arn])
     await call("DeregisterTaskDefinition", taskDefinition="web:1")
+    await call("DeleteTaskDefinitions", taskDefinitions=["web:1", "web:9"])
     await call("ListClusters")
     await call("DeleteCluster", cluster=cluster["cluster"]["clusterArn"])
     assert visited == set(operations.handlers())
+
+
+async def _call_settings(call: Any) -> None:
+    await call("DescribeCapacityProviders", include=["TAGS"])
+    insights = [{"name": "containerInsights", "value": "enabled"}]
+    await call("UpdateCluster", cluster="default", settings=insights)
+    await call("UpdateClusterSettings", cluster="default", settings=insights)
+    await call("PutAccountSetting", **insights[0])
+    await call("PutAccountSettingDefault", **insights[0])
+    await call("ListAccountSettings", effectiveSettings=True)
+    await call("DeleteAccountSetting", name="containerInsights")
 
 
 async def _call_services(call: Any, endpoint: Endpoint) -> None:
