@@ -171,7 +171,8 @@ class GroupView:
             after: the revision that it has seen; 0 for none.
             now: that of the view.
         """
-        needs = self._needs(host)
+        # A group that is not there yet is needed from when it comes, so that all of it is told then.
+        needs = self._needs(host) & self._records.keys()
         if not needs:
             self._needed.pop(host, None)
             return GroupUpdates(full=True) if not after else None
@@ -180,8 +181,6 @@ class GroupView:
             del known[group]
         for group in needs - known.keys():
             known[group] = now
-        for group in needs - self._records.keys():
-            del known[group]  # nothing is said of it now, so that all of it is when it comes
         found = [
             update
             for group in sorted(needs)
