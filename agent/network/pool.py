@@ -101,7 +101,7 @@ class TaskNetworks:
         self._host = host
         self._groups = groups
         self.filters_tasks = filters_tasks
-        """Whether this host can enforce security groups; tasks that have some fail otherwise."""
+        """Whether this host can enforce security groups; tasks that name one fail otherwise."""
         self._lifecycle = lifecycle
         self._upkeep = upkeep
         self._leftovers = leftovers
@@ -360,14 +360,31 @@ class TaskNetworks:
         leaving = self._releases.get(task_arn)
         if leaving is not None:
             await asyncio.wait([leaving])
+        groups = self._enforceable(security_groups)
         held = self._table.by_task.get(task_arn)
         if held is not None:
-            await self._complete(held, attachment_id, tuple(sorted(security_groups)))
+            await self._complete(held, attachment_id, groups)
             return self._answer(held)
-        groups = tuple(sorted(security_groups))
         return await self._claim_once(
             task_arn, partial(self._claim, task_arn, attachment_id, groups)
         )
+
+    def _enforceable(self, groups: Collection[str]) -> tuple[str, ...]:
+        """Return the groups whose rules are to count for a task: none where nothing can be filtered.
+
+        Raises:
+            NetworkFailure: nothing can be filtered here, and the task is in more than the default group.
+        """
+        if self.filters_tasks:
+            return tuple(sorted(groups))
+        known = self._groups.groups
+        named = sorted(g for g in groups if g not in known or not known[g].is_default)
+        if named:
+            raise NetworkFailure(
+                f"this host cannot enforce the security groups {', '.join(named)}; "
+                "the log of its agent says why"
+            )
+        return ()
 
     async def claim_eni(
         self, task_arn: str, attachment_id: str, interfaces: Sequence[dict[str, Any]]

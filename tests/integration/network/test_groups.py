@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.errors import NetworkFailure
 from agent.model.security_groups import GroupRule, GroupUpdate, GroupUpdates, SecurityGroup
 from agent.network.host.firewall import groups_table
 from agent.network.kernel import namespaces
@@ -232,3 +233,15 @@ async def test_a_flushed_table_is_noticed_by_the_kernels_news(networks: TaskNetw
     assert before
     await asyncio.to_thread(nft, "delete", "table", "inet", TABLE)
     await asyncio.to_thread(eventually, lambda: listed_rules() == before)
+
+
+async def test_where_nothing_can_be_filtered_only_tasks_without_a_named_group_run(
+    networks: TaskNetworks,
+) -> None:
+    networks.filters_tasks = False  # as on a kernel without br_netfilter
+    await claimed(networks, "stranger", "sg-default")
+    assert await rules() == ""
+    with pytest.raises(NetworkFailure, match="cannot enforce the security groups sg-web;"):
+        await claimed(networks, "web", "sg-default", "sg-web")
+    with pytest.raises(NetworkFailure, match="sg-unknown"):
+        await claimed(networks, "other", "sg-unknown")
