@@ -106,7 +106,7 @@ def listed_rules() -> str:
     listed = subprocess.run(
         ["nft", "-s", "list", "table", "inet", TABLE], capture_output=True, text=True, check=False
     )
-    return listed.stdout
+    return "\n".join(sorted(listed.stdout.splitlines()))  # objects have no order of their own
 
 
 def nft(*arguments: str) -> None:
