@@ -151,6 +151,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             image=pause,
             load_image=load_pause,
             holders=await restored.sandbox_holders(runtime, owner),
+            is_told_of_groups=not backend.is_ecs,
         )
         cleanup.push_async_callback(
             _leave_no_spare,

@@ -84,6 +84,7 @@ class TaskNetworks:
         host: HostNetwork,
         groups: GroupState,
         filters_tasks: bool,
+        is_told_of_groups: bool,
         lifecycle: SandboxLifecycle,
         upkeep: Upkeep,
         leftovers: Leftovers,
@@ -101,6 +102,7 @@ class TaskNetworks:
         self._host = host
         self._groups = groups
         self.filters_tasks = filters_tasks
+        self._is_told_of_groups = is_told_of_groups
         """Whether this host can enforce security groups; tasks that name one fail otherwise."""
         self._lifecycle = lifecycle
         self._upkeep = upkeep
@@ -123,6 +125,7 @@ class TaskNetworks:
         image: str,
         load_image: Callable[[], Awaitable[object]],
         holders: Mapping[str, Holder] | None = None,
+        is_told_of_groups: bool = True,
     ) -> TaskNetworks:
         """Take over what an earlier process left, and create bridge and rules.
 
@@ -135,6 +138,8 @@ class TaskNetworks:
             image: reference of the pause image, which must be on the host.
             load_image: loads the pause image again after it was removed.
             holders: which task has which sandbox, by its engine id, whatever the rows say.
+            is_told_of_groups: control says what security groups allow. Over Amazon's wire it cannot,
+                and its tasks' groups are not enforced.
 
         Raises:
             ConfigError: ``pool_cidr`` is not valid.
@@ -174,7 +179,7 @@ class TaskNetworks:
             closing.callback(rules.ports.close)
             closing.callback(rules.groups.close)
             cannot_filter = await loop.run_in_executor(files, _why_unfiltered, driver.name)
-            if cannot_filter:
+            if cannot_filter and is_told_of_groups:
                 _log.warning("security groups are not enforced here", reason=cannot_filter)
             rules.groups.restore(groups.groups, {row.ipv4: row.security_groups for row in rows})
             host = HostNetwork(
@@ -261,7 +266,8 @@ class TaskNetworks:
                 addresses=addresses,
                 host=host,
                 groups=groups,
-                filters_tasks=not cannot_filter,
+                filters_tasks=is_told_of_groups and not cannot_filter,
+                is_told_of_groups=is_told_of_groups,
                 lifecycle=lifecycle,
                 upkeep=upkeep,
                 leftovers=leftovers,
@@ -377,6 +383,8 @@ class TaskNetworks:
         """
         if self.filters_tasks:
             return tuple(sorted(groups))
+        if not self._is_told_of_groups:
+            return ()
         known = self._groups.groups
         named = sorted(g for g in groups if g not in known or not known[g].is_default)
         if named:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import docker
 import msgspec
 
-from agent.cli.client import AgentClient
+from agent.cli.client import AgentClient, CliError
 from tests.support.leaks import agent_groups
 
 if TYPE_CHECKING:
@@ -251,8 +251,11 @@ class Agent(Process):
         return json.loads(msgspec.json.encode(asks[command](*words)))
 
     def has_no_tasks(self) -> bool:
-        """Return whether it has forgotten every task."""
-        return not self.json("tasks")
+        """Return whether it has forgotten every task; an agent that is starting does not know yet."""
+        try:
+            return not self.json("tasks")
+        except CliError:
+            return False
 
 
 @dataclass

@@ -44,6 +44,7 @@ NOT_STATE = (
     "stats64",
     "ifindex",
     "link_index",
+    "link_netnsid",
     "ageing",
     "valid_life_time",
     "preferred_life_time",
