@@ -85,8 +85,8 @@ def _present(**members: Any) -> dict[str, Any]:
 def health_test(command: Sequence[str]) -> list[str]:
     """Return a health check's command as the engine takes it.
 
-    The engine runs no check whose first word it does not know. Amazon ECS on Fargate runs it as a
-    program with its arguments, which is what CMD stands for.
+    The engine runs no check whose first word it does not know. It is taken for a program with its
+    arguments, which is what CMD stands for: users report that Fargate does so. Not tried there.
     """
     known = not command or command[0] in (CMD, CMD_SHELL, NO_CHECK)
     return list(command) if known else [CMD, *command]
