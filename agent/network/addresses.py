@@ -89,7 +89,11 @@ class AddressPool:
     for ``quarantine_s``. Not thread-safe; one owner.
     """
 
-    def __init__(self, cidr: str, *, quarantine_s: float, cursor: str = "") -> None:
+    def __init__(
+        self, cidr: str, *, quarantine_s: float, cursor: str = "", named: str = POOL_SETTING
+    ) -> None:
+        self.named = named
+        """Where the network comes from, for errors."""
         self.network = parse_pool(cidr)
         self.gateway = str(self.network.network_address + 1)
         self._first = int(self.network.network_address) + 2
@@ -175,7 +179,7 @@ class AddressPool:
         return offset if 0 <= offset < self._size else self._size - 1
 
     def _exhausted(self, now: float) -> str:
-        text = f"no free address in {POOL_SETTING}={self.network}: {len(self._held)} in use"
+        text = f"no free address in {self.named}={self.network}: {len(self._held)} in use"
         if self._resting:
             wait_s = next(iter(self._resting.values())) - now
             return f"{text}, {len(self._resting)} in quarantine, the next is free in {wait_s:.0f} s"

@@ -57,9 +57,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.model.eni import TaskEni
+    from agent.model.fleet import FleetUpdate
     from agent.model.security_groups import GroupUpdates
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
+    from agent.network.fleet.fleet import FleetNetwork
     from agent.network.sandboxes.recovery import Holder
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine, EngineEvent
@@ -91,6 +93,7 @@ class TaskNetworks:
         inspection: NetworkInspection,
         suspicions: Suspicions,
         enis: TaskEnis,
+        fleet: FleetNetwork | None,
         files: Executor,
         closing: contextlib.AsyncExitStack,
     ) -> None:
@@ -109,6 +112,7 @@ class TaskNetworks:
         self._leftovers = leftovers
         self._suspicions = suspicions
         self._enis = enis
+        self._fleet = fleet
         self._files = files
         self._closing = closing
         self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
@@ -158,8 +162,12 @@ class TaskNetworks:
             rows, cursor = await table.load()
             groups = await GroupState.open(store)
             addresses = AddressPool(
-                settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
+                settings.pool_cidr,
+                quarantine_s=settings.quarantine_s,
+                cursor=cursor,
+                named=settings.pool_from,
             )
+            fleet = _fleet_network(settings, lane)
             loop = asyncio.get_running_loop()
             alive = await loop.run_in_executor(files, surveys.living, rows)
             refuse_change(settings.driver, [r for r in rows if r.task_arn and r.ipv4 in alive])
@@ -175,6 +183,7 @@ class TaskNetworks:
                 ),
                 ports=driver.rules,
                 resolvers=settings.dns_servers,
+                fleet=settings.fleet.fleet_range if settings.fleet is not None else "",
             )
             closing.callback(rules.ports.close)
             closing.callback(rules.groups.close)
@@ -228,6 +237,7 @@ class TaskNetworks:
                 survey=survey,
                 suspicions=suspicions,
                 enis=enis,
+                fleet=fleet,
                 files=files,
             )
             seen = await survey.everything(rows)
@@ -258,6 +268,7 @@ class TaskNetworks:
                 survey=survey,
                 upkeep=upkeep,
                 engine=engine,
+                fleet=fleet,
                 files=files,
             )
             return cls(
@@ -273,6 +284,7 @@ class TaskNetworks:
                 leftovers=leftovers,
                 suspicions=suspicions,
                 enis=enis,
+                fleet=fleet,
                 files=files,
                 closing=closing.pop_all(),
             )
@@ -348,6 +360,19 @@ class TaskNetworks:
         except NetworkFailure as error:
             _log.error("security groups not applied", error=str(error))
             self._suspicions.add(Part.RULES)
+
+    async def take_fleet(self, update: FleetUpdate) -> None:
+        """Take what control says of other hosts; their tasks are reached from now on.
+
+        A failure of the kernel is logged, and tried again. Repeatable.
+        """
+        if self._fleet is None:
+            return
+        try:
+            await self._fleet.take(update)
+        except NetworkFailure as error:
+            _log.error("the way to other hosts not changed", error=str(error))
+            self._suspicions.add(Part.FLEET)
 
     async def claim(
         self, task_arn: str, attachment_id: str, security_groups: Collection[str] = ()
@@ -554,6 +579,8 @@ class TaskNetworks:
         left = await self._lifecycle.remove_unclaimed(_CLOSE_LIMIT_S)
         if left:
             raise NetworkFailure(f"{left} sandboxes could not be removed; try again")
+        if self._fleet is not None:
+            await self._fleet.remove()
         await self._host.remove()
 
     async def close(self) -> None:
@@ -564,6 +591,15 @@ class TaskNetworks:
         await self._lifecycle.warm.finish(_CLOSE_LIMIT_S)
         await self._background.finish(_CLOSE_LIMIT_S)
         await self._closing.aclose()
+
+
+def _fleet_network(settings: NetworkSettings, lane: NetlinkLane) -> FleetNetwork | None:
+    """Return the part of this host in the network between hosts; its code is loaded only then."""
+    if settings.fleet is None:
+        return None
+    from agent.network.fleet.fleet import FleetNetwork  # noqa: PLC0415 - only what is used
+
+    return FleetNetwork(settings.fleet, lane)
 
 
 def _why_unfiltered(driver: str) -> str:

@@ -15,6 +15,17 @@ GATEWAY_SETTING = "ECS_TASK_NETWORK_GATEWAY"
 PORTS_SETTING = "ECS_DYNAMIC_HOST_PORT_RANGE"
 
 
+class FleetSettings(Struct, frozen=True, kw_only=True):
+    """The part of this host in the network between hosts."""
+
+    driver: str
+    """One of ``model.fleet.DRIVERS``."""
+    range: str = ""
+    """The range that control gave this host; empty before it has."""
+    fleet_range: str = ""
+    """The network from which all ranges are; empty before control has said it."""
+
+
 class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Settings of ``TaskNetworks``. Bridge, pool and table belong to one agent only."""
 
@@ -22,6 +33,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Identifies this agent among several on one host; the value of ``SANDBOX_LABEL``."""
     pool_cidr: str = "10.207.0.0/20"
     """IPv4 network of the tasks; its first address is the bridge's."""
+    pool_from: str = POOL_SETTING
+    """Where the pool comes from, for those who read errors."""
     driver: str = "bridge"
     """Name of the driver that gives tasks their addresses."""
     parent: str = ""
@@ -47,6 +60,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Link of the engine's default bridge; empty if it has none."""
     introspection_port: int = 0
     """Port of introspection, if other hosts must not reach it; 0 if they may, or there is none."""
+    fleet: FleetSettings | None = None
+    """None if this host takes no part in the network between hosts."""
     quarantine_s: float = 60.0
     """Time between the release of an address and its next use: peers may still send to it."""
     quiet_s: float = 0.5

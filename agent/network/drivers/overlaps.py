@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from agent.errors import NetworkFailure
 from agent.network import claims
-from agent.network.settings import POOL_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +28,6 @@ def refuse_overlap(pool: AddressPool, own: str, routes: Iterable[Route]) -> None
     found = claims.clash(pool.network, own, routes)
     if found is not None:
         raise NetworkFailure(
-            f"{POOL_SETTING}={pool.network} overlaps {found.network} of this host "
+            f"{pool.named}={pool.network} overlaps {found.network} of this host "
             f"({found.interface or 'no interface'}); choose a network that nothing else uses"
         )
