@@ -172,6 +172,7 @@ class TaskNetworks:
                     settings.engine_bridge,
                     settings.bridge if driver.name == "bridge" else "",
                     settings.introspection_port,
+                    settings.closed_ports,
                 ),
                 ports=driver.rules,
                 resolvers=settings.dns_servers,

@@ -32,6 +32,7 @@ SETTINGS = NetworkSettings(
     dns_servers=("192.0.2.53",),
     introspection_port=51678,
     blocked_addresses=("169.254.169.254/32",),
+    closed_ports=(6820,),
 )
 
 

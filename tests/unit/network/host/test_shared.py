@@ -52,6 +52,17 @@ def test_only_this_host_and_containers_reach_the_agents_ports() -> None:
     assert without == [*closed[:3], closed[4]]
 
 
+def test_ports_of_control_are_closed_to_bridges_alone() -> None:
+    closing = DOORS._replace(closed_ports=(6821, 6820))
+    ((comment, expressions),) = [each for each in guard(closing) if each not in guard(DOORS)]
+    assert comment == "tasks to ports of control and agent"
+    assert [e["match"]["right"] for e in expressions if "match" in e] == [
+        {"set": ["br", "docker0"]}, {"set": [6820, 6821]},
+    ]  # fmt: skip
+    nobody = closing._replace(engine_bridge="", task_bridge="")
+    assert comment not in [comment for comment, _ in guard(nobody)]
+
+
 def test_the_digest_follows_the_content_and_not_the_order() -> None:
     assert rules("10.1.0.0/24", "10.2.0.0/24") == rules("10.2.0.0/24", "10.1.0.0/24")
     assert rules("10.1.0.0/24") != rules("10.1.0.0/25")
