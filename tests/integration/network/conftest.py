@@ -85,6 +85,12 @@ class Host:
             await networks.close()
             await store.close()
 
+    async def lose_state(self) -> None:
+        """Leave, and lose every row."""
+        await self.leave()
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+
     async def clean(self) -> None:
         """Remove every object of ours from the host."""
         networks = await self.networks()
