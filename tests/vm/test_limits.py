@@ -17,6 +17,7 @@ from tests.vm.one_host import (
     IMAGE,
     LINGER,
     START_LIMIT_S,
+    compile_ahead,
     install,
     join,
     main_pid,
@@ -94,7 +95,10 @@ def ends_out_of_memory(operator: Operator, family: str) -> None:
     assert "reason" not in found["quiet"], "it stopped because the other one was killed"
 
 
-def test_the_service_joins_and_can_limit_tasks(host: Vm, package: Path) -> None:
+def test_the_service_joins_and_can_limit_tasks(
+    host: Vm, package: Path, compiled: Path | None
+) -> None:
+    compile_ahead(host, compiled)
     install(host, package)
     make_image(host)
     assert host.out("docker info --format '{{.CgroupVersion}} {{.CgroupDriver}}'") == "2 systemd"
