@@ -314,7 +314,7 @@ def test_purge_removes_the_data(host: Vm) -> None:
 
 def fetch(host: Vm, task: dict[str, Any]) -> str:
     """Return the page of a task from its own address, fetched on its host."""
-    return host.until(f"curl --silent --fail --max-time 10 http://{address(task)}/", within_s=60)
+    return host.until(f"curl --silent --fail --max-time 10 http://{address(task)}/")
 
 
 def until_active(operator: Operator) -> None:
@@ -331,7 +331,7 @@ def until_sampled(
     seen: Callable[[dict[str, Any]], object] = lambda sample: sample["containers"],
 ) -> dict[str, Any]:
     """Return the figures of a task once there are some."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + START_LIMIT_S
     while True:
         view = json.loads(host.out(f"{ASK}/tasks/{task['taskArn'].rpartition('/')[2]}"))
         if view["sample"] and seen(view["sample"]):
