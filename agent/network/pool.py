@@ -111,6 +111,8 @@ class TaskNetworks:
         self._enis = enis
         self._files = files
         self._closing = closing
+        self._has_groups = False
+        """Whether control has said to this process what groups allow."""
         self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
         self._releases: dict[str, asyncio.Task[None]] = {}
         self._background = BackgroundTasks()
@@ -172,6 +174,7 @@ class TaskNetworks:
                     settings.engine_bridge,
                     settings.bridge if driver.name == "bridge" else "",
                     settings.introspection_port,
+                    settings.closed_ports,
                 ),
                 ports=driver.rules,
                 resolvers=settings.dns_servers,
@@ -181,7 +184,6 @@ class TaskNetworks:
             cannot_filter = await loop.run_in_executor(files, _why_unfiltered, driver.name)
             if cannot_filter and is_told_of_groups:
                 _log.warning("security groups are not enforced here", reason=cannot_filter)
-            rules.groups.restore(groups.groups, {row.ipv4: row.security_groups for row in rows})
             host = HostNetwork(
                 driver=driver,
                 links=links,
@@ -240,6 +242,12 @@ class TaskNetworks:
                 remove_container=partial(engine.remove_container, force=True),
                 remove_link=host.detach,
             )
+            filters_tasks = is_told_of_groups and not cannot_filter
+            await loop.run_in_executor(
+                files, rules.groups.restore, groups.groups,
+                {kept.ipv4: kept.security_groups for kept in plan.kept},
+                recovery.of_unknown_groups(rows, plan) if filters_tasks else (),
+            )  # fmt: skip
             await _take_over(plan, table, addresses, host, lifecycle)
             await enis.take_over(plan.kept)
             if await upkeep.put_right():
@@ -266,7 +274,7 @@ class TaskNetworks:
                 addresses=addresses,
                 host=host,
                 groups=groups,
-                filters_tasks=is_told_of_groups and not cannot_filter,
+                filters_tasks=filters_tasks,
                 is_told_of_groups=is_told_of_groups,
                 lifecycle=lifecycle,
                 upkeep=upkeep,
@@ -341,7 +349,8 @@ class TaskNetworks:
         A failure of the kernel is logged, and the next check tries again: until then, the old rules
         count. Repeatable.
         """
-        if not self._groups.take(updates):
+        is_first, self._has_groups = not self._has_groups, True
+        if not self._groups.take(updates) and not is_first:
             return
         try:
             await self._host.set_groups(self._groups.groups)
@@ -454,8 +463,8 @@ class TaskNetworks:
         """Complete a recreated row with what only the task's order contains."""
         record = self._table.records[ipv4]
         groups = record.security_groups or security_groups
-        if groups:
-            await self._host.admit_to_groups([ipv4], groups)
+        # Also without any: a task whose groups were lost is closed until its order is here.
+        await self._host.admit_to_groups([ipv4], groups)
         named = record.claimed(
             record.task_arn, record.attachment_id or attachment_id, record.claimed_at, groups
         )

@@ -118,6 +118,12 @@ def match(
     return found
 
 
+def of_unknown_groups(rows: Iterable[SandboxRecord], plan: RecoveryPlan) -> list[str]:
+    """Return the addresses of living tasks of which no row says their security groups."""
+    tasks = {row.ipv4: row.task_arn for row in rows}
+    return [kept.ipv4 for kept in plan.kept if tasks.get(kept.ipv4) != kept.task_arn]
+
+
 def drop_of_others(plan: RecoveryPlan, driver: str) -> None:
     """Move the unclaimed sandboxes of another driver to those that are dropped."""
     others = [record for record in plan.ready if record.driver != driver]
@@ -146,6 +152,7 @@ def _corrected(
                 attachment_id=row.attachment_id,
                 claimed_at=row.claimed_at,
                 created_at=row.created_at,
+                security_groups=row.security_groups,
             )
         else:
             corrected[seen.ipv4] = seen
