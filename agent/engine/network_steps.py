@@ -151,5 +151,5 @@ class NetworkSteps:
             if network is None or await self._tools.network_alive(self._record.arn):
                 raise
             raise SandboxLost(
-                f"the task's network sandbox {network.ipv4} is gone: {error}"
+                f"the task's network sandbox {network.any_address} is gone: {error}"
             ) from None

@@ -30,6 +30,9 @@ class SandboxView(_View, frozen=True):
     """One network namespace with an address."""
 
     ipv4: str
+    """By which logs name it; with IPv6 alone, it only leads to the agent."""
+    ipv6: str = ""
+    """Empty if it has none."""
     state: str
     """WARM, CLAIMED, DEAD, LEAVING, or UNCLEAR until control has listed its tasks."""
     task: str

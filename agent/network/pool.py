@@ -28,7 +28,7 @@ import structlog
 from agent.errors import NetworkFailure, StateFailure
 from agent.model.eni import read as read_eni
 from agent.model.figures import SandboxFigures
-from agent.network.addresses import AddressPool, parse_pool
+from agent.network.address_pool import AddressPool, parse_pools
 from agent.network.background import BackgroundTasks, settle
 from agent.network.bridge.links import HostLinks
 from agent.network.drivers.opening import WITH_PARENT, DriverParts, open_driver, refuse_change
@@ -147,22 +147,26 @@ class TaskNetworks:
             RuntimeFailure: the engine cannot list its containers.
             StateFailure: the rows cannot be read.
         """
-        parse_pool(settings.pool_cidr)
+        parse_pools(settings.pool_cidr, settings.ipv6_cidr)
         async with contextlib.AsyncExitStack() as closing:
             files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
             closing.callback(files.shutdown, wait=False, cancel_futures=True)
             lane = await NetlinkLane.open()
             closing.push_async_callback(lane.close)
-            links = HostLinks(lane, settings.bridge)
             table = SandboxTable(store)
             rows, cursor = await table.load()
             groups = await GroupState.open(store)
             addresses = AddressPool(
-                settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
+                settings.pool_cidr,
+                ipv6_cidr=settings.ipv6_cidr,
+                quarantine_s=settings.quarantine_s,
+                cursor=cursor,
             )
+            links = HostLinks(lane, settings.bridge, addresses.ipv6_of)
             loop = asyncio.get_running_loop()
             alive = await loop.run_in_executor(files, surveys.living, rows)
-            refuse_change(settings.driver, [r for r in rows if r.task_arn and r.ipv4 in alive])
+            claimed = [row for row in rows if row.task_arn and row.ipv4 in alive]
+            refuse_change(settings.driver, claimed, addresses)
             driver = await open_driver(DriverParts(settings, lane, links, addresses, files))
             rules = Firewall(
                 settings.table,
@@ -181,7 +185,8 @@ class TaskNetworks:
             cannot_filter = await loop.run_in_executor(files, _why_unfiltered, driver.name)
             if cannot_filter and is_told_of_groups:
                 _log.warning("security groups are not enforced here", reason=cannot_filter)
-            rules.groups.restore(groups.groups, {row.ipv4: row.security_groups for row in rows})
+            by_address = {each: row.security_groups for row in rows for each in row.addresses}
+            rules.groups.restore(groups.groups, by_address)
             host = HostNetwork(
                 driver=driver,
                 links=links,
@@ -232,7 +237,14 @@ class TaskNetworks:
             )
             seen = await survey.everything(rows)
             plan = recovery.match(rows, seen, holders or {}, addresses.network)
-            recovery.drop_of_others(plan, driver.name)
+            recovery.drop_unfit(
+                plan,
+                lambda row: (
+                    row.driver == driver.name
+                    and row.ipv6 == driver.ipv6_of(row.ipv4)
+                    and row.ipv6_only == addresses.is_ipv6_only
+                ),
+            )
             leftovers = Leftovers(
                 addresses,
                 plan,
@@ -245,7 +257,8 @@ class TaskNetworks:
             if await upkeep.put_right():
                 # A link that cannot be created must not delay the other tasks.
                 suspicions.add(EVERYTHING)
-            closing.callback(HostWatch(upkeep.ours, suspicions.add).close)
+            watch = HostWatch(upkeep.ours, suspicions.add, ipv6=bool(addresses.ipv6_network))
+            closing.callback(watch.close)
             _log.info(
                 "task networks ready", kept=len(plan.kept), warm=len(plan.ready),
                 lost=len(plan.lost), recognized=len(plan.changed), unclear=len(leftovers),
@@ -455,7 +468,7 @@ class TaskNetworks:
         record = self._table.records[ipv4]
         groups = record.security_groups or security_groups
         if groups:
-            await self._host.admit_to_groups([ipv4], groups)
+            await self._host.admit_to_groups(record.addresses, groups)
         named = record.claimed(
             record.task_arn, record.attachment_id or attachment_id, record.claimed_at, groups
         )
@@ -470,7 +483,7 @@ class TaskNetworks:
             claimed = record.claimed(task_arn, attachment_id, time.time(), security_groups)
             try:
                 if security_groups:
-                    await self._host.admit_to_groups([record.ipv4], security_groups)
+                    await self._host.admit_to_groups(record.addresses, security_groups)
                 await self._table.write(claimed, self._addresses.cursor)
             except (NetworkFailure, StateFailure):
                 self._lifecycle.warm.offer(record)  # nothing was saved: the sandbox is still free

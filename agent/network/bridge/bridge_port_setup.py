@@ -71,21 +71,25 @@ async def _join(
     answers = await pipelined(
         host.link("set", index=number, master=bridge, **also),
         host.fdb("replace", ifindex=number, lladdr=port.mac, state=_STATIC, flags=_ON_MASTER),
-        _know(host, bridge, port),
+        *_know(host, bridge, port),
         host.link("set", index=number, linkinfo=_AS_PORT, state="up"),
     )
     return next((answer for answer in answers if answer is not None), None)
 
 
-def _know(host: Any, bridge: int, port: BridgePort) -> Any:
-    return host.neigh("replace", dst=port.ipv4, lladdr=port.mac, ifindex=bridge, state=_PERMANENT)
+def _know(host: Any, bridge: int, port: BridgePort) -> list[Any]:
+    return [
+        host.neigh("replace", dst=address, lladdr=port.mac, ifindex=bridge, state=_PERMANENT)
+        for address in (port.ipv4, port.ipv6)
+        if address
+    ]
 
 
 async def know(host: Any, bridge: int, ports: Collection[BridgePort]) -> list[Any]:
     """Add permanent neighbours of the host; return the error of each, or None. Idempotent."""
-    return await pipelined(*(_know(host, bridge, port) for port in ports))
+    return await pipelined(*(each for port in ports for each in _know(host, bridge, port)))
 
 
 async def forget(host: Any, bridge: int, addresses: Collection[str]) -> list[Any]:
     """Remove neighbours of the host; return the error of each, or None."""
-    return await pipelined(*(host.neigh("del", dst=ipv4, ifindex=bridge) for ipv4 in addresses))
+    return await pipelined(*(host.neigh("del", dst=each, ifindex=bridge) for each in addresses))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.model.eni import TaskEni
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool
     from agent.network.host.repair_loop import Suspicions
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.recovery import RecoveryPlan

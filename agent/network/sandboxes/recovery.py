@@ -17,7 +17,7 @@ from agent.network.addresses import address_of_link
 from agent.network.sandbox_record import FORM, FORM_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from ipaddress import IPv4Network
 
     from agent.network.sandbox_record import SandboxRecord
@@ -118,11 +118,11 @@ def match(
     return found
 
 
-def drop_of_others(plan: RecoveryPlan, driver: str) -> None:
-    """Move the unclaimed sandboxes of another driver to those that are dropped."""
-    others = [record for record in plan.ready if record.driver != driver]
-    plan.ready[:] = [record for record in plan.ready if record.driver == driver]
-    plan.dropped.extend(others)
+def drop_unfit(plan: RecoveryPlan, is_fit: Callable[[SandboxRecord], bool]) -> None:
+    """Move the unclaimed sandboxes that new tasks cannot have to those that are dropped."""
+    unfit = [record for record in plan.ready if not is_fit(record)]
+    plan.ready[:] = [record for record in plan.ready if is_fit(record)]
+    plan.dropped.extend(unfit)
 
 
 def _corrected(

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.errors import NetworkFailure
-from agent.network.addresses import AddressPool, link_name_of
+from agent.network.address_pool import AddressPool
+from agent.network.addresses import link_name_of
 from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.links import SandboxLink
 from agent.network.claims import Route, not_of_links
@@ -21,7 +22,7 @@ from agent.network.drivers.routed import layout_of
 from agent.network.host import link_ruleset
 from agent.network.host.agent_address import Doors
 from agent.network.host.firewall import Wanted
-from agent.network.sandboxes.recovery import RecoveryPlan, drop_of_others
+from agent.network.sandboxes.recovery import RecoveryPlan, drop_unfit
 from tests.unit.network.builders import record
 
 POOL = AddressPool("192.0.2.32/27", quarantine_s=1)
@@ -88,7 +89,7 @@ def test_routes_of_the_driver_itself_do_not_count_as_others() -> None:
         Route(IPv4Network("192.0.2.40/32"), link_name_of("192.0.2.40"), via_gateway=False),
     ]
     other = Route(IPv4Network("192.0.2.32/28"), "docker0", via_gateway=False)
-    assert not_of_links([*own, other], POOL.network) == [other]
+    assert not_of_links([*own, other], POOL) == [other]
 
 
 def test_rules_name_links_of_the_pool_and_of_tasks_of_an_earlier_one() -> None:
@@ -142,14 +143,14 @@ def test_a_shared_mac_is_not_compared() -> None:
 
 
 def test_another_driver_is_refused_while_tasks_have_the_old_one() -> None:
-    refuse_change("routed", [])
-    refuse_change("bridge", [record(5, "arn")])
+    refuse_change("routed", [], POOL)
+    refuse_change("bridge", [record(5, "arn")], POOL)
     with pytest.raises(NetworkFailure, match=r"ECS_TASK_NETWORK_DRIVER=routed, but .* bridge; set"):
-        refuse_change("routed", [record(5, "arn")])
+        refuse_change("routed", [record(5, "arn")], POOL)
 
 
 def test_unclaimed_sandboxes_of_another_driver_are_dropped() -> None:
     old, new = record(5), replace(record(6), driver="routed")
     plan = RecoveryPlan([], [old, new], [], [], [], [], [], [])
-    drop_of_others(plan, "routed")
+    drop_unfit(plan, lambda row: row.driver == "routed")
     assert (plan.ready, plan.dropped) == ([new], [old])

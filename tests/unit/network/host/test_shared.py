@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network
 from typing import Any
 
-from agent.network.addresses import AddressPool
+from agent.network.address_pool import AddressPool
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.driver import shape_of
 from agent.network.host import firewall
