@@ -176,6 +176,13 @@ class Settings(MetricsSettings):
         "IPv6 addresses for tasks in `awsvpc` mode, beside those of IPv4 or instead of them.",
         ours=True,
     )
+    task_pool_reserved_cidr: str = setting(
+        "ECS_TASK_POOL_RESERVED_CIDR",
+        values.NETWORK,
+        "",
+        "Part of one of these networks whose addresses only tasks get that ask for one.",
+        ours=True,
+    )
     task_ipv6_egress: str = setting(
         "ECS_TASK_IPV6_EGRESS",
         values.choice("masquerade", "routed"),

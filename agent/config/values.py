@@ -282,6 +282,14 @@ def parse_ipv6_network(text: str) -> str:
     return str(network)
 
 
+def parse_network(text: str) -> str:
+    """Parse an IPv4 or IPv6 network in CIDR notation."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"is not a network ({error}); write for example 10.20.0.128/25") from None
+
+
 def parse_port_range(text: str) -> tuple[int, int]:
     """Parse ``first-last``, both ports."""
     match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text.replace(" ", ""))
@@ -423,6 +431,7 @@ VOLUME_PLUGIN_CAPABILITIES = Kind("JSON list of capabilities", parse_volume_plug
 ADDRESSES = Kind("JSON list of addresses", parse_addresses)
 ADDRESS = Kind("IP address", parse_address)
 IPV4_POOL = Kind("IPv4 network \\| `none`", parse_ipv4_pool)
+NETWORK = Kind("network", parse_network)
 IPV6_NETWORK = Kind("IPv6 network", parse_ipv6_network)
 PORT_RANGE = Kind("`first-last`", parse_port_range)
 REQUEST_RATE = Kind("`steady,burst`", parse_request_rate)

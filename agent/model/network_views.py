@@ -31,8 +31,6 @@ class SandboxView(_View, frozen=True):
 
     ipv4: str
     """By which logs name it; with IPv6 alone, it only leads to the agent."""
-    ipv6: str = ""
-    """Empty if it has none."""
     state: str
     """WARM, CLAIMED, DEAD, LEAVING, or UNCLEAR until control has listed its tasks."""
     task: str
@@ -43,6 +41,8 @@ class SandboxView(_View, frozen=True):
     mtu: int
     container_id: str
     pid: int
+    ipv6: str = ""
+    """Empty if it has none."""
 
 
 class DeviceView(_View, frozen=True):

@@ -8,11 +8,11 @@ else. Callers pass the time (seconds of any monotonic clock).
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, NamedTuple
 
 from agent.errors import ConfigError, NetworkFailure
-from agent.network.settings import IPV6_POOL_SETTING, POOL_SETTING
+from agent.network.settings import IPV6_POOL_SETTING, POOL_SETTING, RESERVED_SETTING
 
 AGENT_SIDE_POOL: Final = IPv4Network("169.254.172.0/22")
 """By which tasks with IPv6 alone reach the agent. Source: ``ecs-bridge`` of Amazon ECS agent 1.105.1."""
@@ -101,9 +101,26 @@ class AddressPool:
     """
 
     def __init__(
-        self, cidr: str, *, quarantine_s: float, cursor: str = "", ipv6_cidr: str = ""
+        self,
+        cidr: str,
+        *,
+        quarantine_s: float,
+        cursor: str = "",
+        ipv6_cidr: str = "",
+        reserved_cidr: str = "",
     ) -> None:
-        """Take the networks; see ``parse_pools``, also for what it raises."""
+        """Take the networks.
+
+        Args:
+            cidr: see ``parse_pools``.
+            quarantine_s: how long an address rests after it was given back.
+            cursor: the last address handed out by an earlier process.
+            ipv6_cidr: see ``parse_pools``.
+            reserved_cidr: a part of one of them, which is only for tasks that ask for an address.
+
+        Raises:
+            ConfigError: see ``parse_pools``; or what is reserved is not a part, or is all.
+        """
         self.network, self.ipv6_network = parse_pools(cidr, ipv6_cidr)
         self.is_ipv6_only = not cidr
         """Whether the IPv4 addresses lead to the agent alone."""
@@ -116,6 +133,7 @@ class AddressPool:
         self._held: set[int] = set()
         self._resting: dict[int, float] = {}
         self._offset = self._offset_of(cursor)
+        self._reserved = self._places_in(reserved_cidr) if reserved_cidr else range(0)
 
     @property
     def prefix_len(self) -> int:
@@ -173,7 +191,11 @@ class AddressPool:
         for step in range(1, self._size + 1):
             offset = (self._offset + step) % self._size
             value = self._first + offset
-            if value not in self._held and value not in self._resting:
+            if (
+                value not in self._held
+                and value not in self._resting
+                and value not in self._reserved
+            ):
                 self._offset = offset
                 self._held.add(value)
                 return str(IPv4Address(value))
@@ -225,6 +247,24 @@ class AddressPool:
             return None
         return self.network.network_address + place
 
+    def _places_in(self, cidr: str) -> range:
+        """Return the addresses of the pool, as numbers, that are reserved by a network."""
+        about = f"{RESERVED_SETTING}={cidr}"
+        try:
+            network = ip_network(cidr)
+        except ValueError as error:
+            raise ConfigError(f"{about} is not a network: {error}") from None
+        whole = self.ipv6_network if network.version == 6 else self.network
+        is_shown = whole is not None and not (network.version == 4 and self.is_ipv6_only)
+        if whole is None or not is_shown or network.network_address not in whole:
+            raise ConfigError(f"{about} is not part of {self.shown}")
+        start = int(network.network_address) - int(whole.network_address)
+        first = int(self.network.network_address) + start
+        reserved = range(first, first + network.num_addresses)
+        if reserved.start <= self._first and self._first + self._size <= reserved.stop:
+            raise ConfigError(f"{about} leaves no address to tasks that ask for none")
+        return reserved
+
     def _wake(self, now: float) -> None:
         # Insertion order is order of expiry, because the quarantine is equally long for all.
         for value, until in list(self._resting.items()):
@@ -244,4 +284,5 @@ class AddressPool:
         if self._resting:
             wait_s = next(iter(self._resting.values())) - now
             return f"{text}, {len(self._resting)} in quarantine, the next is free in {wait_s:.0f} s"
-        return f"{text}; use a larger network"
+        reserved = f", {len(self._reserved)} reserved" if self._reserved else ""
+        return f"{text}{reserved}; use a larger network"

@@ -7,6 +7,7 @@ from msgspec import Struct
 from agent.config.addresses import TASK_PORT
 
 POOL_SETTING = "ECS_TASK_POOL_CIDR"
+RESERVED_SETTING = "ECS_TASK_POOL_RESERVED_CIDR"
 IPV6_POOL_SETTING = "ECS_TASK_POOL_IPV6_CIDR"
 BRIDGE_SETTING = "ECS_TASK_BRIDGE"
 DNS_SETTING = "ECS_TASK_DNS_SERVERS"
@@ -26,6 +27,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """IPv4 network of the tasks; its first address is the bridge's. Empty if tasks have IPv6 alone."""
     ipv6_cidr: str = ""
     """IPv6 network of the tasks; its first address is the bridge's. Empty if tasks have no IPv6."""
+    reserved_cidr: str = ""
+    """Part of a pool whose addresses only tasks get that ask for one; empty for none."""
     ipv6_masquerade: bool = True
     """Whether what tasks send out by IPv6 leaves with the host's address, with the driver ``bridge``."""
     driver: str = "bridge"

@@ -50,6 +50,7 @@ def network_settings(settings: Settings, owner: str, engine_bridge: str) -> Netw
         owner=owner,
         pool_cidr=settings.task_pool_cidr,
         ipv6_cidr=settings.task_pool_ipv6_cidr,
+        reserved_cidr=settings.task_pool_reserved_cidr,
         ipv6_masquerade=settings.task_ipv6_egress == "masquerade",
         driver=settings.task_network_driver,
         parent=settings.task_network_parent,

@@ -225,7 +225,10 @@ def _judge_filters(verdict: FindingList, settings: Settings, found: Paths) -> No
 def _judge_pool(verdict: FindingList, settings: Settings, found: Paths) -> None:
     try:
         addresses = AddressPool(
-            settings.task_pool_cidr, ipv6_cidr=settings.task_pool_ipv6_cidr, quarantine_s=0
+            settings.task_pool_cidr,
+            ipv6_cidr=settings.task_pool_ipv6_cidr,
+            reserved_cidr=settings.task_pool_reserved_cidr,
+            quarantine_s=0,
         )
     except ConfigError as error:
         verdict.error(str(error), "set networks that fit each other")

@@ -117,6 +117,36 @@ def test_what_no_task_can_have_is_refused_by_name(address: str, said: str) -> No
     assert f"the task asks for the address {address}" in str(failure.value)
 
 
+@pytest.mark.parametrize("reserved", ["10.9.0.8/29", "fd00:9::48/125"])
+def test_reserved_addresses_are_only_for_those_who_ask(reserved: str) -> None:
+    pool = AddressPool(DUAL[0], ipv6_cidr=DUAL[1], reserved_cidr=reserved, quarantine_s=1)
+    assert [pool.take(0) for _ in range(6)] == [f"10.9.0.{n}" for n in range(2, 8)]
+    with pytest.raises(NetworkFailure, match="6 in use, 8 reserved; use a larger network"):
+        pool.take(0)
+    assert pool.asked_for("10.9.0.9") == "10.9.0.9"
+    pool.hold("10.9.0.9")
+    assert pool.is_held("10.9.0.9")
+
+
+@pytest.mark.parametrize(
+    ("reserved", "said"),
+    [
+        (
+            "10.9.1.0/28",
+            "is not part of ECS_TASK_POOL_CIDR=10.9.0.0/28 and ECS_TASK_POOL_IPV6_CIDR",
+        ),
+        ("fd00:8::/64", "is not part of"),
+        ("10.9.0.0/28", "leaves no address to tasks that ask for none"),
+        ("10.9.0.1/28", "is not a network"),
+    ],
+)
+def test_what_cannot_be_reserved_is_refused_by_name(reserved: str, said: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        AddressPool(DUAL[0], ipv6_cidr=DUAL[1], reserved_cidr=reserved, quarantine_s=1)
+    assert f"ECS_TASK_POOL_RESERVED_CIDR={reserved}" in str(failure.value)
+    assert said in str(failure.value)
+
+
 def test_the_way_to_the_agent_is_not_to_be_asked_for() -> None:
     pool = AddressPool(ALONE[0], ipv6_cidr=ALONE[1], quarantine_s=1)
     with pytest.raises(NetworkFailure, match="not in ECS_TASK_POOL_IPV6_CIDR=fd00:9::/64"):
