@@ -283,6 +283,23 @@ class Settings(MetricsSettings):
         "false",
         "Block the instance metadata address, 169.254.169.254, for `awsvpc` tasks.",
     )
+    control_ports: tuple[int, ...] = setting(
+        "ECS_CONTROL_PORTS",
+        values.PORTS,
+        "[6820,6821]",
+        "TCP ports at which a control endpoint on this host listens, besides that of "
+        "`ECS_CONTROL_ENDPOINT`. Tasks in `awsvpc` and `bridge` mode do not reach them.",
+        ours=True,
+    )
+    task_allowed_ports: tuple[int, ...] = setting(
+        "ECS_TASK_ALLOWED_PORTS",
+        values.PORTS,
+        "[]",
+        "Ports of control and of the agent on this host that tasks may reach nevertheless, for example "
+        "`[6820]` for tasks that call the ECS API. Introspection has "
+        "`ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS`.",
+        ours=True,
+    )
     task_eni: bool = setting(
         "ECS_ENABLE_TASK_ENI",
         values.BOOL,

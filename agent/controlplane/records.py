@@ -28,6 +28,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
                                                                  while it is DELETE_IN_PROGRESS
     /account-settings/<name>              AccountSettingRecord
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
+    /scaling/..., /scaling-activities/...  see ``scaling.target``
     /security-groups/...                  see ``security_groups.group_records``
     /parameters/..., /secrets/...         see ``secrets.secret_records``
     /meta/<name>                          text

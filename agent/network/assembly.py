@@ -104,8 +104,6 @@ async def assemble(
         cannot_filter = await loop.run_in_executor(files, _why_unfiltered, driver.name)
         if cannot_filter and is_told_of_groups:
             _log.warning("security groups are not enforced here", reason=cannot_filter)
-        by_address = {each: row.security_groups for row in rows for each in row.addresses}
-        rules.groups.restore(groups.groups, by_address)
         host = HostNetwork(
             driver=driver, links=links, agent_address=AgentAddress(lane), rules=rules, files=files
         )
@@ -160,6 +158,14 @@ async def assemble(
             remove_container=partial(engine.remove_container, force=True),
             remove_link=host.detach,
         )
+        filters_tasks = is_told_of_groups and not cannot_filter
+        await loop.run_in_executor(
+            files,
+            rules.groups.restore,
+            groups.groups,
+            {address: kept.security_groups for kept in plan.kept for address in kept.addresses},
+            recovery.of_unknown_groups(rows, plan) if filters_tasks else (),
+        )
         await _take_over(plan, table, addresses, host, lifecycle)
         await enis.take_over(plan.kept)
         if await upkeep.put_right():
@@ -186,7 +192,7 @@ async def assemble(
             addresses=addresses,
             host=host,
             groups=groups,
-            filters_tasks=is_told_of_groups and not cannot_filter,
+            filters_tasks=filters_tasks,
             is_told_of_groups=is_told_of_groups,
             lifecycle=lifecycle,
             upkeep=upkeep,
@@ -214,6 +220,7 @@ def _firewall(settings: NetworkSettings, driver: TaskDriver) -> Firewall:
         settings.engine_bridge,
         settings.bridge if driver.name == "bridge" else "",
         settings.introspection_port,
+        settings.closed_ports,
     )
     return Firewall(
         settings.table,

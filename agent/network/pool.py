@@ -61,6 +61,8 @@ class TaskNetworks:
         self._suspicions = parts.suspicions
         self._files = parts.files
         self._closing = parts.closing
+        self._has_groups = False
+        """Whether control has said to this process what groups allow."""
         self._claims = TaskClaims(
             table=parts.table,
             addresses=parts.addresses,
@@ -177,7 +179,8 @@ class TaskNetworks:
         A failure of the kernel is logged, and the next check tries again: until then, the old rules
         count. Repeatable.
         """
-        if not self._groups.take(updates):
+        is_first, self._has_groups = not self._has_groups, True
+        if not self._groups.take(updates) and not is_first:
             return
         try:
             await self._host.set_groups(self._groups.groups)

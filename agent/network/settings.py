@@ -58,6 +58,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Link of the engine's default bridge; empty if it has none."""
     introspection_port: int = 0
     """Port of introspection, if other hosts must not reach it; 0 if they may, or there is none."""
+    closed_ports: tuple[int, ...] = ()
+    """TCP ports of this host that tasks with a network of their own must not reach."""
     quarantine_s: float = 60.0
     """Time between the release of an address and its next use: peers may still send to it."""
     quiet_s: float = 0.5

@@ -169,8 +169,8 @@ class TaskClaims:
         """Complete a recreated row with what only the task's order contains."""
         record = self._table.records[ipv4]
         groups = record.security_groups or groups
-        if groups:
-            await self._host.admit_to_groups(record.addresses, groups)
+        # Also without any: a task whose groups were lost is closed until its order is here.
+        await self._host.admit_to_groups(record.addresses, groups)
         named = record.claimed(
             record.task_arn, record.attachment_id or attachment_id, record.claimed_at, groups
         )

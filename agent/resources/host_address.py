@@ -49,6 +49,28 @@ def ipv4(configured: str) -> str:
         return ""
 
 
+def is_own(host: str) -> bool:
+    """Return whether a host in a URL is this one, by its name or by an address of it.
+
+    Looks no name up: any name but ``localhost`` and this host's own is taken for another host.
+    """
+    name = host.rstrip(".").lower()
+    own = socket.gethostname().lower()
+    if name in {"localhost", own, own.partition(".")[0]} or name.startswith(f"{own}."):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))  # only an address of this host can be bound
+        except OSError:
+            return False
+    return True
+
+
 def attributes(host: str, metrics: HostPort | None) -> dict[str, str]:
     """Return the attributes that say where a host is reached. Pure.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.errors import ConfigError
 from agent.model.status import NetworkMode
 from agent.network.settings import NetworkSettings
-from agent.resources import inventory
+from agent.resources import host_address, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -64,7 +65,24 @@ def network_settings(settings: Settings, owner: str, engine_bridge: str) -> Netw
         blocked_addresses=IMDS_ADDRESSES if settings.block_imds else (),
         engine_bridge=engine_bridge,
         introspection_port=0 if settings.introspection_offhost else settings.introspection_port,
+        closed_ports=closed_ports(settings),
     )
+
+
+def closed_ports(settings: Settings) -> tuple[int, ...]:
+    """Return the TCP ports of control and agent on this host that its tasks must not reach.
+
+    The port of a control endpoint on another host is none of them: here it belongs to somebody else.
+    The introspection port has rules of its own.
+    """
+    ports = set(settings.control_ports)
+    if settings.prometheus:
+        ports.add(settings.prometheus_port)
+    for url in filter(None, (settings.control_endpoint, settings.backend_host)):
+        parts = urlsplit(url)
+        if host_address.is_own(parts.hostname or ""):
+            ports.add(parts.port or (443 if parts.scheme.lower() == "https" else 80))
+    return tuple(sorted(ports - set(settings.task_allowed_ports)))
 
 
 def need_network(records: Iterable[AgentTask]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.controlplane.api.autoscaling import operations as autoscaling
 from agent.controlplane.api.cloudwatch import operations as cloudwatch
 from agent.controlplane.api.ec2 import operations as ec2
 from agent.controlplane.api.ecs import characters
@@ -60,4 +61,15 @@ METRICS = Api("cloudwatch", cloudwatch.handlers)
 GROUPS = Api("ec2", ec2.handlers, named=ApiNames("ec2", "Amazon EC2", "AWS_ENDPOINT_URL_EC2"))
 """Security groups alone. The model of EC2 is fifty times as large as that of ECS."""
 
-APIS: tuple[Api, ...] = (ECS, LOGS, PARAMETERS, SECRETS, METRICS, GROUPS)
+SCALING = Api(
+    "application-autoscaling",
+    autoscaling.handlers,
+    named=ApiNames(
+        "application-autoscaling",
+        "Application Auto Scaling",
+        "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING",
+    ),
+)
+"""Of services alone. Many operators never call it, so its model is read at the first call."""
+
+APIS: tuple[Api, ...] = (ECS, LOGS, PARAMETERS, SECRETS, METRICS, GROUPS, SCALING)

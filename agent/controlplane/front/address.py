@@ -36,6 +36,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """Whether it keeps metrics and serves CloudWatch."""
     serves_groups: bool = False
     """Whether it keeps security groups and serves the calls of EC2 for them."""
+    serves_scaling: bool = False
+    """Whether it scales services and serves Application Auto Scaling."""
 
 
 _decoder = msgspec.json.Decoder(Address)

@@ -203,6 +203,7 @@ def address(settings: ControlSettings, host: str, port: int) -> address_file.Add
         serves_secrets=True,
         serves_metrics=True,
         serves_groups=True,
+        serves_scaling=True,
     )
 
 

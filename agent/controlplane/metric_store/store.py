@@ -36,7 +36,7 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.throttle import RepeatedWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable
     from pathlib import Path
 
     from agent.controlplane.metric_store.catalogue import Metric
@@ -115,6 +115,9 @@ class MetricStore:
         """Those that are not in the file yet, by instance id."""
         self._closed = _minute_of(clock() - LAG_S) - 1
         """The last minute that was closed."""
+        self._kept = 0
+        """The last minute that was closed and is in the file."""
+        self._keeping = asyncio.Condition()
         self._open: tuple[int, float, dict[Scope, Row]] = (0, float("-inf"), {})
         self._opening = asyncio.Lock()
         self._failed = RepeatedWarning("metrics of a minute are lost", every_s=600.0)
@@ -204,6 +207,19 @@ class MetricStore:
             len({scope for row in rows for scope in row}),
         )
 
+    async def minute(self, wanted: Collection[Scope], at: int) -> dict[Scope, Row]:
+        """Return the points of these scopes in one minute that is closed."""
+        return await self._do(self._file.rows, wanted, at)
+
+    async def next_minute(self, known: int) -> int:
+        """Wait until another minute than this is the last that was closed, and return it.
+
+        It may be an earlier one, after the clock was set back.
+        """
+        async with self._keeping:
+            await self._keeping.wait_for(lambda: self._kept not in (0, known))
+            return self._kept
+
     async def listed(self, first: Scope | None, most: int) -> list[Listed]:
         """Return scopes that have points in the file, in order, from one of them."""
         return await self._do(self._file.listed, first, most)
@@ -238,6 +254,9 @@ class MetricStore:
             except (StoreFailure, sqlite3.Error, OSError, TimeoutError) as error:
                 self._failed.tell(error=f"{type(error).__name__}: {error}")
         self._forget(now)
+        async with self._keeping:
+            self._kept = self._closed
+            self._keeping.notify_all()
 
     async def _rolled_up(self, told: dict[str, HostMinute]) -> dict[Scope, Row]:
         facts = await self._read_facts()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.errors import NetworkFailure
 from agent.network.groups import bridge_filter, transition
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.model.security_groups import SecurityGroup
+
+
+UNTOLD: Final = "untold"
+"""In the place of the groups of a task of which nobody has said them: a group that allows nothing."""
 
 
 class GroupRules:
@@ -45,6 +49,8 @@ class GroupRules:
         """What the kernel has as far as we know; None if unknown."""
         self._is_current = False
         """Whether that is what is wanted for the groups, the place and the tasks that are known."""
+        self._is_inherited = False
+        """Whether the kernel's table is that of an earlier process, and says more than is known here."""
         self._lock = threading.Lock()
         self._sets = SetElements(INET_FAMILY, table)
 
@@ -61,18 +67,40 @@ class GroupRules:
             self._place = place
 
     def restore(
-        self, groups: Mapping[str, SecurityGroup], tasks: Mapping[str, tuple[str, ...]]
+        self,
+        groups: Mapping[str, SecurityGroup],
+        tasks: Mapping[str, tuple[str, ...]],
+        untold: Iterable[str] = (),
     ) -> None:
         """Take what an earlier process knew; written by the next ``ensure``.
+
+        If part of that was lost, the table stays as the earlier process left it until control has said
+        what groups allow. Without the table, tasks whose groups nobody knows are closed until then.
 
         Args:
             groups: what is known of groups, by id.
             tasks: group ids of each task that has any, by address.
+            untold: addresses of tasks whose groups were lost.
+
+        Raises:
+            NetworkFailure: ``nft`` is missing or did not answer.
         """
+        known = {address: ids for address, ids in tasks.items() if ids}
+        lost = set(untold) - known.keys()
+        listed = None
+        if lost or any(group not in groups for ids in known.values() for group in ids):
+            listed = nft.listed(FAMILY, self._table)
+        if listed is None:
+            known |= dict.fromkeys(lost, (UNTOLD,))
+        else:
+            # What it does not filter, the process that knew the groups did not filter either.
+            kept = transition.groups_in(listed)
+            known |= {address: kept[address] for address in lost if address in kept}
         with self._lock:
             self._groups = dict(groups)
-            self._tasks = {address: ids for address, ids in tasks.items() if ids}
+            self._tasks = known
             self._shared = Counter(self._tasks.values())
+            self._is_inherited = listed is not None and bool(known)
 
     def set_groups(self, groups: Mapping[str, SecurityGroup]) -> int:
         """Replace what is known of groups; return the number of transactions, 0 if unknown or none.
@@ -82,7 +110,7 @@ class GroupRules:
         """
         with self._lock:
             self._groups = dict(groups)
-            self._is_current = False
+            self._is_current = self._is_inherited = False
             return self._write()
 
     def admit(self, addresses: Iterable[str], groups: Iterable[str]) -> int:
@@ -106,6 +134,10 @@ class GroupRules:
                 return made
             for address in left:
                 self._note(address, ids)
+            if self._is_inherited:
+                if not ids:
+                    return made
+                self._is_inherited = False
             return made + self._write()
 
     def _admit_quickly(self, address: str, ids: tuple[str, ...]) -> int | None:
@@ -159,6 +191,10 @@ class GroupRules:
             if not wanted and self._written is not None and not self._written:
                 return
             listed = nft.listed(FAMILY, self._table)
+            self._is_inherited = self._is_inherited and listed is not None
+            if self._is_inherited:
+                self._filter_bridge()
+                return
             if not wanted:
                 if listed is not None:
                     nft.remove(FAMILY, self._table)
@@ -181,8 +217,11 @@ class GroupRules:
             if not wanted:
                 return []
             listed = nft.listed(FAMILY, self._table)
+            is_inherited = self._is_inherited
         if listed is None:
             return [f"the table of security groups {self._table} was removed"]
+        if is_inherited:
+            return []
         if not transition.is_in(wanted, listed):
             return [f"the table of security groups {self._table} was changed"]
         return []
@@ -194,7 +233,8 @@ class GroupRules:
             NetworkFailure: the bridge cannot be filtered.
         """
         with self._lock:
-            if not (self._written and self._bridge) or bridge_filter.is_on(self._bridge):
+            has_rules = self._written or self._is_inherited
+            if not (has_rules and self._bridge) or bridge_filter.is_on(self._bridge):
                 return []
             self._filter_bridge()
         return [f"frames on {self._bridge} passed by the security groups"]

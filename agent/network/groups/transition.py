@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.network.groups.compiled import (
     FAMILY,
     HOOKS,
+    INGRESS4,
+    INGRESS6,
     PRIORITY,
     Table,
     chain_of,
@@ -182,6 +184,20 @@ def is_in(table: Table, listed: Sequence[Mapping[str, Any]]) -> bool:
         {key: verdict["goto"]["target"] for key, verdict in maps[name].get("elem", ())} == elements
         for name, elements in table.maps.items()
     )
+
+
+def groups_in(listed: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    """Return the group ids of each address in a listed table of ours."""
+    ids: dict[str, list[str]] = {}
+    for rule in (o["rule"] for o in listed if "rule" in o):
+        for target in (e["jump"]["target"] for e in rule.get("expr", ()) if "jump" in e):
+            ids.setdefault(rule["chain"], []).append(target.removeprefix("in_"))
+    return {
+        address: tuple(sorted(ids.get(verdict["goto"]["target"], ())))
+        for each in (o["map"] for o in listed if "map" in o)
+        if each["name"] in (INGRESS4, INGRESS6)
+        for address, verdict in each.get("elem", ())
+    }
 
 
 def counts(listed: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:

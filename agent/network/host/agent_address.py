@@ -7,6 +7,7 @@ work. Linux answers for an address on every link, so packets to it are dropped u
 host, the engine's default bridge or the tasks' bridge; those of bridges may only go to the server.
 
 The introspection port is closed in the same way: open for this host and the engine's default bridge.
+Other ports of the agent and of a control endpoint on this host are closed to the bridges alone.
 
 Source of address and ports: Amazon ECS agent 1.105.1, ``ecs-init/exec/iptables``, which opens the loopback
 to every link instead, and then filters.
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 ADDRESS: Final = TASK_ADDRESS
 PORT: Final = 80
 LOOPBACK: Final = "lo"
+CLOSED: Final = "tasks to ports of control and agent"
+"""Comment of the rules that close ports to tasks."""
 LOOPBACK_INDEX: Final = 1
 """The kernel's index of the loopback, in every namespace."""
 _LOCAL: Final = 2
@@ -52,6 +55,8 @@ class Doors(NamedTuple):
     """Link of the tasks' bridge; empty if tasks have links of their own."""
     introspection_port: int = 0
     """Port that is closed to other hosts and to tasks with an address of their own; 0 for none."""
+    closed_ports: tuple[int, ...] = ()
+    """TCP ports of this host, at any address of it, that containers on the bridges must not reach."""
 
 
 def to_server(doors: Doors) -> Expressions:
@@ -61,6 +66,12 @@ def to_server(doors: Doors) -> Expressions:
         nft.match(nft.field("tcp", "dport"), PORT),
         {"dnat": {"family": "ip", "addr": ADDRESS, "port": doors.server_port}},
     ]
+
+
+def to_closed_ports(doors: Doors) -> Expressions:
+    """Return the expressions that drop packets to closed ports. Pure; there must be such ports."""
+    closed = {"set": sorted(doors.closed_ports)}
+    return [nft.match(nft.field("tcp", "dport"), closed), {"counter": None}, {"drop": None}]
 
 
 def guard(doors: Doors) -> list[tuple[str, Expressions]]:
@@ -77,6 +88,9 @@ def guard(doors: Doors) -> list[tuple[str, Expressions]]:
         accepted = [to_agent, from_bridge, server, {"accept": None}]
         rules.append(("containers to the agent's server", accepted))
     rules.append(("others to the agent's address", [to_agent, *drop]))
+    if bridges and doors.closed_ports:
+        from_bridge = nft.match(nft.meta("iifname"), {"set": bridges})
+        rules.append((CLOSED, [from_bridge, *to_closed_ports(doors)]))
     if not doors.introspection_port:
         return rules
     introspection = nft.match(nft.field("tcp", "dport"), doors.introspection_port)

@@ -93,6 +93,8 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors) -> list[dict[str, Any]]
     if not layout.is_routed:
         body += of_tasks("agent", "answers to this host", answers, accept)
         body += of_tasks("agent", "tasks to this host", counter, drop)
+    elif doors.closed_ports:
+        body += of_tasks("agent", agent_address.CLOSED, *agent_address.to_closed_ports(doors))
     body += [rule("agent", comment, *expressions) for comment, expressions in others]
     return nft.replacement(_FAMILY, table, body)
 

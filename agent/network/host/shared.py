@@ -71,7 +71,8 @@ class HostNetwork:
         self._outside = EgressLinks(links)
         self._wanted: firewall.Wanted | None = None
         self._seen: tuple[firewall.Wanted, int] | None = None
-        """The input of the current rules, and the kernel's count of rule changes right after."""
+        """The input of the rules when they were last found right, and the kernel's count of rule changes
+        before that."""
         self._legacy_tables = False
         self._told_of_connections = False
 
@@ -97,7 +98,7 @@ class HostNetwork:
             await self._turn_forwarding_on(wanted.layout)
         await self._agent_address.ensure()
         await self._block(self._rules.ensure, wanted, ports)
-        await self._remember(wanted)
+        self._seen = None  # the next check compares
         self._wanted = wanted
 
     def _wanted_for(self, layout: Layout) -> firewall.Wanted:
@@ -325,20 +326,18 @@ class HostNetwork:
             await self._driver.remove()
 
     async def _put_rules_right(self, wanted: firewall.Wanted) -> list[str]:
+        # The count from before the look: what somebody changes meanwhile must not pass for seen.
+        number = await self._block(firewall.generation)
         differing = await self._block(self._rules.differences, wanted)
         if differing:
             await self._block(self._rules.ensure, wanted)
-        await self._remember(wanted)
+        self._seen = None if differing or number is None else (wanted, number)
         return differing
 
     async def _rules_may_have_changed(self, wanted: firewall.Wanted) -> bool:
         if self._legacy_tables or self._seen is None:
             return True
         return self._seen != (wanted, await self._block(firewall.generation))
-
-    async def _remember(self, wanted: firewall.Wanted) -> None:
-        number = await self._block(firewall.generation)
-        self._seen = None if number is None else (wanted, number)
 
     async def _block(self, work: Callable[..., T], *arguments: object) -> T:
         """Run blocking work; returns only when it has ended, even if cancelled.

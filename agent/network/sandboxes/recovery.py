@@ -118,6 +118,13 @@ def match(
     return found
 
 
+def of_unknown_groups(rows: Iterable[SandboxRecord], plan: RecoveryPlan) -> list[str]:
+    """Return the addresses of living tasks of which no row says their security groups."""
+    tasks = {row.ipv4: row.task_arn for row in rows}
+    unknown = [kept for kept in plan.kept if tasks.get(kept.ipv4) != kept.task_arn]
+    return [address for kept in unknown for address in kept.addresses]
+
+
 def drop_unfit(plan: RecoveryPlan, is_fit: Callable[[SandboxRecord], bool]) -> None:
     """Move the unclaimed sandboxes that new tasks cannot have to those that are dropped."""
     unfit = [record for record in plan.ready if not is_fit(record)]
@@ -146,6 +153,7 @@ def _corrected(
                 attachment_id=row.attachment_id,
                 claimed_at=row.claimed_at,
                 created_at=row.created_at,
+                security_groups=row.security_groups,
             )
         else:
             corrected[seen.ipv4] = seen

@@ -32,6 +32,7 @@ SETTINGS = NetworkSettings(
     dns_servers=("192.0.2.53",),
     introspection_port=51678,
     blocked_addresses=("169.254.169.254/32", "fd00:ec2::254/128"),
+    closed_ports=(6820,),
 )
 
 
@@ -83,6 +84,12 @@ class Host:
             networks, store = self._open.pop()
             await networks.close()
             await store.close()
+
+    async def lose_state(self) -> None:
+        """Leave, and lose every row."""
+        await self.leave()
+        for suffix in ("", "-wal", "-shm"):
+            self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
 
     async def clean(self) -> None:
         """Remove every object of ours from the host."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 from typing import TYPE_CHECKING
@@ -146,6 +147,58 @@ async def test_introspection_is_for_this_host_and_the_engines_bridge(
     await networks.release("a")
     await host.networks(introspection_port=0)
     assert await asked(*lan, at=at_lan) == "agent"
+
+
+async def test_tasks_do_not_reach_ports_of_control_at_any_address_of_the_host(
+    networks: TaskNetworks, containers: Containers, neighbour: str, host: Host
+) -> None:
+    """Closed to both bridges, open to this host and to others; open again where that is allowed."""
+    network = await networks.claim("a", "eni-1")
+    awsvpc = ["nsenter", "--net", "--target", str(network.sandbox_pid)]
+    lan, bridge = neighbour.split(), await inside(containers, "bridge")
+    gateway = (await said_by(*bridge, "ip", "route", "show", "default")).split()[2]
+    (closed,) = SETTINGS.closed_ports
+    ways = [
+        (awsvpc, network.gateway),
+        (awsvpc, f"{LAN}.1"),
+        (bridge, gateway),
+        (bridge, f"{LAN}.1"),
+    ]
+
+    async def answered(port: int) -> list[str]:
+        return [await asked(*words, at=f"{address}:{port}/") for words, address in ways]
+
+    async with serving(closed), serving(9999):
+        assert await answered(closed) == [""] * 4
+        assert await answered(9999) == ["agent"] * 4
+        assert (
+            await asked(at=f"127.0.0.1:{closed}/")
+            == await asked(at=f"{gateway}:{closed}/")
+            == "agent"
+        )
+        assert await asked(*lan, at=f"{LAN}.1:{closed}/") == "agent"
+        await networks.release("a")
+        networks = await host.networks(closed_ports=())
+        network = await networks.claim("b", "eni-2")
+        ways[:2] = [
+            (["nsenter", "--net", "--target", str(network.sandbox_pid)], at) for _, at in ways[:2]
+        ]
+        assert await answered(closed) == ["agent"] * 4
+
+
+@contextlib.asynccontextmanager
+async def serving(port: int) -> AsyncIterator[None]:
+    """Answer at a port of all addresses of this host."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(SAID)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "0.0.0.0", port):
+        yield
 
 
 async def test_without_the_agent_nothing_of_it_is_left(host: Host) -> None:

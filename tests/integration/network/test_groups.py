@@ -18,6 +18,7 @@ from agent.errors import NetworkFailure
 from agent.model.security_groups import GroupRule, GroupUpdate, GroupUpdates, SecurityGroup
 from agent.network.host.firewall import groups_table
 from agent.network.kernel import namespaces
+from agent.network.sandboxes.recovery import Holder
 from tests.integration.network.conftest import SETTINGS
 from tests.support.fleet import eventually
 
@@ -226,6 +227,58 @@ async def test_rules_stay_over_a_restart_and_are_repaired_and_removed(host: Host
     assert web.address not in await rules()
     await networks.release("arn:aws:ecs:r:0:task/c/stranger")
     assert await rules() == ""
+
+
+@pytest.mark.parametrize("flushed", [False, True], ids=["alone", "and the table"])
+async def test_lost_state_opens_no_task_before_control_has_said_what_is_allowed(
+    host: Host, flushed: bool
+) -> None:
+    """The kernel's rules stay as they were; without them, a task that is taken over is closed."""
+    networks = await host.networks()
+    await networks.take_groups(updates(WEB, CLIENTS, DEFAULT, full=True))
+    names = {"web": "sg-web", "client": "sg-clients", "stranger": "sg-default"}
+    held = {
+        n: await networks.claim(f"arn:aws:ecs:r:0:task/c/{n}", n, [g]) for n, g in names.items()
+    }
+    web, client, stranger = (Task(held[name]) for name in names)
+    before = await rules()
+    await host.lose_state()
+    if flushed:
+        await asyncio.to_thread(nft, "delete", "table", "inet", TABLE)
+    holders = {held[n].sandbox_id: Holder(f"arn:aws:ecs:r:0:task/c/{n}", n) for n in names}
+    networks = await host.networks(holders)
+    await networks.reassert()
+    with await web.listening(80):
+        assert (await rules() == before) is not flushed
+        assert await reaches(client, web, 80) is not flushed
+        assert not await reaches(stranger, web, 80)
+        await networks.take_groups(updates(WEB, CLIENTS, DEFAULT, full=True))
+        assert not await reaches(stranger, web, 80)
+        for name, group in names.items():
+            await claimed(networks, name, group)
+        assert await reaches(client, web, 80)
+        assert not await reaches(stranger, web, 80)
+    assert await rules() == before
+    networks = await host.networks()  # and they are in the rows again
+    assert await rules() == before
+    for name in names:
+        await networks.release(f"arn:aws:ecs:r:0:task/c/{name}")
+    assert await rules() == ""
+
+
+async def test_a_task_without_groups_is_open_again_once_its_order_is_here(host: Host) -> None:
+    """As control before it had groups gave them."""
+    networks = await host.networks()
+    one = await networks.claim("arn:aws:ecs:r:0:task/c/one", "one")
+    assert await rules() == ""
+    await host.lose_state()
+    networks = await host.networks({one.sandbox_id: Holder("arn:aws:ecs:r:0:task/c/one", "one")})
+    with await Task(one).listening(80):
+        assert not await host_reaches(Task(one), 80)
+        await claimed(networks, "one")
+        assert await host_reaches(Task(one), 80)
+    assert await rules() == ""
+    await networks.release("arn:aws:ecs:r:0:task/c/one")
 
 
 async def test_a_flushed_table_is_noticed_by_the_kernels_news(networks: TaskNetworks) -> None:

@@ -40,6 +40,14 @@ def test_control_knows_the_same_attributes() -> None:
     assert host_address.METRICS_ADDRESS == targets.METRICS_ADDRESS
 
 
+def test_a_host_in_a_url_is_this_one_by_name_or_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "one.example")
+    own = ("localhost", "One.Example", "one", "one.example.", "127.0.0.1", "::1", "127.3.2.1")
+    others = ("", "two.example", "one.elsewhere", "oneself", "192.0.2.77", "2001:db8::7")
+    assert [host for host in own if not host_address.is_own(host)] == []
+    assert [host for host in others if host_address.is_own(host)] == []
+
+
 @pytest.mark.parametrize(
     ("configured", "told"), [("192.0.2.7", "192.0.2.7"), ("2001:db8::7", ""), ("here", "")]
 )

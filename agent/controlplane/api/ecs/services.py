@@ -21,6 +21,8 @@ from agent.controlplane.front.errors import (
     ServiceNotFoundException,
 )
 from agent.controlplane.records import ClusterRecord
+from agent.controlplane.security_groups import stored
+from agent.controlplane.security_groups.users import groups_of
 from agent.controlplane.services import acts
 from agent.controlplane.services.record import (
     ACTIVE,
@@ -35,6 +37,7 @@ from agent.controlplane.store.contract import Delete, Put, as_read, unchanged
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Handlers, Parts
+    from agent.controlplane.store.contract import Compare, Op
 
 DESCRIBE_LIMIT = 10
 """Maximum number of services in one DescribeServices call."""
@@ -68,9 +71,11 @@ async def create_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
                 f"The maximum number of services in a cluster, {SERVICES_LIMIT}, has been reached."
             )
         if cluster_read is not None and cluster_read.record == cluster:
+            exist, uses = _groups(parts, service)
             done = await parts.store.txn(
-                [unchanged(cluster_read.kv), as_read(key, known.kv if known else None)],
+                [unchanged(cluster_read.kv), as_read(key, known.kv if known else None), *exist],
                 [
+                    *uses,
                     Put(key, records.encode(service)),
                     Delete(records.service_events_key(cluster.name, name)),
                     Put(records.members_key(cluster.name), b""),
@@ -80,6 +85,14 @@ async def create_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
             if done.succeeded:
                 return {"service": await _show(parts, service, with_tags=True)}
         await tries.again()
+
+
+def _groups(parts: Parts, service: ServiceRecord) -> tuple[list[Compare], list[Op]]:
+    """Return what the transaction of a service has to hold its security groups.
+
+    One may have been deleted since it was looked up.
+    """
+    return stored.use(parts.names, groups_of(service.primary.network_configuration))
 
 
 def _repeated(known: ServiceRecord, request: dict[str, Any]) -> ServiceRecord:
@@ -101,13 +114,15 @@ async def update_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         if found.record.status != ACTIVE:
             raise ServiceNotActiveException
         changed = await service_orders.updated_service(parts, cluster, found.record, request)
+        exist, uses = _groups(parts, changed)
         then = [
+            *uses,
             Put(found.kv.key, records.encode(changed)),
             *await acts.rollout_ops(parts.store, found.record, changed, parts.clock()),
         ]
         if (
             changed == found.record
-            or (await parts.store.txn([unchanged(found.kv)], then)).succeeded
+            or (await parts.store.txn([unchanged(found.kv), *exist], then)).succeeded
         ):
             return {"service": await _show(parts, changed, with_tags=True)}
         await tries.again()

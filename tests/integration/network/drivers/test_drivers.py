@@ -99,6 +99,14 @@ async def test_tasks_are_reached_by_their_addresses_and_take_no_others(
             assert await reach(one, "169.254.170.2", 80) == "open"
             assert await reach(one, "169.254.170.2", 51678) == "nothing"
             assert await reach(one, HOST, 51678) == "nothing"
+            # With a parent, the kernel does not even bring such packets to the host.
+            at_host = {"routed": "open", "macvlan": "nothing"}[driver]
+            with socket.create_server(("", 6820)), socket.create_server(("", 6822)):
+                for address in (HOST, one.gateway):
+                    assert await reach(one, address, 6820) in ("nothing", "closed")
+                assert await reach(one, HOST, 6820) == "nothing"
+                assert await reach(one, HOST, 6822) == at_host
+                assert place.at_router(sys.executable, "-c", CONNECT, HOST, "6820") == "open\n"
             assert await reach(one, "169.254.169.254", 80) == "nothing"
         await asyncio.to_thread(_nobody_takes_anothers_place, place, one, two)
 

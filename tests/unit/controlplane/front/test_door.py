@@ -65,13 +65,6 @@ async def refused(
             "UnknownOperationException",
             "servicediscovery",
         ),
-        (
-            "application-autoscaling",
-            "describe_scalable_targets",
-            {"ServiceNamespace": "ecs"},
-            "UnknownOperationException",
-            "application-autoscaling",
-        ),
         ("scheduler", "list_schedules", {}, "UnknownOperationException", "scheduler"),
         ("lambda", "list_functions", {}, "UnknownOperationException", "lambda"),
         ("s3", "list_buckets", {}, "NotImplemented", "s3"),
@@ -85,10 +78,11 @@ async def test_other_services(
     assert got == code
     assert text == (
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
-        f"CloudWatch and Amazon EC2, not {name}. Set AWS_ENDPOINT_URL_ECS, "
+        f"CloudWatch, Amazon EC2 and Application Auto Scaling, not {name}. Set AWS_ENDPOINT_URL_ECS, "
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, AWS_ENDPOINT_URL_SSM, AWS_ENDPOINT_URL_SECRETS_MANAGER, "
-        "AWS_ENDPOINT_URL_CLOUDWATCH and AWS_ENDPOINT_URL_EC2 instead of AWS_ENDPOINT_URL, so that "
-        "nothing else is sent here."
+        "AWS_ENDPOINT_URL_CLOUDWATCH, AWS_ENDPOINT_URL_EC2 and "
+        "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING instead of AWS_ENDPOINT_URL, so that nothing else is "
+        "sent here."
     )
 
 
@@ -104,7 +98,7 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     assert code == "InvalidAction"
     assert text.startswith(
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
-        "CloudWatch and Amazon EC2, not a service"
+        "CloudWatch, Amazon EC2 and Application Auto Scaling, not a service"
     )
 
 

@@ -118,7 +118,9 @@ def test_links_that_lead_to_this_host_only_end_at_the_agents_server() -> None:
 
     def comments(chain: str, *, is_routed: bool) -> list[str]:
         wanted = Wanted(layout._replace(is_routed=is_routed), frozenset({"eth0"}))
-        commands = link_ruleset.ruleset("t", wanted, doors=Doors(51679, "docker0", "", 51678))
+        commands = link_ruleset.ruleset(
+            "t", wanted, doors=Doors(51679, "docker0", "", 51678, (6820,))
+        )
         rules = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
         found = [r["comment"].rpartition(" ")[0] for r in rules if r["chain"] == chain]
         return list(dict.fromkeys(found))
@@ -127,6 +129,9 @@ def test_links_that_lead_to_this_host_only_end_at_the_agents_server() -> None:
     assert comments("from_task", is_routed=True)[:2] == ["task to task", "task to outside"]
     assert comments("agent", is_routed=False)[1:4] == [
         "tasks to the agent's server", "answers to this host", "tasks to this host",
+    ]  # fmt: skip
+    assert comments("agent", is_routed=True)[1:3] == [
+        "tasks to the agent's server", "tasks to ports of control and agent",
     ]  # fmt: skip
     assert "tasks to this host" not in comments("agent", is_routed=True)
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 from agent.network.address_pool import AddressPool
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.driver import shape_of
 from agent.network.host import firewall
 from agent.network.host.agent_address import Doors, guard
+from agent.network.host.kernel_messages import Part
+from agent.network.host.shared import HostNetwork
 from agent.network.names.resolvers import Resolvers
 from agent.network.sandboxes.sandbox import container_body
+
+if TYPE_CHECKING:
+    import pytest
 
 POOL = IPv4Network("10.207.0.0/20")
 
@@ -52,6 +59,17 @@ def test_only_this_host_and_containers_reach_the_agents_ports() -> None:
     assert without == [*closed[:3], closed[4]]
 
 
+def test_ports_of_control_are_closed_to_bridges_alone() -> None:
+    closing = DOORS._replace(closed_ports=(6821, 6820))
+    ((comment, expressions),) = [each for each in guard(closing) if each not in guard(DOORS)]
+    assert comment == "tasks to ports of control and agent"
+    assert [e["match"]["right"] for e in expressions if "match" in e] == [
+        {"set": ["br", "docker0"]}, {"set": [6820, 6821]},
+    ]  # fmt: skip
+    nobody = closing._replace(engine_bridge="", task_bridge="")
+    assert comment not in [comment for comment, _ in guard(nobody)]
+
+
 def test_the_digest_follows_the_content_and_not_the_order() -> None:
     assert rules("10.1.0.0/24", "10.2.0.0/24") == rules("10.2.0.0/24", "10.1.0.0/24")
     assert rules("10.1.0.0/24") != rules("10.1.0.0/25")
@@ -69,3 +87,54 @@ def test_the_pause_container_carries_what_its_task_shares() -> None:
     assert config["DnsSearch"] == ["a.example"]
     assert config["DnsOptions"] == ["ndots:1"]
     assert config["ExtraHosts"] == ["ip-10-207-0-5:10.207.0.5"]
+
+
+class Rules:
+    """Rules that somebody removes while they are compared, after they were read."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.are_there = True
+        self.looks = 0
+        self.groups = SimpleNamespace(mend_bridge=list)
+
+    def ensure(self, *_: object) -> None:
+        if not self.are_there:
+            self.generation += 1
+        self.are_there = True
+
+    def differences(self, _: object) -> list[str]:
+        self.looks += 1
+        found = [] if self.are_there else ["removed"]
+        if self.looks == 1:
+            self.are_there = False
+            self.generation += 1
+        return found
+
+
+async def test_rules_that_are_removed_during_a_check_are_found_by_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = Rules()
+    monkeypatch.setattr(firewall, "generation", lambda: made.generation)
+    layout = Layout(frozenset({"10.207.0.0/20"}), frozenset(), is_routed=False)
+
+    async def nothing(*_: object) -> None:
+        pass
+
+    with ThreadPoolExecutor(1) as files:
+        host = HostNetwork(
+            driver=cast("Any", SimpleNamespace(layout=lambda _: layout, ensure=nothing)),
+            links=cast("Any", None),
+            agent_address=cast("Any", SimpleNamespace(ensure=nothing)),
+            rules=cast("Any", made),
+            files=files,
+        )
+        await host.repair([], Part.RULES)
+        assert made.looks == 1
+        assert not made.are_there
+        assert (await host.repair([], Part.RULES))[0] == ["removed"]
+        assert (made.are_there, made.looks) == (True, 2)
+        for _ in range(3):
+            assert (await host.repair([], Part.RULES))[0] == []
+        assert made.looks == 3  # once after the repair, and then not without a change

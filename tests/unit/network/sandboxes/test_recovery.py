@@ -153,6 +153,27 @@ def test_a_row_that_is_garbled_is_put_right_and_who_claimed_it_stays() -> None:
     assert kept.process == record(2).process
 
 
+def test_groups_are_unknown_without_a_row_of_the_task() -> None:
+    rows = [
+        msgspec.structs.replace(record(1, task="a"), security_groups=("sg-1",)),
+        record(2, task="b"),  # of an agent without groups
+        record(3, task="old"),
+    ]
+    found = match(
+        rows,
+        [summary(n) for n in range(1, 5)],
+        surveyed=[
+            msgspec.structs.replace(record(1), pid=7),
+            msgspec.structs.replace(record(4), pid=7),
+        ],
+        holders={"c3": holder("c"), "c4": holder("d")},
+    )
+    assert {row.task_arn: row.security_groups for row in found.kept} == {
+        "a": ("sg-1",), "b": (), "c": (), "d": (),
+    }  # fmt: skip
+    assert sorted(recovery.of_unknown_groups(rows, found)) == [record(3).ipv4, record(4).ipv4]
+
+
 def test_a_row_with_another_address_than_its_sandbox_is_void() -> None:
     wrong = msgspec.structs.replace(record(2, "a"), ipv4="10.9.0.77")
     found = match([wrong], [summary(2)], surveyed=[record(2)], holders={"c2": holder("a")})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.controlplane.names import Names
-from agent.controlplane.security_groups import group_records
+from agent.controlplane.security_groups import group_records, users
+from agent.controlplane.services import acts
 from agent.model.changes import AttachmentChange
 from tests.support.aws_client import AwsClient
 from tests.support.control_endpoint import (
@@ -21,7 +23,7 @@ from tests.support.control_endpoint import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
 VPC = group_records.vpc_id(Names())
@@ -415,6 +417,69 @@ async def test_a_group_of_a_task_cannot_be_deleted_until_the_task_has_stopped(
     assert (await ec2.refused("delete_security_group", GroupId=group))[0] == "DependencyViolation"
     await agent.report(a_report(task["taskArn"], "STOPPED"))
     await ec2.call("delete_security_group", GroupId=group)
+
+
+async def in_group(endpoint: Endpoint, call: str, group: str, **more: Any) -> dict[str, Any]:
+    vpc = {"subnets": ["any"], "securityGroups": [group]}
+    return await endpoint.call(call, networkConfiguration={"awsvpcConfiguration": vpc}, **more)
+
+
+async def calls_of_services(endpoint: Endpoint, group: str) -> list[Callable[[], Awaitable[Any]]]:
+    """Return CreateService and UpdateService, each naming the group for the first time."""
+    old = {"serviceName": "old", "taskDefinition": "web", "desiredCount": 0}
+    vpc = {"awsvpcConfiguration": {"subnets": ["any"]}}
+    await endpoint.call("CreateService", networkConfiguration=vpc, **old)
+    new = old | {"serviceName": "new"}
+    return [
+        partial(in_group, endpoint, "CreateService", group, **new),
+        partial(in_group, endpoint, "UpdateService", group, service="old"),
+    ]
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["CreateService", "UpdateService"])
+async def test_a_group_that_is_deleted_beneath_a_service_call_is_refused(
+    endpoint: Endpoint, agent: ScriptedAgent, ec2: AwsClient,
+    monkeypatch: pytest.MonkeyPatch, which: int,
+) -> None:  # fmt: skip
+    """It is gone after the call has looked it up, and before its transaction."""
+    del agent
+    group = await made(ec2)
+    call = (await calls_of_services(endpoint, group))[which]
+    real = acts.rollout_ops
+
+    async def deleted_first(store: Any, before: Any, service: Any, now: float) -> Any:
+        if group in str(service):  # not for the loop of services
+            monkeypatch.undo()
+            await ec2.call("delete_security_group", GroupId=group)
+        return await real(store, before, service, now)
+
+    monkeypatch.setattr(acts, "rollout_ops", deleted_first)
+    with pytest.raises(ApiFailure, match=f"'{group}' does not exist"):
+        await call()
+    listed = await endpoint.call("DescribeServices", services=["old", "new"])
+    assert group not in str(listed)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["CreateService", "UpdateService"])
+async def test_a_group_that_a_service_begins_to_use_beneath_its_deletion_stays(
+    endpoint: Endpoint, agent: ScriptedAgent, ec2: AwsClient,
+    monkeypatch: pytest.MonkeyPatch, which: int,
+) -> None:  # fmt: skip
+    """The service is there after the deletion has looked for users, and before its transaction."""
+    del agent
+    group = await made(ec2)
+    call = (await calls_of_services(endpoint, group))[which]
+    real = users.is_used
+
+    async def called_last(*arguments: Any) -> bool:
+        monkeypatch.undo()
+        found = await real(*arguments)
+        await call()
+        return found
+
+    monkeypatch.setattr(users, "is_used", called_last)
+    assert (await ec2.refused("delete_security_group", GroupId=group))[0] == "DependencyViolation"
+    assert (await shown(ec2, group))["GroupId"] == group
 
 
 async def test_a_task_that_names_no_group_is_in_the_default_one(

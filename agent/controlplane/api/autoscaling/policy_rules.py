@@ -1,0 +1,105 @@
+"""What a scaling policy may be. Pure.
+
+What cannot be done here is refused by its name. All functions raise ``ValidationException``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.controlplane.api.autoscaling.errors import ValidationException
+from agent.controlplane.metric_store import catalogue
+from agent.controlplane.metric_store.scopes import Kind
+from agent.controlplane.scaling.figures import PREDEFINED, STATISTICS
+from agent.controlplane.scaling.target import STEPS, TRACKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFIGURATIONS: Final = {
+    TRACKING: "TargetTrackingScalingPolicyConfiguration",
+    STEPS: "StepScalingPolicyConfiguration",
+}
+"""The member of a request that has the configuration, by the type of policy."""
+COOLDOWNS: Final = ("ScaleOutCooldown", "ScaleInCooldown")
+
+
+def configuration(
+    kind: str, request: Mapping[str, Any], *, where: tuple[str, str]
+) -> dict[str, Any]:
+    """Return the configuration of a policy as it is stored.
+
+    Args:
+        kind: the type of the policy.
+        request: a PutScalingPolicy request.
+        where: the cluster and the service of the target.
+    """
+    if kind not in CONFIGURATIONS:
+        raise ValidationException(
+            f"The policy type {kind} is not supported by this control endpoint"
+        )
+    others = [name for other, name in CONFIGURATIONS.items() if other != kind and name in request]
+    if others:
+        raise ValidationException(f"{others[0]} does not go with the policy type {kind}")
+    given: dict[str, Any] | None = request.get(CONFIGURATIONS[kind])
+    if not given:
+        raise ValidationException(f"{CONFIGURATIONS[kind]} is required for the policy type {kind}")
+    if kind == STEPS:
+        raise ValidationException(
+            "StepScaling is not supported by this control endpoint, which has no alarms that could "
+            "start it; use TargetTrackingScaling"
+        )
+    _check_tracking(given, where)
+    return given
+
+
+def _check_tracking(given: Mapping[str, Any], where: tuple[str, str]) -> None:
+    if given["TargetValue"] <= 0:
+        raise ValidationException("TargetValue must be above 0")
+    for name in COOLDOWNS:
+        if given.get(name, 0) < 0:
+            raise ValidationException(f"{name} must be at least 0")
+    predefined = given.get("PredefinedMetricSpecification")
+    custom = given.get("CustomizedMetricSpecification")
+    if (predefined is None) == (custom is None):
+        raise ValidationException(
+            "Exactly one of PredefinedMetricSpecification and CustomizedMetricSpecification is required"
+        )
+    if predefined is not None:
+        kind = predefined["PredefinedMetricType"]
+        if kind not in PREDEFINED:
+            raise ValidationException(
+                f"The metric {kind} is not supported by this control endpoint; it has "
+                f"{' and '.join(PREDEFINED)}"
+            )
+        if "ResourceLabel" in predefined:
+            raise ValidationException(f"The metric {kind} takes no ResourceLabel")
+    else:
+        _check_custom(given["CustomizedMetricSpecification"], where)
+
+
+def _check_custom(given: Mapping[str, Any], where: tuple[str, str]) -> None:
+    if "Metrics" in given:
+        raise ValidationException(
+            "Metric math (CustomizedMetricSpecification.Metrics) is not supported by this control endpoint"
+        )
+    missing = [n for n in ("Namespace", "MetricName", "Statistic", "Dimensions") if n not in given]
+    if missing:
+        raise ValidationException(f"CustomizedMetricSpecification.{missing[0]} is required")
+    metric = catalogue.named(given["Namespace"], given["MetricName"])
+    if metric is None or Kind.SERVICE not in metric.kinds:
+        raise ValidationException(
+            f"No service has the metric {given['MetricName'][:255]} of {given['Namespace'][:255]}; "
+            "list-metrics of CloudWatch shows those that there are"
+        )
+    if given["Statistic"] not in STATISTICS:
+        raise ValidationException(f"Statistic must be one of {', '.join(STATISTICS)}")
+    if given.get("Unit") not in (None, metric.unit):
+        raise ValidationException(f"The unit of {metric.name} is {metric.unit}")
+    named = {each["Name"]: each["Value"] for each in given["Dimensions"]}
+    wanted = dict(zip(("ClusterName", "ServiceName"), where, strict=True))
+    if named != wanted or len(given["Dimensions"]) != len(wanted):
+        told = ", ".join(f"{name}={value}" for name, value in wanted.items())
+        raise ValidationException(
+            f"CustomizedMetricSpecification.Dimensions must be those of the scaled service: {told}"
+        )
