@@ -41,6 +41,8 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     started_ticks: int
     netns: int
     created_at: float
+    boot_id: str = ""
+    """The boot in which the process runs; empty in rows of earlier versions."""
     driver: str = "bridge"
     """The driver that made its links."""
     ipv6: Ipv6Lease | None = None
@@ -67,6 +69,10 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
         """The addresses from which the task sends to others than the agent; of an ENI, none."""
         ipv4 = () if self.ipv6_only else (self.ipv4,)
         return (*ipv4, self.ipv6.address) if self.ipv6 is not None else ipv4
+
+    def is_of_boot(self, boot_id: str) -> bool:
+        """Return whether the process can still run: another boot has other processes, whatever their ids."""
+        return self.boot_id in ("", boot_id)
 
     @property
     def process(self) -> Process:

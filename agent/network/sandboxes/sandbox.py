@@ -131,6 +131,7 @@ class SandboxMaker:
         self._files = files
         self._slots = asyncio.Semaphore(settings.parallel)
         self._warned_of_dns = False
+        self._boot_id = namespaces.boot_id()
 
     async def make(self, ipv4: str, eni: TaskEni | None = None) -> SandboxRecord:
         """Return a new, complete sandbox with this address.
@@ -252,6 +253,7 @@ class SandboxMaker:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=time.time(),
+            boot_id=self._boot_id,
             driver=self._host.driver,
             ipv6=attachment.ipv6,
             ipv6_only=attachment.ipv6_only,

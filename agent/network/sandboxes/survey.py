@@ -190,6 +190,7 @@ class Survey:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=state.created_at,
+            boot_id=await self._block(namespaces.boot_id),
             driver=self._driver.name,
             ipv6=ipv6,
             ipv6_only=ipv6_only,
@@ -229,7 +230,12 @@ class Survey:
 
 def living(rows: Collection[SandboxRecord]) -> frozenset[str]:
     """Return the addresses whose pause process is still the same. Blocks on ``/proc``."""
-    return frozenset(r.ipv4 for r in rows if namespaces.identify(r.pid) == r.process)
+    boot_id = namespaces.boot_id()
+    return frozenset(
+        row.ipv4
+        for row in rows
+        if row.is_of_boot(boot_id) and namespaces.identify(row.pid) == row.process
+    )
 
 
 def eni_of(state: ContainerState) -> TaskEni | None:
