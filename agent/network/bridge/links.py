@@ -19,7 +19,6 @@ from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from agent.errors import NetworkFailure
-from agent.network.addresses import address_of_link
 from agent.network.bridge import bridge_port_setup
 from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.bridge_shape import addresses_of, shape_bridge
@@ -40,8 +39,6 @@ TASK_INTERFACE = "eth0"
 AGENT_INTERFACE = "ecs-eth0"
 """Of a task whose ``eth0`` is an ENI: by it, the task reaches only the agent."""
 _SKIP_STATS = 1 << 3
-_DOOMED_GROUP = 0x65637364
-"""Links in this group are removed together, in one grace period of the kernel."""
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SOMEWHERE = "192.0.2.1"
 """An address that only the default route reaches; nothing is sent there."""
@@ -330,7 +327,7 @@ class HostLinks:
             try:
                 await self._lane.call(
                     partial(
-                        _delete,
+                        bridge_port_setup.remove,
                         names=tuple(doomed),
                         bridge=self._bridge_index,
                         ipv6_of=self._ipv6_of,
@@ -348,32 +345,6 @@ class HostLinks:
             finally:
                 for waiting in doomed.values():
                     waiting.cancel()
-
-
-async def _delete(
-    host: Any, names: tuple[str, ...], bridge: int, ipv6_of: Callable[[str], str]
-) -> None:
-    if len(names) == 1:
-        errors = await pipelined(host.link("del", ifname=names[0]))
-    else:
-        marked = await pipelined(
-            *(host.link("set", index=0, ifname=name, group=_DOOMED_GROUP) for name in names)
-        )
-        if all(error is not None for error in marked):
-            errors = marked
-        else:
-            errors = [*marked, *await pipelined(host.link("del", group=_DOOMED_GROUP))]
-    for error in errors:
-        if refused(error, errno.ENODEV):
-            raise failure(f"removing {', '.join(names)}", error)
-    if not bridge:
-        return
-    # The bridge's entries are removed with the link, but not the host's neighbour entry.
-    ipv4s = [address for address in map(address_of_link, names) if address]
-    known = [*ipv4s, *filter(None, map(ipv6_of, ipv4s))]
-    for error in await bridge_port_setup.forget(host, bridge, known):
-        if refused(error, errno.ENOENT, errno.ENODEV):
-            raise failure("removing the neighbours of the host", error)
 
 
 def _link(message: Any) -> HostLink:
