@@ -6,7 +6,8 @@ that leftovers of a crash can be matched by name alone.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+import hashlib
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 _LINK_PREFIX = "ecs"
 _MAC_PREFIX = "0a:58"
@@ -18,6 +19,15 @@ def mac_of(ipv4: str) -> str:
     It is derived, so that an old neighbour entry for the address is still right for the next task.
     """
     return ":".join([_MAC_PREFIX, *(f"{byte:02x}" for byte in IPv4Address(ipv4).packed)])
+
+
+def mac_of_ipv6(ipv6: str) -> str:
+    """Return the MAC of a task's interface on a shared network whose tasks have IPv6 alone.
+
+    It tells the whole address, because on such a network the IPv4 addresses of two hosts' tasks are the same.
+    """
+    digest = hashlib.sha256(IPv6Address(ipv6).packed).digest()
+    return ":".join(["0a", *(f"{byte:02x}" for byte in digest[:5])])
 
 
 def hostname_of(ipv4: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.errors import NetworkFailure
 from agent.network.address_pool import Ipv6Lease
-from agent.network.addresses import mac_of
+from agent.network.addresses import mac_of, mac_of_ipv6
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.links import TASK_INTERFACE
 from agent.network.bridge.task_end import NO_IPV6_ADDRESS, TASK_INDEX, blackholes, way_out_by_ipv6
@@ -182,7 +182,9 @@ class ChildDriver(RoutedDriver):
 
     def mac_of(self, ipv4: str) -> str:
         """Return the derived MAC, or that of the parent if tasks share it."""
-        return super().mac_of(ipv4) if self._kind.has_own_mac else self._parent.mac
+        if not self._kind.has_own_mac:
+            return self._parent.mac
+        return mac_of_ipv6(self._pool.ipv6_of(ipv4)) if self._pool.is_ipv6_only else mac_of(ipv4)
 
     def _end_of(self, of: SandboxRecord | SandboxLink) -> HostEnd:
         # The gateway is another host.

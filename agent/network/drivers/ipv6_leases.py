@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from agent.network.address_pool import AddressPool
     from agent.network.drivers.opening import DriverParts
 
+SMALLEST_MTU: Final = 1280
+"""Of a link with IPv6, in bytes (RFC 8200)."""
 _SWITCHES: Final = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -24,15 +26,19 @@ def lease_behind(pool: AddressPool, ipv4: str) -> Ipv6Lease | None:
 
 
 async def refuse_without_ipv6(parts: DriverParts) -> None:
-    """Refuse a pool of IPv6 on a host whose kernel has none, or has it off for new links.
+    """Refuse a pool of IPv6 on a host whose kernel has none, or whose links are not for it.
 
     Raises:
         NetworkFailure: it is so; the text says how to turn it on.
     """
+    about = f"{IPV6_POOL_SETTING}={parts.pool.ipv6_network}"
+    mtu = parts.settings.mtu
+    if 0 < mtu < SMALLEST_MTU:
+        raise NetworkFailure(f"{about} needs an MTU of {SMALLEST_MTU}; raise ECS_TASK_MTU={mtu}")
     loop = asyncio.get_running_loop()
     problem = await loop.run_in_executor(parts.files, why_without_ipv6, _SWITCHES)
     if problem:
-        raise NetworkFailure(f"{IPV6_POOL_SETTING}={parts.pool.ipv6_network}: {problem}")
+        raise NetworkFailure(f"{about}: {problem}")
 
 
 def why_without_ipv6(switches: Path) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FAMILY: Final = "netdev"
 _NEIGHBOUR_ADVERTISEMENT: Final = 136
+_MEMBERSHIPS: Final = (131, 132, 143)
+"""ICMPv6 types of listeners to multicasts (RFC 2710, RFC 3810), without an address of the link."""
 _OF_ROUTERS: Final = (2, 3, 4, 134, 137)
 """ICMPv6 types: errors of routers, advertisements, redirects."""
 TABLE: Final = "ecs_task"
@@ -76,8 +78,8 @@ def ruleset(link: SandboxLink, interface: str, *, has_own_mac: bool) -> list[dic
 def _by_ipv6(link: SandboxLink) -> list[ipv6_port_rules.Rule]:
     """Return comment and expressions of the rules for IPv6; none if the task has none.
 
-    Here a task does find its neighbours, and is found by them: an answer must be about its own address,
-    and a question or an answer must give its own MAC if it gives any, which the frame itself has, too.
+    Here a task does find its neighbours, and is found by them: an answer must be about its own address. Of
+    that, it can tell a wrong MAC, and does not get its own packets then.
     """
     if link.ipv6 is None:
         return []
@@ -86,7 +88,7 @@ def _by_ipv6(link: SandboxLink) -> list[ipv6_port_rules.Rule]:
     own = nft.match(nft.field("ip6", "saddr"), link.ipv6.address)
     kind = nft.field("icmpv6", "type")
     target = {"payload": {"base": "th", "offset": 64, "len": 128}}
-    about_another = nft.match(target, f"0x{int(IPv6Address(link.ipv6.address)):032x}", "!=")
+    about_another = nft.match(target, str(int(IPv6Address(link.ipv6.address))), "!=")
     drop: tuple[dict[str, Any], ...] = ({"counter": None}, {"drop": None})
     # Multicast stays on the link, and so do neighbours and routers with link-local addresses.
     never = {*link.blocked, *ipv6_port_rules.NO_HOSTS} - {"fe80::/10", "ff00::/8"}
@@ -98,6 +100,9 @@ def _by_ipv6(link: SandboxLink) -> list[ipv6_port_rules.Rule]:
         ("IPv6 routers",
          [is_ipv6, is_icmp, nft.match(kind, {"set": list(_OF_ROUTERS)}), *drop]),
         ("own IPv6 packets", [is_ipv6, own, {"accept": None}]),
+        # By these, switches learn where its multicasts are wanted, among them questions of neighbours.
+        ("IPv6 memberships", [is_ipv6, is_icmp, nft.match(nft.field("ip6", "saddr"), "::"),
+                              nft.match(kind, {"set": list(_MEMBERSHIPS)}), {"accept": None}]),
     ]  # fmt: skip
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -11,11 +13,12 @@ from msgspec.structs import replace
 
 from agent.errors import NetworkFailure
 from agent.network.address_pool import AddressPool, Ipv6Lease
-from agent.network.addresses import link_name_of
+from agent.network.addresses import link_name_of, mac_of_ipv6
 from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.links import SandboxLink
 from agent.network.claims import Route, not_of_links
 from agent.network.drivers import link_rules, sandbox_rules
+from agent.network.drivers.ipv6_leases import why_without_ipv6
 from agent.network.drivers.opening import refuse_change
 from agent.network.drivers.parent import Parent, ipv6_subnet_on, subnet_on
 from agent.network.drivers.routed import layout_of
@@ -25,6 +28,9 @@ from agent.network.host.firewall import Wanted
 from agent.network.sandbox_record import decode, encode
 from agent.network.sandboxes.recovery import RecoveryPlan, drop_unfit
 from tests.unit.network.builders import record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 POOL = AddressPool("192.0.2.32/27", quarantine_s=1)
 PARENT = Parent(
@@ -233,3 +239,19 @@ def test_what_a_task_shows_with_ipv6_alone() -> None:
     both = replace(alone, ipv6_only=False)
     assert both.addresses == (both.ipv4, "fd00::2")
     assert both.network().asks_from == both.ipv4
+
+
+def test_why_a_host_has_no_ipv6(tmp_path: Path) -> None:
+    assert "this kernel has no IPv6" in why_without_ipv6(tmp_path)
+    for name in ("all", "default"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "disable_ipv6").write_text("0\n", encoding="ascii")
+    assert why_without_ipv6(tmp_path) == ""
+    (tmp_path / "default" / "disable_ipv6").write_text("1\n", encoding="ascii")
+    assert "set net.ipv6.conf.default.disable_ipv6=0" in why_without_ipv6(tmp_path)
+
+
+def test_tasks_of_two_hosts_with_ipv6_alone_have_different_macs() -> None:
+    macs = {mac_of_ipv6(f"2001:db8::{host}:2") for host in range(200)}
+    assert len(macs) == 200
+    assert all(re.fullmatch(r"0a(:[0-9a-f]{2}){5}", mac) for mac in macs)
