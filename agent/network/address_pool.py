@@ -174,6 +174,10 @@ class AddressPool:
     def __contains__(self, ipv4: str) -> bool:
         return IPv4Address(ipv4) in self.network
 
+    def is_reserved(self, ipv4: str) -> bool:
+        """Return whether only a task that asks for an address may have this one."""
+        return int(IPv4Address(ipv4)) in self._reserved
+
     def ipv6_of(self, ipv4: str) -> str:
         """Return the IPv6 address that goes with an address of the pool; empty without IPv6."""
         if self.ipv6_network is None or ipv4 not in self:

@@ -237,6 +237,7 @@ def _is_fit(driver: TaskDriver, addresses: AddressPool, row: SandboxRecord) -> b
         row.driver == driver.name
         and row.ipv6 == driver.ipv6_of(row.ipv4)
         and row.ipv6_only == addresses.is_ipv6_only
+        and not addresses.is_reserved(row.ipv4)
     )
 
 

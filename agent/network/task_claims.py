@@ -131,7 +131,11 @@ class TaskClaims:
                     await self._host.admit_to_groups(record.addresses, groups)
                 await self._table.write(claimed, self._addresses.cursor)
             except (NetworkFailure, StateFailure):
-                self._lifecycle.warm.offer(record)  # nothing was saved: the sandbox is still free
+                # Nothing was saved: the sandbox is still free.
+                if self._addresses.is_reserved(record.ipv4):
+                    self._lifecycle.discard([record])
+                else:
+                    self._lifecycle.warm.offer(record)
                 raise
             return self._answer(record.ipv4)
 

@@ -126,6 +126,7 @@ def test_reserved_addresses_are_only_for_those_who_ask(reserved: str) -> None:
     assert pool.asked_for("10.9.0.9") == "10.9.0.9"
     pool.hold("10.9.0.9")
     assert pool.is_held("10.9.0.9")
+    assert [pool.is_reserved(f"10.9.0.{n}") for n in (7, 8, 15)] == [False, True, True]
 
 
 @pytest.mark.parametrize(
