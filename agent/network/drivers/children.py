@@ -22,7 +22,7 @@ from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends, parent, sandbox_rules
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
-from agent.network.drivers.ipv6_leases import refuse_without_ipv6
+from agent.network.drivers.leases import refuse_without_ipv6
 from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.drivers.routed import (
     RoutedDriver,

@@ -31,7 +31,7 @@ from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
-from agent.network.drivers.ipv6_leases import lease_behind, refuse_without_ipv6
+from agent.network.drivers.leases import lease_behind, refuse_without_ipv6
 from agent.network.drivers.link_rules import LinkRules
 from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.host.agent_address import ADDRESS

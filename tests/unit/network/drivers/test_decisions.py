@@ -18,7 +18,7 @@ from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.links import SandboxLink
 from agent.network.claims import Route, not_of_links
 from agent.network.drivers import link_rules, sandbox_rules
-from agent.network.drivers.ipv6_leases import why_without_ipv6
+from agent.network.drivers.leases import why_without_ipv6
 from agent.network.drivers.opening import refuse_change
 from agent.network.drivers.parent import Parent, ipv6_subnet_on, subnet_on
 from agent.network.drivers.routed import layout_of
