@@ -107,4 +107,4 @@ async def _interior(task: Any, interface: str) -> Interior | None:
 def _gateway(routes: Iterable[Any], link: int) -> str:
     """Return the gateway of the default route through a link; empty if there is none."""
     through = (m for m in routes if m["dst_len"] == 0 and m.get("oif") == link)
-    return next((m.get("gateway") for m in through if m.get("gateway")), "")
+    return str(next((m.get("gateway") for m in through if m.get("gateway")), ""))
