@@ -23,6 +23,7 @@ from agent.network.host.repair_loop import Suspicions
 from agent.network.host.shared import HostNetwork
 from agent.network.host.watch import HostWatch
 from agent.network.inspection.inspection import NetworkInspection
+from agent.network.kernel import namespaces
 from agent.network.kernel.netlink import NetlinkLane
 from agent.network.sandboxes import recovery
 from agent.network.sandboxes import survey as surveys
@@ -114,6 +115,7 @@ async def assemble(
             image=image,
             load_image=load_image,
             files=files,
+            boot_id=await loop.run_in_executor(files, namespaces.boot_id),
         )
         enis = TaskEnis(lane, settings, files)
         closing.callback(enis.close)

@@ -121,6 +121,7 @@ class SandboxMaker:
         image: str,
         load_image: Callable[[], Awaitable[object]],
         files: Executor,
+        boot_id: str,
     ) -> None:
         self._engine = engine
         self._host = host
@@ -131,7 +132,7 @@ class SandboxMaker:
         self._files = files
         self._slots = asyncio.Semaphore(settings.parallel)
         self._warned_of_dns = False
-        self._boot_id = namespaces.boot_id()
+        self._boot_id = boot_id
 
     async def make(self, ipv4: str, eni: TaskEni | None = None) -> SandboxRecord:
         """Return a new, complete sandbox with this address.
