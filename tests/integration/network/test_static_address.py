@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 
 async def test_an_address_is_kept_for_the_task_that_asks_for_it(host: Host) -> None:
-    settings = {"ipv6_cidr": "fd5e:77::/64", "reserved_cidr": "10.218.77.32/27"}
+    settings: dict[str, Any] = {"ipv6_cidr": "fd5e:77::/64", "reserved_cidr": "10.218.77.32/27"}
     networks = await host.networks(**settings)
     one = await networks.claim("arn:one", "eni-1", address="10.218.77.40")
     assert (one.ipv4, one.ipv6) == ("10.218.77.40", "fd5e:77::28")

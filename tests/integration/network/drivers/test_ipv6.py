@@ -224,7 +224,7 @@ async def test_groups_filter_ipv6_between_tasks(host: Host) -> None:
             reach(client, web.ipv6, 80), reach(client, web.ipv6, 81),
             reach(other, web.ipv6, 80), reach(web, client.ipv6, 80),
         )  # fmt: skip
-        assert answers == ["closed", "nothing", "nothing", "nothing"]
+        assert list(answers) == ["closed", "nothing", "nothing", "nothing"]
         await networks.release("arn:web")
         table = run("nft", "list", "table", "inet", "ecs_test_network_groups")
         assert web.ipv6 not in table
