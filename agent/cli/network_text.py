@@ -73,7 +73,8 @@ def pool(view: PoolView) -> list[str]:
 def sandbox(view: SandboxView) -> list[str]:
     """Return the row of a sandbox."""
     task = task_id(view.task) if view.task else NOTHING
-    return [view.ipv4, view.state, task, view.interface, view.mac, view.container_id or NOTHING]
+    addresses = f"{view.ipv4} {view.ipv6}".rstrip()
+    return [addresses, view.state, task, view.interface, view.mac, view.container_id or NOTHING]
 
 
 def device(view: DeviceView) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from agent.engine import warm_network
+from agent.engine import static_address, warm_network
 from agent.engine.settle import forget_creation
 from agent.errors import EngineRefused, NoSuchContainer, SandboxLost
 from agent.model.status import ContainerStatus
@@ -57,7 +57,9 @@ class NetworkSteps:
             network = await self._tools.claim_eni(self._record.arn, attachment_id, interfaces)
         else:
             groups = interface.security_groups if interface else ()
-            network = await self._tools.claim_network(self._record.arn, attachment_id, groups)
+            network = await self._tools.claim_network(
+                self._record.arn, attachment_id, groups, static_address.asked_for(payload)
+            )
 
         def outcome(_now: float) -> None:
             self._record.network = network
@@ -151,5 +153,5 @@ class NetworkSteps:
             if network is None or await self._tools.network_alive(self._record.arn):
                 raise
             raise SandboxLost(
-                f"the task's network sandbox {network.ipv4} is gone: {error}"
+                f"the task's network sandbox {network.any_address} is gone: {error}"
             ) from None

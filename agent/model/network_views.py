@@ -30,6 +30,7 @@ class SandboxView(_View, frozen=True):
     """One network namespace with an address."""
 
     ipv4: str
+    """By which logs name it; with IPv6 alone, it only leads to the agent."""
     state: str
     """WARM, CLAIMED, DEAD, LEAVING, or UNCLEAR until control has listed its tasks."""
     task: str
@@ -40,6 +41,8 @@ class SandboxView(_View, frozen=True):
     mtu: int
     container_id: str
     pid: int
+    ipv6: str = ""
+    """Empty if it has none."""
 
 
 class DeviceView(_View, frozen=True):

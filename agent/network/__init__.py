@@ -1,6 +1,7 @@
 """Addresses and namespaces of awsvpc tasks, host ports of bridge tasks, and all netlink code.
 
-The entry points are ``pool.TaskNetworks``, ``host_ports.HostPorts``, ``names.resolv_files.ResolvFiles``
+The entry points are ``pool.TaskNetworks`` (made by ``assembly``; ``task_claims`` gives and takes sandboxes,
+``address_pool`` their addresses), ``host_ports.HostPorts``, ``names.resolv_files.ResolvFiles``
 and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those above it::
 
     kernel/      how the kernel is asked: netlink, nftables, namespaces

@@ -75,14 +75,20 @@ class Networks:
     def __init__(self) -> None:
         self.held: set[str] = set()
         self.security_groups: dict[str, tuple[str, ...]] = {}
+        self.asked: dict[str, str] = {}
         self.released: list[str] = []
         self.failures = 0
         self.made = 0
         self._alive: set[str] = set()
 
     async def claim(
-        self, task_arn: str, attachment_id: str, security_groups: Collection[str] = ()
+        self,
+        task_arn: str,
+        attachment_id: str,
+        security_groups: Collection[str] = (),
+        address: str = "",
     ) -> TaskNetwork:
+        self.asked[task_arn] = address
         self.security_groups[task_arn] = tuple(security_groups)
         if self.failures:
             self.failures -= 1

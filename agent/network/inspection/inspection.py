@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from concurrent.futures import Executor
 
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool
     from agent.network.host.shared import HostNetwork
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.sandbox_table import SandboxTable
@@ -98,28 +98,35 @@ class NetworkInspection:
             self._block(rules.listed, self._settings.table),
         )
         return NetworkView(
-            pools=[self._pool(links[0].mtu)],
+            pools=self._pools(links[0].mtu),
             sandboxes=[self._sandbox(record) for record in records],
             devices=links,
             rules=listed,
             problems=self._upkeep.problems,
         )
 
-    def _pool(self, mtu: int) -> PoolView:
+    def _pools(self, mtu: int) -> list[PoolView]:
         pool = self._addresses
-        return PoolView(
-            cidr=str(pool.network),
-            gateway=pool.gateway,
-            interface=self._settings.bridge,
-            mtu=mtu,
-            size=pool.size,
-            held=pool.held,
-            resting=pool.resting,
-        )
+        networks = [(str(pool.network), pool.gateway)]
+        if pool.ipv6_network is not None:
+            networks.append((str(pool.ipv6_network), pool.ipv6_gateway))
+        return [
+            PoolView(
+                cidr=cidr,
+                gateway=gateway,
+                interface=self._settings.bridge,
+                mtu=mtu,
+                size=pool.size,
+                held=pool.held,
+                resting=pool.resting,
+            )
+            for cidr, gateway in networks
+        ]
 
     def _sandbox(self, record: SandboxRecord) -> SandboxView:
         return SandboxView(
             ipv4=record.ipv4,
+            ipv6=record.ipv6.address if record.ipv6 is not None else "",
             state=self._table.state_of(record),
             task=record.task_arn,
             mac=record.mac,
