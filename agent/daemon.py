@@ -39,7 +39,7 @@ from agent.errors import (
     RuntimeFailure,
 )
 from agent.fetching import TaskServices
-from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
+from agent.network.container_sandboxes.sandboxes import CREATION_LIMIT_S, ContainerSandboxes
 from agent.network.host_ports import HostPorts
 from agent.network.kernel.link_hotplug import LinkHotplug
 from agent.network.names.resolv_files import ResolvFiles
@@ -469,6 +469,7 @@ async def _leave_no_ready(
         if not kept and not sandboxes.held:
             async with asyncio.timeout(LEAVE_LIMIT_S):
                 await sandboxes.remove_ready()
+        await sandboxes.finish(CREATION_LIMIT_S)
     except (AgentError, TimeoutError) as error:
         text = str(error) or f"not removed within {LEAVE_LIMIT_S:g} s"
         _log.warning("sandboxes left; the next start takes them over", error=text)

@@ -43,6 +43,9 @@ _COMMANDS = {
     "secret": _Entry(
         "agent.cli.secret:secret", "Store secrets in this control, for sites without AWS."
     ),
+    "events": _Entry(
+        "agent.cli.events:events", "Show what happens to tasks, hosts and services of this control."
+    ),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to fix."),
     "status": _Entry("agent.cli.inspect:status", "Show the state of the agent."),

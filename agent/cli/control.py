@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import logs
-from agent.cli import listen, log_options, role_options
+from agent.cli import event_options, listen, log_options, role_options
 from agent.cli.client import CliError
 from agent.config import load, values
 from agent.config.settings import variables
@@ -143,6 +143,7 @@ class _StoreCommands(click.Group):
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
 @role_options.role_options
 @log_options.log_options
+@event_options.event_options
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
     """Run a control endpoint: it serves the ECS API to operators and sends tasks to agents.
@@ -234,6 +235,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         roles=role_options.settings(given, os.environ),
         keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
+        event_webhook_file=event_options.webhook_file(given),
     )
 
 

@@ -5,6 +5,7 @@ Blocking: one command, one connection per call. Raises ``CliError``, whose text 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from agent.cli import env
 from agent.cli.client import CliError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from agent.controlplane.front.address import Address
@@ -57,15 +59,34 @@ class ControlApi:
         self, path: str, request: dict[str, Any], headers: dict[str, str] | None = None
     ) -> dict[str, Any]:
         """Make a call and return the fields of its answer; raises ``CliError``."""
-        given = {"Content-Type": "application/json"} | (headers or {})
+        with self._asked(path, request, headers or {}) as response:
+            return _fields(response.status, response.read())
+
+    def stream(self, path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Make a call whose answer is a line of JSON for each thing that is told, and yield them.
+
+        Raises:
+            CliError: the call is refused, or nothing comes any more, not even an empty line.
+        """
+        with self._asked(path, request, {}) as response:
+            if response.status != 200:
+                _fields(response.status, response.read())
+            for line in response:
+                if line.strip():
+                    yield _fields(200, line)
+
+    @contextlib.contextmanager
+    def _asked(
+        self, path: str, request: dict[str, Any], headers: dict[str, str]
+    ) -> Iterator[http.client.HTTPResponse]:
+        given = {"Content-Type": "application/json"} | headers
         connection = http.client.HTTPConnection("localhost", timeout=ANSWER_LIMIT_S)
         try:
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.settimeout(ANSWER_LIMIT_S)
             connection.sock.connect(self.address.socket)
             connection.request("POST", path, body=msgspec.json.encode(request), headers=given)
-            response = connection.getresponse()
-            raw = response.read()
+            yield connection.getresponse()
         except PermissionError:
             raise CliError(
                 f"only root and the user of control may use {self.address.socket}; use sudo"
@@ -77,7 +98,6 @@ class ControlApi:
             ) from None
         finally:
             connection.close()
-        return _fields(response.status, raw)
 
 
 def _fields(status: int, raw: bytes) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
 from agent.controlplane.tasks.retire import retire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.controlplane.parts import Parts
 
 STOPPED_TASK_S = 3600.0
@@ -53,8 +55,16 @@ class _Token(Struct, frozen=True, rename="camel"):
 class Janitor:
     """Cleans one store; one is enough, and more do no harm."""
 
-    def __init__(self, parts: Parts, *, round_s: float = ROUND_S) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        round_s: float = ROUND_S,
+        held_from: Callable[[], int] | None = None,
+    ) -> None:
+        """Take the store; ``held_from`` returns the revision whose history somebody still needs."""
         self._parts = parts
+        self._held_from = held_from
         self._round_s = round_s
         self._revisions: deque[int] = deque(maxlen=HISTORY_ROUNDS)
 
@@ -85,7 +95,8 @@ class Janitor:
         if self._parts.secrets is not None:
             gone += await stored.sweep(self._parts.secrets, now)
         if len(self._revisions) == HISTORY_ROUNDS:
-            await store.compact(self._revisions[0])
+            held = self._revisions[0] if self._held_from is None else self._held_from()
+            await store.compact(min(self._revisions[0], held))
         self._revisions.append(store.revision)
         if gone:
             _log.info("old records deleted", count=gone)

@@ -51,6 +51,8 @@ class Parts:
     """Whether there should be one."""
     metrics: MetricStore | None = None
     """The figures of tasks and hosts; None where control keeps none."""
+    problems: Sequence[Callable[[], str]] = ()
+    """Each returns what does not work of something else, for a person; empty for nothing."""
     figures: Figures = field(default_factory=Figures, repr=False)
     """Counts of what is done, for those who watch control."""
     fleet: Fleet = field(init=False, repr=False)
@@ -85,7 +87,11 @@ class Parts:
         """Return what does not work while control does, a line each for a person."""
         found = [one.problem for one in (self.log_store, *self.forwarders) if one is not None]
         found += [self.no_logs_reason] if self.logs_are_down else []
-        return [f"logs: {problem}" for problem in found if problem]
+        others = [problem() for problem in self.problems]
+        return [
+            *(f"logs: {problem}" for problem in found if problem),
+            *(problem for problem in others if problem),
+        ]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fleet", Fleet(self.store))

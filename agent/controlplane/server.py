@@ -36,6 +36,7 @@ from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.backups import Backups, Schedule
+from agent.controlplane.events import sending
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
 from agent.controlplane.front.applications import Applications
@@ -111,6 +112,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Of tasks, for which control gets credentials."""
     logs: LogSettings = LogSettings()
     """Of tasks."""
+    event_webhook_file: Path | None = None
+    """Names the webhook that gets all events (``events.webhook_file``); None for none."""
 
 
 async def serve(
@@ -144,6 +147,10 @@ async def serve(
         cleanup.push_async_callback(store.close)
         logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
         wakeups = WakeUps(store)
+        names = Names(settings.region, settings.account)
+        webhook = await cleanup.enter_async_context(
+            sending.webhook(settings.event_webhook_file, store, names, time.time)
+        )
         sts = await cleanup.enter_async_context(
             StsRoles.open(settings.roles, region=settings.region)
         )
@@ -157,7 +164,7 @@ async def serve(
         cleanup.push_async_callback(metrics.close)
         parts = Parts(
             store=store,
-            names=Names(settings.region, settings.account),
+            names=names,
             zone=settings.zone or f"{settings.region}a",
             secrets=keeper,
             roles=issuer,
@@ -167,6 +174,7 @@ async def serve(
             no_logs_reason=logs.none_because,
             logs_are_down=logs.is_down,
             metrics=metrics,
+            problems=() if webhook is None else (webhook.problem,),
         )
         agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
@@ -185,14 +193,16 @@ async def serve(
         cleanup.push_async_callback(front.close)
         cleanup.callback(wire.close)
         cleanup.callback(ecs.close)
+        cleanup.callback(applications.close)
         front.warn(agent_tokens, is_open=settings.keys_file is None)
         host, port = front.operators
+        janitor = Janitor(parts, held_from=webhook.held_from if webhook is not None else None)
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(wakeups.run(), name="wake-ups"),
                 group.create_task(issuer.run(), name="role credentials"),
                 group.create_task(agent_parts.groups.run(), name="security groups"),
-                group.create_task(Janitor(parts).run(), name="janitor"),
+                group.create_task(janitor.run(), name="janitor"),
                 group.create_task(metrics.run(), name="metrics"),
                 group.create_task(ServiceLoop(parts).run(), name="services"),
                 group.create_task(ScalingLoop(parts, metrics).run(), name="scaling"),
@@ -207,6 +217,8 @@ async def serve(
             background += [
                 group.create_task(one.run(), name=f"logs to {one.name}") for one in logs.forwarders
             ]
+            if webhook is not None:
+                background.append(group.create_task(webhook.run(), name="events to a webhook"))
             if settings.backups is not None:
                 backups = Backups(store, settings.backups)
                 background.append(group.create_task(backups.run(), name="backups"))
@@ -224,6 +236,7 @@ async def serve(
             await stop.wait()
             wire.close()
             ecs.close()
+            applications.close()
             for task in background:
                 task.cancel()
     _log.info("control endpoint stopped")

@@ -16,8 +16,8 @@ from agent.engine.ended_tasks import EndedTasks
 from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.model import task
 from agent.model.status import ContainerStatus, NetworkMode
+from agent.network.container_sandboxes.creation import LABEL as LABEL_SANDBOX
 from agent.network.container_sandboxes.owners import Containers, users
-from agent.network.container_sandboxes.sandboxes import LABEL as LABEL_SANDBOX
 from agent.network.sandboxes.recovery import Holder
 from agent.runtime.protocol import joined
 

@@ -11,6 +11,7 @@ from agent.controlplane import records
 from agent.controlplane.api.table import APIS, ECS
 from agent.controlplane.front.deferred import DeferredApi
 from agent.controlplane.front.door import ServiceRouter
+from agent.controlplane.front.event_stream import EventStream
 from agent.controlplane.front.operators import Nobody, no_pages
 from agent.controlplane.front.own_calls import OwnCalls
 from agent.controlplane.front.service_api import ServiceApi
@@ -49,6 +50,11 @@ class Applications:
         self._wire = wire
         self._ecs = ecs
         self._monitoring = monitoring
+        self._events = EventStream(parts)
+
+    def close(self) -> None:
+        """End the streams of events, which would go on for ever."""
+        self._events.close()
 
     @classmethod
     async def open(
@@ -89,7 +95,7 @@ class Applications:
             | {each.names.title: each.names.endpoint_variable for each in later},
         )
         app = self._application(operators, own_names_only=own_names_only)
-        OwnCalls(self._parts, operators).add_routes(app.router)
+        OwnCalls(self._parts, operators, self._events).add_routes(app.router)
         # Last, because AWS services use all kinds of paths.
         app.router.add_route("*", "/{path:.*}", router.handle)
         return app

@@ -3,6 +3,7 @@
 ================================== ============================================================
 POST ``/control/rotate-secret-keys`` ``RotateKeys`` → ``RotatedKeys``
 POST ``/control/usage``              ``AskUsage`` → ``fleet_views.FleetView``
+POST ``/control/events``             ``AskEvents`` → a stream (``event_stream``)
 ================================== ============================================================
 
 JSON both ways; who may call them is checked as for all calls of operators. An error is ``{"message": ...}``.
@@ -23,11 +24,17 @@ from agent.controlplane import fleet_usage
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import Bodies, BodyRefused
 from agent.controlplane.front.errors import ApiError
+from agent.controlplane.front.event_stream import (
+    EVENTS_PATH,
+    AskEvents,
+    TooManyReaders,
+)
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
+    from agent.controlplane.front.event_stream import EventStream
     from agent.controlplane.front.service_api import OperatorSide
     from agent.controlplane.parts import Parts
 
@@ -78,15 +85,17 @@ class AskUsage(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 class OwnCalls:
     """Answers the calls of operators at one address."""
 
-    def __init__(self, parts: Parts, operators: OperatorSide) -> None:
+    def __init__(self, parts: Parts, operators: OperatorSide, events: EventStream) -> None:
         self._parts = parts
         self._operators = operators
         self._bodies = Bodies(_BODY_BYTES)
+        self._events = events
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls to an application."""
         router.add_post(ROTATE_PATH, self._rotate_call)
         router.add_post(USAGE_PATH, self._usage_call)
+        router.add_post(EVENTS_PATH, self._events_call)
 
     async def _asked(self, request: web.Request, kind: type[_Asked]) -> _Asked:
         """Return what an operator asks.
@@ -116,6 +125,14 @@ class OwnCalls:
         if found is None:
             return _problem(404, f"there is no cluster {asked.cluster[:255]!r}")
         return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
+    async def _events_call(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._events.answer(request, await self._asked(request, AskEvents))
+        except _Refused as refused:
+            return _problem(refused.status, str(refused))
+        except TooManyReaders as error:
+            return _problem(503, str(error))
 
     async def _rotate_call(self, request: web.Request) -> web.Response:
         try:

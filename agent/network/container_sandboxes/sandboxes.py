@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from agent.errors import AgentError, NoSuchContainer, NoSuchImage
+from agent.errors import AgentError, NoSuchContainer
 from agent.model.figures import ContainerSandboxFigures
 from agent.network import demand
-from agent.network.background import settle
+from agent.network.background import BackgroundTasks, settle
+from agent.network.container_sandboxes.creation import body, create
 from agent.network.container_sandboxes.owners import Owner
 from agent.network.demand import Demand
 from agent.network.kernel import namespaces
@@ -32,13 +33,10 @@ from agent.network.memory import available_memory
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
-    from typing import Any
 
     from agent.network.container_sandboxes.owners import Containers
     from agent.runtime.protocol import ContainerEngine, ContainerSummary
 
-LABEL: Final = "ecs-host-agent.container-sandbox"
-"""Label of every such sandbox; the value is the owner."""
 MODES: Final = ("none",)
 _FRAGILE: Final = frozenset({"bridge"})
 """Modes in which a container loses its network with the sandbox. Without a link there is nothing to
@@ -50,23 +48,10 @@ STARVED_S: Final = 10.0
 LOOK_S: Final = 60.0
 """How often it is decided again how many to keep, while some are."""
 RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
+CREATION_LIMIT_S: Final = 5.0
+"""How long an orderly end waits for the sandbox that is being made."""
 _PARALLEL: Final = 8
 _log = structlog.get_logger(__name__)
-
-
-def body(image: str, mode: str, owner: str) -> dict[str, Any]:
-    """Return the create body of a sandbox. Pure."""
-    return {
-        "Image": image,
-        "Labels": {LABEL: owner},
-        "HostConfig": {
-            "NetworkMode": mode,
-            "ReadonlyRootfs": True,
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges"],
-            "LogConfig": {"Type": "none"},
-        },
-    }
 
 
 class ContainerSandboxes:
@@ -121,7 +106,8 @@ class ContainerSandboxes:
         self._modes: dict[str, str] = {}
         self._alive: set[str] = set()
         self._doomed: set[str] = set()
-        """Sandboxes to remove."""
+        """Sandboxes to remove, by engine id, or by name where the engine has not told the id."""
+        self._creations = BackgroundTasks()
         self._exits = namespaces.ExitWatch()
         self._lost: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._changed = asyncio.Event()
@@ -210,8 +196,20 @@ class ContainerSandboxes:
             group.create_task(self._remove_doomed(), name="container sandboxes removed")
             group.create_task(self._refill(), name="container sandboxes made")
 
-    async def remove_ready(self) -> None:
-        """Remove what nobody has taken, and what is waiting to be removed; failures are logged."""
+    async def finish(self, limit_s: float) -> None:
+        """Wait for the sandbox that is being made, which ``run`` leaves behind when it is cancelled.
+
+        Args:
+            limit_s: seconds after which the creation is given up, and what came of it is to be removed.
+        """
+        await self._creations.finish(limit_s)
+
+    async def remove_ready(self, limit_s: float = CREATION_LIMIT_S) -> None:
+        """Remove what nobody has taken, and what is waiting to be removed; failures are logged.
+
+        ``run`` must have ended. The sandbox that is being made is waited for, as in ``finish``.
+        """
+        await self.finish(limit_s)
         for sandboxes in self._ready.values():
             for sandbox_id in list(sandboxes):
                 self._doom(sandbox_id)
@@ -295,13 +293,13 @@ class ContainerSandboxes:
 
     async def _make(self, mode: str) -> None:
         name = f"ecs-sandbox-{mode}-{secrets.token_hex(6)}"
-        wanted = body(self._image, mode, self._owner)
         try:
-            made = await self._runtime.create_container(name, wanted)
-        except NoSuchImage:
-            _log.warning("the pause image was removed; loading it again", image=self._image)
-            await self._load_image()
-            made = await self._runtime.create_container(name, wanted)
+            made = await create(
+                self._runtime, name, body(self._image, mode, self._owner), self._load_image
+            )
+        except BaseException:
+            self._doom(name)  # without an answer, it may be there nevertheless
+            raise
         self._modes[made] = mode
         try:
             await self._runtime.start_container(made)
@@ -331,7 +329,8 @@ class ContainerSandboxes:
             while (mode := await self._mode_to_fill()) is not None:
                 await self._quiet()
                 try:
-                    await self._make(mode)
+                    # It goes on if this is cancelled: the engine would make the container anyway.
+                    await asyncio.shield(self._creations.spawn(self._make(mode)))
                 except AgentError as error:
                     self.problem = f"no sandbox of a container can be made: {error}"
                     _log.warning("sandbox of a container not made", mode=mode, error=str(error))

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from agent.errors import EngineRefused
+import pytest
+
+from agent.errors import EngineRefused, EngineTimeout
+from agent.network.container_sandboxes.creation import LABEL
 from agent.network.container_sandboxes.owners import Containers, Owner, users
-from agent.network.container_sandboxes.sandboxes import LABEL, ContainerSandboxes
 from agent.network.kernel.namespaces import identify
 from agent.runtime.protocol import ContainerSummary
 from tests.support.control_host import until as eventually
@@ -18,6 +20,9 @@ from tests.support.memory_engine import Fault, MemoryEngine
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
+
+PAUSE = "pause:1"
 TASK = "arn:aws:ecs:eu-west-1:1:task/c/1"
 
 
@@ -164,6 +169,42 @@ async def test_a_new_process_takes_over_what_it_finds() -> None:
         await eventually(lambda: held not in names(runtime))
     await sandboxes.remove_ready()
     assert not runtime.boxes
+
+
+@pytest.mark.parametrize("limit_s", [10.0, 0.01], ids=["waits", "gives up"])
+async def test_one_that_is_being_made_at_the_end_is_not_left(limit_s: float) -> None:
+    """The engine makes the container, whoever waits for its answer."""
+    runtime = MemoryEngine((PAUSE,))
+    sandboxes = container_sandboxes(runtime, least=1)
+    runtime.fault("create", Fault(delay_s=0.3))
+    async with running(sandboxes):
+        sandboxes.take(TASK, "a", "none")
+        await eventually(lambda: len(runtime.boxes) == 1)
+        assert sandboxes.ready == 0
+    await sandboxes.remove_ready(limit_s)
+    assert not runtime.boxes
+
+
+async def test_one_that_is_being_made_when_the_settings_change_is_ready_for_the_next() -> None:
+    runtime = MemoryEngine((PAUSE,))
+    sandboxes = container_sandboxes(runtime, least=1)
+    runtime.fault("create", Fault(delay_s=0.1))
+    async with running(sandboxes):
+        sandboxes.take(TASK, "a", "none")
+        await eventually(lambda: len(runtime.boxes) == 1)
+    await sandboxes.finish(10.0)
+    assert sandboxes.ready == 1
+    assert [box.status for box in runtime.boxes.values()] == ["running"]
+
+
+async def test_one_whose_answer_was_lost_is_removed() -> None:
+    runtime = MemoryEngine((PAUSE,))
+    sandboxes = container_sandboxes(runtime, least=1)
+    runtime.fault("create", Fault(EngineTimeout("slow", operation="create", limit_s=1), done=True))
+    async with running(sandboxes):
+        sandboxes.take(TASK, "a", "none")
+        await eventually(lambda: sandboxes.ready == 1)
+        await eventually(lambda: len(runtime.boxes) == 1)
 
 
 async def test_a_new_process_without_sandboxes_removes_the_ready_ones() -> None:
