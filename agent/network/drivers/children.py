@@ -127,6 +127,8 @@ async def _probe(parts: DriverParts, kind: Kind, found: Parent) -> None:
 class ChildDriver(RoutedDriver):
     """Implements ``TaskDriver`` by children of a parent link."""
 
+    table_inside = sandbox_rules.TABLE
+
     def __init__(self, parts: DriverParts, *, kind: Kind, found: Parent, subnet: Subnet) -> None:
         """Take the parts; nothing is changed before ``ensure``."""
         super().__init__(parts, mtu=min(parts.settings.mtu or found.mtu, found.mtu))

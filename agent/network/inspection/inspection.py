@@ -94,24 +94,24 @@ class NetworkInspection:
         records = sorted(self._table.records.values(), key=lambda r: IPv4Address(r.ipv4))
         ports = [(record.host_interface, record.ipv4) for record in records]
         links, listed = await asyncio.gather(
-            self._block(devices.devices, self._host.watched.name, ports),
+            self._block(devices.devices, self._host.watched.name, self._host.driver, ports),
             self._block(rules.listed, self._settings.table),
         )
         return NetworkView(
-            pools=[self._pool(links[0].mtu)],
+            pools=[self._pool()],
             sandboxes=[self._sandbox(record) for record in records],
             devices=links,
             rules=listed,
             problems=self._upkeep.problems,
         )
 
-    def _pool(self, mtu: int) -> PoolView:
+    def _pool(self) -> PoolView:
         pool = self._addresses
         return PoolView(
             cidr=str(pool.network),
-            gateway=pool.gateway,
-            interface=self._settings.bridge,
-            mtu=mtu,
+            gateway=self._host.subnet.gateway,
+            interface=self._host.watched.name,
+            mtu=self._host.mtu,
             size=pool.size,
             held=pool.held,
             resting=pool.resting,
@@ -178,9 +178,11 @@ class NetworkInspection:
 
         async with self._tracing:
             netns = trace.open_netns(await self._process_of(task_arn, runtime_ids))
+            inside = self._host.rules_inside if task_arn in self._table.by_task else None
+            within = trace.Inside(*inside) if inside else None
             try:
                 probe = trace.Probe(peer, port, protocol)
-                return await self._finish(trace.run, self._settings.table, netns, probe)
+                return await self._finish(trace.run, self._settings.table, netns, probe, within)
             finally:
                 os.close(netns)
 
