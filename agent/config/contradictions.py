@@ -99,6 +99,11 @@ def _fleet(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str]
             f"{where}: ECS_FLEET_NETWORK needs a control endpoint of this project, which gives hosts their "
             "ranges; set ECS_CONTROL_ENDPOINT, or remove it"
         )
+    if not settings.task_pool_cidr:
+        yield (
+            f"{where}: ECS_FLEET_NETWORK gives tasks IPv4 addresses, and ECS_TASK_POOL_CIDR=none leaves them "
+            "without; remove one of the two"
+        )
     if settings.task_network_driver not in ("bridge", "routed"):
         yield (
             f"{where}: ECS_FLEET_NETWORK works with ECS_TASK_NETWORK_DRIVER=bridge and routed; with "

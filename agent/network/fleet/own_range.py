@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.errors import ConfigError, NetworkFailure
-from agent.network.addresses import parse_pool
+from agent.network.address_pool import parse_pool
 from agent.state import Batch
 
 if TYPE_CHECKING:
