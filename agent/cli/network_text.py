@@ -67,7 +67,7 @@ STEPS: Final = (
 def pool(view: PoolView) -> list[str]:
     """Return the row of a pool."""
     counts = (view.mtu, view.held, view.resting, view.size)
-    return [view.cidr, view.gateway, view.interface, *map(str, counts)]
+    return [view.cidr, view.gateway or NOTHING, view.interface, *map(str, counts)]
 
 
 def sandbox(view: SandboxView) -> list[str]:

@@ -16,8 +16,9 @@ class PoolView(_View, frozen=True):
 
     cidr: str
     gateway: str
+    """Of tasks; empty if they have none."""
     interface: str
-    """Link of the host that has the gateway's address."""
+    """Link of the host that has the gateway's address, or is the parent of tasks' interfaces."""
     mtu: int
     size: int
     """Number of addresses that tasks can have."""
@@ -50,12 +51,13 @@ class DeviceView(_View, frozen=True):
 
     name: str
     kind: str
-    """``bridge`` or ``task``."""
+    """``task``, or what all tasks depend on: ``bridge``, ``gateway`` (the loopback, which has its address),
+    or ``parent``."""
     state: str
     """UP, DOWN or GONE."""
     mtu: int
     ipv4: str
-    """Address of the task at its other end; empty for a bridge."""
+    """Address of the task at its other end; empty for a link of all tasks."""
     rx_bytes: int
     rx_packets: int
     tx_bytes: int

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.controlplane.api.autoscaling import operations as autoscaling
 from agent.controlplane.api.cloudwatch import operations as cloudwatch
 from agent.controlplane.api.ec2 import operations as ec2
-from agent.controlplane.api.ecs import characters
+from agent.controlplane.api.ecs import characters, refused
 from agent.controlplane.api.ecs import operations as ecs
 from agent.controlplane.api.logs import operations as logs
 from agent.controlplane.api.secretsmanager import operations as secretsmanager
@@ -43,11 +43,13 @@ class Api(NamedTuple):
     """Refuses requests of operators that the model accepts but the API does not; raises ``ApiError``."""
     body_limit_bytes: int = BODY_LIMIT_BYTES
     """Larger requests are refused."""
+    reasons: Mapping[str, str] = {}
+    """Why operations that are not served are refused, and what to do instead; not of all of them."""
     named: ApiNames | None = None
     """Its names, for a model so large that it is only read at the first request; None for others."""
 
 
-ECS = Api("ecs", ecs.handlers, characters.check)
+ECS = Api("ecs", ecs.handlers, characters.check, reasons=refused.REASONS)
 """The default, and the API that agents call."""
 
 LOGS = Api("logs", logs.handlers, body_limit_bytes=8 * 1024 * 1024)

@@ -118,11 +118,11 @@ def _steps(service_arn: str, before: str, record: RolloutRecord) -> list[Draft]:
         if before
         else [_step(service_arn, own, INFO, "IN_PROGRESS", wording.in_progress(own), at)]
     )
-    failed = _step(service_arn, own, ERROR, "FAILED", _BROKEN, at)
-    turned = [
-        failed,
-        _step(service_arn, back, INFO, "IN_PROGRESS", wording.rolling_back_to(back), at),
-    ]
+    why, turning = _BROKEN, wording.rolling_back_to(back)
+    if record.reason == rollouts.ASKED_REASON:
+        why, turning = wording.STOPPED_REASON, wording.going_back_to(back)
+    failed = _step(service_arn, own, ERROR, "FAILED", why, at)
+    turned = [failed, _step(service_arn, back, INFO, "IN_PROGRESS", turning, at)]
     if before == rollouts.ROLLBACK_IN_PROGRESS:
         turned = []
     match record.status:

@@ -84,6 +84,7 @@ class Applications:
                     check=api.check,
                     agents=self._ecs.calls if api is ECS else None,
                     body_limit_bytes=api.body_limit_bytes,
+                    reasons=api.reasons,
                 ).handle
                 for api, model, handlers in self._apis
             }

@@ -52,4 +52,5 @@ class DeferredApi:
             operators=self._operators,
             check=self._api.check,
             body_limit_bytes=self._api.body_limit_bytes,
+            reasons=self._api.reasons,
         )

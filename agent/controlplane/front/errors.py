@@ -78,6 +78,13 @@ class ServiceNotActiveException(ApiError):
         super().__init__(text)
 
 
+class ServiceDeploymentNotFoundException(ApiError):
+    """The service deployment does not exist."""
+
+    def __init__(self, text: str = "Service deployment not found.") -> None:
+        super().__init__(text)
+
+
 class NamespaceNotFoundException(ApiError):
     """The namespace does not exist; there are none."""
 

@@ -114,6 +114,7 @@ class ServiceApi:
         agents: AgentSide | None = None,
         agents_only: bool = False,
         body_limit_bytes: int = BODY_LIMIT_BYTES,
+        reasons: Mapping[str, str] | None = None,
     ) -> None:
         """Take the parts of an API.
 
@@ -126,6 +127,7 @@ class ServiceApi:
             agents: the operations for agents; if None, there are none.
             agents_only: for an address that only serves agents.
             body_limit_bytes: larger bodies are refused.
+            reasons: why operations that no handler is for are refused; not of all of them.
 
         Raises:
             ValueError: a handler is not for an operation of the API.
@@ -136,6 +138,7 @@ class ServiceApi:
         self._parts = parts
         self._model = model
         self._handlers = dict(handlers)
+        self._reasons = reasons or {}
         self._operators = operators
         self._check_request = check
         self._agents = agents
@@ -246,8 +249,10 @@ class ServiceApi:
     def _handler(self, operation: str) -> Handler:
         handler = self._handlers.get(operation)
         if handler is None:
+            reason = self._reasons.get(operation)
             raise UnsupportedFeatureException(
-                f"The operation {operation} is not supported by this control endpoint."
+                f"The operation {operation} is not supported by this control endpoint"
+                f"{f': {reason}' if reason else ''}."
             )
         return handler
 

@@ -5,6 +5,8 @@
     target.py    what is stored: a scalable target with its policies, and its activities
     figures.py   the last minutes of each service, read from the metric store as each is closed
     tracking.py  pure: what a target tracking policy wants, by its figures
+    steps.py     pure: what a step scaling policy wants, by its alarms
+    alarm.py     what is stored: alarms on figures of a service; pure: their state
     decision.py  pure: what all policies of a target want together, with cooldowns and limits
     acts.py      carries a decision out: count, target and activity in one transaction
     loop.py      wakes when a minute of figures is closed

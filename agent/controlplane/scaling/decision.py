@@ -1,7 +1,7 @@
 """What all policies of a target want together, within its limits. Pure.
 
 More tasks: the policy that wants most wins. Fewer tasks: only if every target tracking policy that may scale in wants it, and
-then the one that keeps most. During the cooldown of a scale-out, policies compute from the count before it, so that what was
+then the one that keeps most; also a step scaling policy waits for these. During the cooldown of a scale-out, policies compute from the count before it, so that what was
 added counts, and only more than that is added. Fewer tasks wait for both cooldowns; more tasks do not wait for that of a
 scale-in. During a deployment nothing is scaled in.
 
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from agent.controlplane.scaling import tracking
-from agent.controlplane.scaling.target import Scaled
+from agent.controlplane.scaling import steps, tracking
+from agent.controlplane.scaling.target import TRACKING, Scaled
 from agent.controlplane.scaling.tracking import Way
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agent.controlplane.scaling.steps import Firing
     from agent.controlplane.scaling.target import Policy, ScalableTarget
     from agent.controlplane.scaling.tracking import Minute, Wish
 
@@ -58,30 +59,29 @@ def decide(
     figures: Mapping[str, Mapping[int, Minute]],
     at: int,
     now: float,
+    firing: Mapping[str, Sequence[Firing]] | None = None,
 ) -> Decision | None:
     """Return what to do about the figures of a minute; None for nothing.
 
     Args:
         target: the target.
         seen: its service.
-        figures: of each policy, by its name.
+        figures: of each target tracking policy, by its name.
         at: the last minute that is closed; nothing is decided twice on it.
         now: Unix seconds.
+        firing: the alarms in the state ALARM of each step scaling policy, by its name.
     """
     if at <= target.minute:
         return None
     cooling = target.last_out is not None and target.last_out.is_cooling(now)
     base = target.last_out.base if target.last_out is not None and cooling else seen.desired
+    counts = {"base": min(base, seen.desired), "desired": seen.desired}
     wishes = [
         (
             policy,
-            tracking.wish(
-                policy,
-                figures.get(policy.name, {}),
-                at,
-                base=min(base, seen.desired),
-                desired=seen.desired,
-            ),
+            tracking.wish(policy, figures.get(policy.name, {}), at, **counts)
+            if policy.type == TRACKING
+            else steps.wish(policy, (firing or {}).get(policy.name, ()), **counts),
         )
         for policy in target.policies
     ]
@@ -92,10 +92,13 @@ def decide(
         return None
     if target.last_in is not None and target.last_in.is_cooling(now):
         return None
-    ins = [each for each in wishes if each[0].may_scale_in]
-    if not ins or any(wish.way is not Way.IN for _, wish in ins):
-        return None
-    return _in(target, seen, ins, at, now)
+    objecting = [
+        policy
+        for policy, wish in wishes
+        if policy.type == TRACKING and policy.may_scale_in and wish.way is not Way.IN
+    ]
+    ins = [each for each in wishes if each[1].way is Way.IN and each[0].may_scale_in]
+    return _in(target, seen, ins, at, now) if ins and not objecting else None
 
 
 def _out(
@@ -152,5 +155,5 @@ def _stays(
 
 def cooldown_s(policy: Policy, member: str) -> float:
     """Return a cooldown of a policy."""
-    given = policy.configuration.get(member)
+    given = policy.configuration.get(member if policy.type == TRACKING else "Cooldown")
     return COOLDOWN_S if given is None else float(given)

@@ -6,7 +6,7 @@ minutes. Nothing else is kept: after a restart of control the minutes are read a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from agent.controlplane.metric_store import catalogue, scopes
 from agent.controlplane.scaling.tracking import LOW_MINUTES, Minute
@@ -28,6 +28,14 @@ PREDEFINED: Final[Mapping[str, Metric]] = {
 }
 """The metrics of target tracking, by ``PredefinedMetricType``."""
 STATISTICS: Final = ("Average", "Minimum", "Maximum", "Sum", "SampleCount")
+
+
+class Values(NamedTuple):
+    """All values of a metric in one minute."""
+
+    values: StatisticSet
+    is_whole: bool
+    """Whether they are of all tasks that ran."""
 
 
 class MinuteReader(Protocol):
@@ -69,15 +77,26 @@ class Figures:
         metric, statistic = measure(policy)
         return minutes(self._rows.get(scope, {}), metric, statistic)
 
+    def values(self, scope: Scope, metric: Metric) -> dict[int, Values]:
+        """Return the figures of a metric, by minute."""
+        return values_of(self._rows.get(scope, {}), metric)
+
 
 def minutes(rows: Mapping[int, Row], metric: Metric, statistic: str) -> dict[int, Minute]:
     """Return the figures of a metric in rows of one service. Pure."""
-    found: dict[int, Minute] = {}
-    for at, row in rows.items():
-        values = row.get(metric.number)
-        if values is not None:
-            found[at] = Minute(value_of(values, statistic), _is_whole(rows, at, values.count))
-    return found
+    return {
+        at: Minute(value_of(one.values, statistic), one.is_whole)
+        for at, one in values_of(rows, metric).items()
+    }
+
+
+def values_of(rows: Mapping[int, Row], metric: Metric) -> dict[int, Values]:
+    """Return the figures of a metric in rows of one service, by minute. Pure."""
+    return {
+        at: Values(values, _is_whole(rows, at, values.count))
+        for at, row in rows.items()
+        if (values := row.get(metric.number)) is not None
+    }
 
 
 def _is_whole(rows: Mapping[int, Row], at: int, had_figures: int) -> bool:

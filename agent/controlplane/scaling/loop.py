@@ -13,16 +13,21 @@ import structlog
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
+from agent.controlplane.metric_store import catalogue
 from agent.controlplane.scaling import acts, figures
 from agent.controlplane.scaling import target as kinds
+from agent.controlplane.scaling.alarm import ALARMS, AlarmRecord, State, evaluate
 from agent.controlplane.scaling.decision import Seen, decide
 from agent.controlplane.scaling.figures import Figures
-from agent.controlplane.scaling.target import ActivitiesRecord, ScalableTarget
+from agent.controlplane.scaling.steps import Firing
+from agent.controlplane.scaling.target import ActivitiesRecord, ScalableTarget, policy_arn
 from agent.controlplane.services.record import ACTIVE, ServiceRecord
 from agent.controlplane.services.view import ServiceKey
 from agent.controlplane.store.contract import Delete, Put, StoreFailure, unchanged
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from agent.controlplane.access import Found
     from agent.controlplane.metric_store.store import MetricStore
     from agent.controlplane.parts import Parts
@@ -66,10 +71,11 @@ class ScalingLoop:
         await self._figures.read(
             (figures.scope(t.cluster, t.service) for _, t in targets if t.policies), minute
         )
+        alarms = await self._firing(minute) if any(_has_steps(t) for _, t in targets) else {}
         await self._parts.services.read()
         for found in targets:
             try:
-                await self._decide_for(found, minute)
+                await self._decide_for(found, minute, alarms)
             except StoreFailure:
                 raise
             except Exception as error:  # noqa: BLE001 - a fault of one target must not stop all others
@@ -79,7 +85,24 @@ class ScalingLoop:
                     error=repr(error),
                 )
 
-    async def _decide_for(self, found: Found[ScalableTarget], minute: int) -> None:
+    async def _firing(self, minute: int) -> dict[str, list[Firing]]:
+        """Return the alarms in the state ALARM by the ARNs of the policies that they start."""
+        firing: dict[str, list[Firing]] = {}
+        async for _, one in access.scan(self._parts.store, AlarmRecord, ALARMS):
+            metric = catalogue.named(one.namespace, one.metric)
+            if metric is None or not one.is_enabled:
+                continue
+            values = self._figures.values(figures.scope(one.cluster, one.service), metric)
+            found = evaluate(one, values, minute)
+            if found.state is State.ALARM and found.value is not None:
+                fires = Firing(one.name, found.value - one.threshold, found.is_whole)
+                for arn in one.actions:
+                    firing.setdefault(arn, []).append(fires)
+        return firing
+
+    async def _decide_for(
+        self, found: Found[ScalableTarget], minute: int, alarms: Mapping[str, Sequence[Firing]]
+    ) -> None:
         target = found.record
         service = self._parts.services.service(ServiceKey(target.cluster, target.service))
         if service is None or not belongs(target, service.record):
@@ -89,9 +112,17 @@ class ScalingLoop:
         target = found.record
         seen = Seen(service.record.desired_count, acts.is_deploying(service.record))
         scope = figures.scope(target.cluster, target.service)
-        own = {policy.name: self._figures.of(scope, policy) for policy in target.policies}
+        own = {
+            policy.name: self._figures.of(scope, policy)
+            for policy in target.policies
+            if policy.type == kinds.TRACKING
+        }
+        firing = {
+            policy.name: alarms.get(policy_arn(self._parts.names, target, policy), ())
+            for policy in target.policies
+        }
         now = self._parts.clock()
-        decision = decide(target, seen, own, minute, now)
+        decision = decide(target, seen, own, minute, now, firing)
         if decision is not None:
             await self._act(found, service, decision, now)
 
@@ -156,6 +187,10 @@ class ScalingLoop:
         await self._parts.store.txn(
             [unchanged(found.kv)], [Delete(found.kv.key), Delete(activities)]
         )
+
+
+def _has_steps(target: ScalableTarget) -> bool:
+    return any(policy.type == kinds.STEPS for policy in target.policies)
 
 
 def belongs(target: ScalableTarget, service: ServiceRecord) -> bool:

@@ -8,11 +8,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import field
 
 from agent.controlplane.records import Record
+
+if TYPE_CHECKING:
+    from agent.controlplane.names import Names
 
 TARGETS = "/scaling/"
 ACTIVITIES = "/scaling-activities/"
@@ -147,6 +150,14 @@ class ActivitiesRecord(Record, frozen=True):
     """The activities of a target, newest first."""
 
     activities: list[Activity] = field(default_factory=list)
+
+
+def policy_arn(names: Names, target: ScalableTarget, policy: Policy) -> str:
+    """Return the ARN of a policy, which alarms name as their action."""
+    return (
+        f"arn:{names.partition}:autoscaling:{names.region}:{names.account}:scalingPolicy:{policy.id}:"
+        f"resource/{NAMESPACE}/{target.resource_id}:policyName/{policy.name}"
+    )
 
 
 def target_key(cluster: str, service: str) -> str:

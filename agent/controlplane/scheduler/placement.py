@@ -31,6 +31,9 @@ MAX_CONSTRAINTS = 10
 MAX_STRATEGIES = 5
 
 AGENT = "AGENT"
+CAPACITY_PROVIDER = "capacity-provider"
+"""Attribute with which an operator says which capacity provider a host is for; without it, it is for both."""
+FARGATE = "FARGATE"
 ATTRIBUTE = "ATTRIBUTE"
 CPU = "RESOURCE:CPU"
 MEMORY = "RESOURCE:MEMORY"
@@ -73,6 +76,8 @@ class Placed:
     instance_arn: str
     gpus: Mapping[str, tuple[str, ...]]
     """Container name to the ids of the GPUs that it gets."""
+    provider: str = ""
+    """The capacity provider of the copy; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +183,12 @@ class _Host:
             return PORTS
         return "" if self._has_gpus(needs) else GPU
 
-    def take(self, needs: TaskNeeds) -> Placed:
+    @property
+    def provider(self) -> str:
+        """The capacity provider that the host is for; empty if it is for all."""
+        return self.instance.attributes.get(CAPACITY_PROVIDER, "")
+
+    def take(self, needs: TaskNeeds, provider: str = "") -> Placed:
         """Reserve the resources of a copy."""
         self.cpu -= needs.cpu_units
         self.memory -= needs.memory_mib
@@ -195,7 +205,7 @@ class _Host:
             self.gpu_rooms[shared] -= sum(needs.gpu_shares.values())
             self.gpus = tuple(gpu for gpu in self.gpus if gpu != shared)
             gpus |= dict.fromkeys(needs.gpu_shares, (shared,))
-        return Placed(self.instance.arn, gpus)
+        return Placed(self.instance.arn, gpus, provider)
 
     def _has_gpus(self, needs: TaskNeeds) -> bool:
         if needs.all_gpus and not 0 < self.instance.gpus_total == len(self.gpus):
@@ -224,9 +234,13 @@ def place(
     *,
     constraints: Sequence[Constraint] = (),
     strategies: Sequence[Strategy] = (),
+    providers: Sequence[str] | None = None,
     rng: random.Random,
 ) -> PlacementOutcome:
     """Choose an instance for each of ``count`` copies, as far as there is room.
+
+    With ``providers``, of each copy, a copy only goes to a host of its capacity provider; an empty one is that of the
+    launch type FARGATE. A copy whose provider has no room does not keep others back, and takes no room of theirs.
 
     Raises:
         PlacementError: no instance is ACTIVE.
@@ -245,15 +259,23 @@ def place(
             outcome.refused.append(Rejection(host.instance.arn, reason, detail))
         else:
             room.append(host)
-    while room and len(outcome.placed) < count:
-        host = _best(room, buckets, rng)
-        outcome.placed.append(host.take(needs))
+    for number in range(count):
+        provider = "" if providers is None else providers[number]
+        fitting = room if providers is None else _of_provider(room, provider)
+        if not fitting:
+            continue
+        host = _best(fitting, buckets, rng)
+        outcome.placed.append(host.take(needs, provider))
         for bucket in buckets:
             bucket.took(host)
         reason = _refusal(host, needs, distinct)
         if reason:
             room.remove(host)
             outcome.refused.append(Rejection(host.instance.arn, reason))
+    # Those with room left are of another capacity provider.
+    outcome.refused += [
+        Rejection(host.instance.arn, ATTRIBUTE, _other_provider(host.instance)) for host in room
+    ]
     if len(outcome.placed) == count:
         outcome.refused.clear()
     return outcome
@@ -307,6 +329,17 @@ def _detail(instance: Instance, needs: TaskNeeds, reason: str) -> str:
     if reason != ATTRIBUTE:
         return ""
     return f"The container instance lacks the attribute {_missing(instance, needs)}."
+
+
+def _of_provider(room: Iterable[_Host], provider: str) -> list[_Host]:
+    """Return the hosts that are for a capacity provider alone; if there are none, those that are for all."""
+    known = [host for host in room if host.provider in ("", provider or FARGATE)]
+    return [host for host in known if host.provider] or known
+
+
+def _other_provider(instance: Instance) -> str:
+    provider = instance.attributes.get(CAPACITY_PROVIDER, "")
+    return f"The container instance is for the capacity provider {provider} alone."
 
 
 def _refusal(host: _Host, needs: TaskNeeds, distinct: bool) -> str:

@@ -169,19 +169,19 @@ async def start(
     """
     service, now = plan.service, parts.clock()
     hosts = await parts.fleet.read(service.cluster)
-    placed, refused = _place(order, plan, hosts, rng)
-    providers = _providers(service, order, seen, len(placed))
+    providers = _providers(service, order, seen, plan.start)
+    placed, refused = _place(order, plan, hosts, providers, rng)
     tasks = [
         launch.place_task(
             order.task,
             order.needs,
             p,
             hosts[p.instance_arn],
-            provider=name,
+            provider=p.provider,
             names=parts.names,
             now=now,
         )
-        for p, name in zip(placed, providers, strict=True)
+        for p in placed
     ]
     is_short = len(tasks) < plan.start
     message = ""
@@ -226,7 +226,11 @@ async def explain(
 
 
 def _place(
-    order: Order, plan: Plan, hosts: Mapping[str, FleetHost], rng: random.Random
+    order: Order,
+    plan: Plan,
+    hosts: Mapping[str, FleetHost],
+    providers: Sequence[str],
+    rng: random.Random,
 ) -> tuple[list[Placed], list[Rejection]]:
     if plan.service.is_daemon:
         by_id = {host.record.id: host for host in hosts.values()}
@@ -244,6 +248,7 @@ def _place(
             plan.start,
             constraints=order.constraints,
             strategies=order.strategies,
+            providers=providers if order.task.capacity.is_fargate else None,
             rng=rng,
         )
     except placement.PlacementError:
@@ -252,12 +257,16 @@ def _place(
 
 
 def _providers(service: ServiceRecord, order: Order, seen: Observed, count: int) -> list[str]:
-    """Return the capacity provider of each new task, so that all tasks together follow the strategy."""
+    """Return the capacity provider of each new task, so that all tasks together follow the strategy.
+
+    They alternate: one that has no room does not keep the others from their share.
+    """
     wanted = Counter(order.task.capacity.providers(max(service.desired_count, count)))
     wanted.subtract(
         task.capacity_provider
         for task in seen.tasks.values()
         if task.is_wanted and task.started_by == service.primary.id
     )
-    missing = list((+wanted).elements())
+    places = [(number / n, name) for name, n in (+wanted).items() for number in range(n)]
+    missing = [name for _, name in sorted(places)]
     return [*missing, *order.task.capacity.providers(count)][:count]

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 HEALTHY_AFTER_S = 40.0
 """How long a task without health checks must be RUNNING to count as healthy (Amazon's figure)."""
-LOST_AFTER_S = 300.0
-"""How long a host may be disconnected until its tasks are replaced elsewhere. Ours: Amazon ECS waits
-until somebody ends the instance."""
 
 
 class SeenContainer(Struct, frozen=True, rename="camel"):
@@ -111,9 +108,9 @@ class SeenHost:
     free_memory_mib: int = 0
     free_cpu_units: int = 0
 
-    def is_lost(self, now: float) -> bool:
-        """Return whether it has been disconnected for too long."""
-        return self.lost_since is not None and now >= self.lost_since + LOST_AFTER_S
+    def is_lost(self, now: float, after_s: float) -> bool:
+        """Return whether it has been disconnected for so long."""
+        return self.lost_since is not None and now >= self.lost_since + after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +161,7 @@ class Wanted:
             if not task.is_wanted:
                 continue
             host = seen.hosts.get(task.instance_id)
-            if host is None or host.is_lost(now):
+            if host is None or host.is_lost(now, service.replace_after_s):
                 lost.append(task)
                 continue
             if task.is_healthy(now):

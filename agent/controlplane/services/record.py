@@ -6,9 +6,14 @@ Its events have a key of their own, which is only written together with the reco
 
 from __future__ import annotations
 
-from typing import Any
+import math
+import re
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 REPLICA = "REPLICA"
 DAEMON = "DAEMON"
@@ -20,6 +25,14 @@ INACTIVE = "INACTIVE"
 IN_PROGRESS = "IN_PROGRESS"
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
+
+REPLACE_AFTER = "ecs-host-agent.replace-after"
+"""Tag of a service: after how many seconds the tasks on a host that is cut off are replaced."""
+NEVER = "never"
+LOST_AFTER_S = 300.0
+"""Without the tag. Ours: Amazon ECS waits until somebody ends the instance."""
+REPLACE_MOST_S = 7 * 24 * 3600
+_SECONDS = re.compile(r"[0-9]{1,6}")
 
 EVENT_LIMIT = 100
 """How many events of a service are kept."""
@@ -123,6 +136,12 @@ class ServiceRecord(_Record, frozen=True):
         return group(self.name)
 
     @property
+    def replace_after_s(self) -> float:
+        """How long a host may be cut off before the tasks on it are replaced; endless if they are kept."""
+        known = replace_after_s(self.tags)
+        return LOST_AFTER_S if known is None else known
+
+    @property
     def is_daemon(self) -> bool:
         """Whether it runs one task on each host."""
         return self.scheduling == DAEMON
@@ -156,6 +175,17 @@ class ServiceRecord(_Record, frozen=True):
         if kind == "UNBOUNDED_PERCENT":
             return max(1, share)
         return min(max(share, _LEAST_THRESHOLD), _MOST_THRESHOLD)
+
+
+def replace_after_s(tags: Mapping[str, str]) -> float | None:
+    """Return what a service's tags say of hosts that are cut off; None if the value is none of the tag."""
+    given = tags.get(REPLACE_AFTER)
+    if given is None:
+        return LOST_AFTER_S
+    if given == NEVER:
+        return math.inf
+    seconds = int(given) if _SECONDS.fullmatch(given) else REPLACE_MOST_S + 1
+    return float(seconds) if seconds <= REPLACE_MOST_S else None
 
 
 def group(service: str) -> str:

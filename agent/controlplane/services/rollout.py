@@ -24,22 +24,54 @@ def with_breaker(service: ServiceRecord, now: float) -> tuple[ServiceRecord, lis
     is_open = primary.failed_tasks >= service.breaker_threshold
     if primary.rollout_state != IN_PROGRESS or not service.breaker.get("enable") or not is_open:
         return service, []
-    failed = replace(
-        primary,
-        rollout_state=FAILED,
-        rollout_reason=wording.CIRCUIT_BREAKER_REASON,
-        updated_at=now,
-        finished_at=now,
-    )
+    failed = _failed(primary, wording.CIRCUIT_BREAKER_REASON, now)
     events = [wording.has_failed(service.name, primary.id)]
     others = service.deployments[1:]
-    target = next((one for one in others if one.was_completed), None)
+    target = rollback_target(service)
     if not service.breaker.get("rollback") or target is None:
         return replace(service, deployments=[failed, *others]), events
+    reason = wording.rolling_back_to(target.id)
+    service, back = _rolled_back(service, failed, target, reason, now)
+    return service, [*events, *back]
+
+
+def stopped(service: ServiceRecord, now: float) -> tuple[ServiceRecord, list[str]] | None:
+    """Return the service and its events after an operator has stopped its deployment.
+
+    The newest deployment that was completed becomes PRIMARY again, as with the circuit breaker, whether or not
+    that is set to roll back. None if the deployment is over, or there is none to go back to.
+    """
+    target = rollback_target(service)
+    if service.primary.rollout_state != IN_PROGRESS or target is None:
+        return None
+    failed = _failed(service.primary, wording.STOPPED_REASON, now)
+    events = [wording.was_stopped(service.name, failed.id)]
+    service, back = _rolled_back(service, failed, target, wording.going_back_to(target.id), now)
+    return service, [*events, *back]
+
+
+def rollback_target(service: ServiceRecord) -> DeploymentRecord | None:
+    """Return the deployment to which the primary one can be rolled back; None if there is none."""
+    return next((one for one in service.deployments[1:] if one.was_completed), None)
+
+
+def _failed(primary: DeploymentRecord, reason: str, now: float) -> DeploymentRecord:
+    return replace(
+        primary, rollout_state=FAILED, rollout_reason=reason, updated_at=now, finished_at=now
+    )
+
+
+def _rolled_back(
+    service: ServiceRecord,
+    failed: DeploymentRecord,
+    target: DeploymentRecord,
+    reason: str,
+    now: float,
+) -> tuple[ServiceRecord, list[str]]:
     again = replace(
         target,
         rollout_state=IN_PROGRESS,
-        rollout_reason=wording.rolling_back_to(target.id),
+        rollout_reason=reason,
         updated_at=now,
         finished_at=0.0,
         was_completed=False,
@@ -47,9 +79,9 @@ def with_breaker(service: ServiceRecord, now: float) -> tuple[ServiceRecord, lis
         failed_created_at=0.0,
         throttle=Throttle(),
     )
-    left = [one for one in others if one.id != target.id]
-    events.append(wording.rolls_back(service.name, target.id))
-    return replace(service, deployments=[again, failed, *left]), events
+    left = [one for one in service.deployments[1:] if one.id != target.id]
+    event = wording.rolls_back(service.name, target.id)
+    return replace(service, deployments=[again, failed, *left]), [event]
 
 
 def with_completion(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from agent.controlplane.services import wording
 from agent.controlplane.services.record import (
     ACTIVE,
     COMPLETED,
@@ -41,6 +42,7 @@ BREAKER_REASON = (
     "Service deployment rolled back because the circuit breaker threshold was exceeded."
 )
 FAILED_REASON = "Service deployment stopped because the circuit breaker threshold was exceeded."
+ASKED_REASON = "Service deployment rolled back because an operator stopped it."
 _SUPERSEDED_REASON = "Service deployment was superseded by a newer one."
 _DELETED_REASON = "Service was deleted."
 _ID_LENGTH = 21
@@ -141,9 +143,13 @@ def _followed(one: RolloutRecord, service: ServiceRecord, now: float) -> Rollout
     rolls_back = replace(
         one,
         status=ROLLBACK_IN_PROGRESS,
-        reason=BREAKER_REASON,
+        reason=ASKED_REASON if own is not None and _was_stopped(own) else BREAKER_REASON,
         updated_at=now,
         rolled_back_at=now,
         rolled_back_to=primary.digits,
     )
     return _followed(rolls_back, service, now)  # the rollback may be over at once
+
+
+def _was_stopped(own: DeploymentRecord) -> bool:
+    return own.rollout_reason == wording.STOPPED_REASON

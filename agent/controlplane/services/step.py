@@ -6,6 +6,7 @@ no acts, so the loop ends by itself; ``wake_at`` says when time alone may change
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import replace as replace_fields
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from agent.controlplane.services import daemons, failures, replicas, rollout, wording
-from agent.controlplane.services.observed import HEALTHY_AFTER_S, LOST_AFTER_S, Observed, Wanted
+from agent.controlplane.services.observed import HEALTHY_AFTER_S, Observed, Wanted
 from agent.controlplane.services.plan import Decision, Plan, Stop, Why
 from agent.controlplane.services.record import (
     COMPLETED,
@@ -57,7 +58,7 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
     events += completed
     service = rollout.without_gone(service, seen)
     stops = decision.stops[:STOP_BATCH]
-    events += _stop_events(service, stops)
+    events += _stop_events(service, stops, seen)
     service, noticed = _noticed(service, decision, now)
     events += noticed
     return Plan(
@@ -98,7 +99,7 @@ def _drained(
         service = replace(service, status=INACTIVE, inactive_at=now)
     return Plan(
         _turned(before, service, bool(counted or stops), now),
-        events=tuple(_stop_events(service, stops)),
+        events=tuple(_stop_events(service, stops, seen)),
         counted=tuple(counted),
         stops=stops,
     )
@@ -111,17 +112,25 @@ def _turned(before: ServiceRecord, service: ServiceRecord, acts: bool, now: floa
     return replace(service, turn=before.turn + 1)
 
 
-def _stop_events(service: ServiceRecord, stops: Sequence[Stop]) -> list[str]:
+def _stop_events(service: ServiceRecord, stops: Sequence[Stop], seen: Observed) -> list[str]:
     events = [
         wording.failed_health_checks(service.name, stop.task.id)
         for stop in stops
         if stop.why is Why.UNHEALTHY
     ]
     lost: dict[str, list[str]] = {}
+    unheard: dict[str, list[str]] = {}
     for stop in stops:
+        host = seen.hosts.get(stop.task.instance_id)
         if stop.why is Why.LOST:
             lost.setdefault(stop.task.instance_id, []).append(stop.task.id)
-    events += [wording.replaces_lost(service.name, host, ids) for host, ids in lost.items()]
+        elif host is not None and host.lost_since is not None:
+            unheard.setdefault(stop.task.instance_id, []).append(stop.task.id)
+    after_s = service.replace_after_s
+    events += [
+        wording.replaces_lost(service.name, host, ids, after_s) for host, ids in lost.items()
+    ]
+    events += [wording.stops_unheard(service.name, host, ids) for host, ids in unheard.items()]
     others = [stop.task for stop in stops if stop.why is not Why.LOST]
     running = [task.id for task in others if task.is_running]
     if running:
@@ -180,11 +189,11 @@ def _times(service: ServiceRecord, seen: Observed, now: float) -> Iterator[float
             moments.append(task.ran_at + grace_s)
     used = Counter(task.instance_id for task in seen.tasks.values() if task.is_wanted)
     moments += [
-        host.lost_since + LOST_AFTER_S
+        host.lost_since + service.replace_after_s
         for host_id in used
         if (host := seen.hosts.get(host_id)) is not None and host.lost_since is not None
     ]
     steady = service.notices.get(wording.STEADY)
     if steady is not None:
         moments.append(steady.at + REPEAT_NOTICE_S)
-    yield from (moment for moment in moments if moment > now)
+    yield from (moment for moment in moments if now < moment < math.inf)

@@ -23,6 +23,7 @@ PROTECTED = "protected"
 
 UNHEALTHY_REASON = "Task failed container health checks"
 STOP_CODE = "ServiceSchedulerInitiated"
+STOPPED_REASON = "ECS deployment was stopped by an operator."
 CIRCUIT_BREAKER_REASON = "ECS deployment circuit breaker: tasks failed to start."
 
 _GUIDE = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
@@ -67,6 +68,11 @@ def rolling_back_to(deployment: str) -> str:
     return f"ECS deployment circuit breaker: rolling back to deploymentId {deployment}."
 
 
+def going_back_to(deployment: str) -> str:
+    """Return the reason of a rollout back to an earlier deployment that an operator asked for."""
+    return f"ECS deployment was stopped by an operator: rolling back to deploymentId {deployment}."
+
+
 def has_completed(service: str, deployment: str) -> str:
     """Return the event of a completed deployment."""
     return f"(service {service}) (deployment {deployment}) deployment completed."
@@ -77,6 +83,11 @@ def has_failed(service: str, deployment: str) -> str:
     return (
         f"(service {service}) (deployment {deployment}) deployment failed: tasks failed to start."
     )
+
+
+def was_stopped(service: str, deployment: str) -> str:
+    """Return the event of a deployment that an operator has stopped."""
+    return f"(service {service}) (deployment {deployment}) deployment stopped by an operator."
 
 
 def rolls_back(service: str, deployment: str) -> str:
@@ -112,13 +123,29 @@ def failed_health_checks(service: str, task: str) -> str:
     return f"(service {service}) (task {task}) failed container health checks."
 
 
-def replaces_lost(service: str, instance_id: str, tasks: Sequence[str]) -> str:
+def replaces_lost(service: str, instance_id: str, tasks: Sequence[str], after_s: float) -> str:
     """Return the event of tasks on a host that is cut off: they may still run there."""
     return (
         f"(service {service}) replaces {len(tasks)} tasks on (container-instance {instance_id}), whose "
-        f"agent has been disconnected for 5 minutes: {_tasks(tasks)}. If they still run, they are "
+        f"agent has been disconnected for {_time(after_s)}: {_tasks(tasks)}. If they still run, they are "
         "stopped as soon as the agent is connected again."
     )
+
+
+def stops_unheard(service: str, instance_id: str, tasks: Sequence[str]) -> str:
+    """Return the event of tasks that are to stop on a host that is cut off: they may still run there."""
+    return (
+        f"(service {service}) stops {len(tasks)} tasks on (container-instance {instance_id}), whose agent "
+        f"is disconnected: {_tasks(tasks)}. If they still run, they are stopped as soon as the agent is "
+        "connected again."
+    )
+
+
+def _time(seconds: float) -> str:
+    whole, rest = divmod(seconds, 60)
+    if rest or not whole:
+        return f"{seconds:g} seconds"
+    return f"{whole:g} minutes" if whole > 1 else "1 minute"
 
 
 def is_impaired(service: str) -> str:

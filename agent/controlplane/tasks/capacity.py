@@ -1,8 +1,8 @@
 """Where a task may run: launch type, capacity provider, platform version. Pure.
 
 FARGATE means here what it means to those who write task definitions: a task of a fixed size, with an
-address of its own and its limits enforced. It runs on hosts that offer this (``ATTRIBUTE``), and
-FARGATE_SPOT is the same capacity, which nobody takes back.
+address of its own and its limits enforced. It runs on hosts that offer this (``ATTRIBUTE``). Operators say
+which hosts are for FARGATE and which for FARGATE_SPOT by an attribute (``placement.CAPACITY_PROVIDER``).
 
 Source of the rules and texts: the Amazon ECS API reference (RunTask, CreateCluster) and developer guide.
 """
@@ -60,6 +60,10 @@ class Capacity:
     def providers(self, count: int) -> list[str]:
         """Return the capacity provider of each of ``count`` copies; empty names without a strategy."""
         return spread(self.strategy, count) if self.strategy else [""] * count
+
+    def hosts_for(self, count: int) -> list[str] | None:
+        """Return the same where hosts are chosen by it; None where any host will do."""
+        return self.providers(count) if self.is_fargate else None
 
 
 def of_request(

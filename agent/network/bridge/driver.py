@@ -88,6 +88,7 @@ class BridgeDriver:
     """Implements ``TaskDriver`` by a bridge of ours."""
 
     name = "bridge"
+    table_inside = ""
 
     def __init__(
         self,

@@ -147,6 +147,8 @@ async def _probe(parts: DriverParts, kind: Kind, found: Parent) -> None:
 class ChildDriver(RoutedDriver):
     """Implements ``TaskDriver`` by children of a parent link."""
 
+    table_inside = sandbox_rules.TABLE
+
     def __init__(
         self, parts: DriverParts, *, kind: Kind, found: Parent, subnet: Subnet, ipv6_subnet: Subnet
     ) -> None:

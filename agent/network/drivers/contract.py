@@ -100,6 +100,9 @@ class TaskDriver(Protocol):
 
     name: str
     """As in ``ECS_TASK_NETWORK_DRIVER``, and in the rows of its sandboxes."""
+    table_inside: str
+    """Table of the netdev family in each task's namespace that decides what leaves it there; empty if
+    all that a task sends passes the rules of the host."""
 
     @property
     def rules(self) -> PortRules:

@@ -95,6 +95,7 @@ class RoutedDriver:
     """Implements ``TaskDriver`` by routes. The drivers with a parent are made of it, too."""
 
     name = "routed"
+    table_inside = ""
 
     def __init__(self, parts: DriverParts, *, mtu: int) -> None:
         """Take the parts; nothing is changed before ``ensure``."""

@@ -17,7 +17,7 @@ from agent.errors import NetworkFailure
 from agent.network import addresses
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.egress_links import EgressLinks
-from agent.network.bridge.links import bridge_port_of
+from agent.network.bridge.links import TASK_INTERFACE, bridge_port_of
 from agent.network.host import docker_chain, firewall, forwarding
 from agent.network.host.agent_address import ADDRESS
 from agent.network.host.kernel_messages import EVERYTHING, Part
@@ -226,6 +226,15 @@ class HostNetwork:
     def driver(self) -> str:
         """Name of the driver, as in the rows of its sandboxes."""
         return self._driver.name
+
+    @property
+    def rules_inside(self) -> tuple[str, str] | None:
+        """Table in each task's namespace that decides what leaves by an interface, and that interface.
+
+        None if all that tasks send passes the rules of this host.
+        """
+        table = self._driver.table_inside
+        return (table, TASK_INTERFACE) if table else None
 
     def mac_of(self, ipv4: str) -> str:
         """Return the MAC of a new task's interface."""

@@ -94,18 +94,18 @@ class NetworkInspection:
         records = sorted(self._table.records.values(), key=lambda r: IPv4Address(r.ipv4))
         ports = [(record.host_interface, record.ipv4) for record in records]
         links, listed = await asyncio.gather(
-            self._block(devices.devices, self._host.watched.name, ports),
+            self._block(devices.devices, self._host.watched.name, self._host.driver, ports),
             self._block(rules.listed, self._settings.table),
         )
         return NetworkView(
-            pools=self._pools(links[0].mtu),
+            pools=self._pools(),
             sandboxes=[self._sandbox(record) for record in records],
             devices=links,
             rules=listed,
             problems=self._upkeep.problems,
         )
 
-    def _pools(self, mtu: int) -> list[PoolView]:
+    def _pools(self) -> list[PoolView]:
         pool = self._addresses
         networks = [(str(pool.network), pool.gateway)]
         if pool.ipv6_network is not None:
@@ -114,8 +114,8 @@ class NetworkInspection:
             PoolView(
                 cidr=cidr,
                 gateway=gateway,
-                interface=self._settings.bridge,
-                mtu=mtu,
+                interface=self._host.watched.name,
+                mtu=self._host.mtu,
                 size=pool.size,
                 held=pool.held,
                 resting=pool.resting,
@@ -185,9 +185,11 @@ class NetworkInspection:
 
         async with self._tracing:
             netns = trace.open_netns(await self._process_of(task_arn, runtime_ids))
+            inside = self._host.rules_inside if task_arn in self._table.by_task else None
+            within = trace.Inside(*inside) if inside else None
             try:
                 probe = trace.Probe(peer, port, protocol)
-                return await self._finish(trace.run, self._settings.table, netns, probe)
+                return await self._finish(trace.run, self._settings.table, netns, probe, within)
             finally:
                 os.close(netns)
 

@@ -119,7 +119,7 @@ def _of_engine(details: ContainerDetails, *, extended: bool) -> list[Network]:
     """
     made = NetworkV4 if extended else Network
     ends = [(end.network, end.ipv4, end.ipv6) for end in details.networks]
-    # A container that joined a sandbox of its own has no link: see ``engine.warm_network``.
+    # One that joined a sandbox has none here, unless that was described, too: in none mode.
     mode = (
         NetworkMode.NONE.value if joined(details.state.network_mode) else details.state.network_mode
     )

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.controlplane.names import Names
-    from agent.controlplane.scaling.target import Policy, ScalableTarget
+    from agent.controlplane.scaling.target import ScalableTarget
 
 _RESOURCE: Final = re.compile(r"service/([A-Za-z0-9_-]{1,255})/([A-Za-z0-9_-]{1,255})")
 
@@ -74,14 +74,6 @@ def role_arn(names: Names) -> str:
         f"arn:{names.partition}:iam::{names.account}:role/aws-service-role/"
         "ecs.application-autoscaling.amazonaws.com/"
         "AWSServiceRoleForApplicationAutoScaling_ECSService"
-    )
-
-
-def policy_arn(names: Names, target: ScalableTarget, policy: Policy) -> str:
-    """Return the ARN of a policy."""
-    return (
-        f"arn:{names.partition}:autoscaling:{names.region}:{names.account}:scalingPolicy:{policy.id}:"
-        f"resource/{NAMESPACE}/{target.resource_id}:policyName/{policy.name}"
     )
 
 

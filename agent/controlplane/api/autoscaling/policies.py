@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
+from agent.controlplane import access
 from agent.controlplane.api import name_pages
 from agent.controlplane.api.autoscaling import naming, targets
 from agent.controlplane.api.autoscaling.errors import (
@@ -16,6 +17,7 @@ from agent.controlplane.api.autoscaling.errors import (
     ValidationException,
 )
 from agent.controlplane.api.autoscaling.policy_rules import CONFIGURATIONS, configuration
+from agent.controlplane.scaling.alarm import ALARMS, AlarmRecord
 from agent.controlplane.scaling.target import (
     DIMENSION,
     NAMESPACE,
@@ -24,6 +26,7 @@ from agent.controlplane.scaling.target import (
     TRACKING,
     Policy,
     ScalableTarget,
+    policy_arn,
 )
 
 if TYPE_CHECKING:
@@ -78,8 +81,8 @@ async def put(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     policy = target.policy(name)
     assert policy is not None  # noqa: S101 - it was put there
     return {
-        "PolicyARN": naming.policy_arn(parts.names, target, policy),
-        "Alarms": _alarms(parts, policy),
+        "PolicyARN": policy_arn(parts.names, target, policy),
+        "Alarms": await _alarms(parts, target, policy),
     }
 
 
@@ -99,8 +102,13 @@ def _new(
     )
 
 
-def _alarms(parts: Parts, policy: Policy) -> list[dict[str, str]]:
-    names = [policy.high_alarm, *([policy.low_alarm] if policy.may_scale_in else [])]
+async def _alarms(parts: Parts, target: ScalableTarget, policy: Policy) -> list[dict[str, str]]:
+    if policy.type == STEPS:
+        arn = policy_arn(parts.names, target, policy)
+        known = access.scan(parts.store, AlarmRecord, ALARMS)
+        names = [one.name async for _, one in known if arn in one.actions]
+    else:
+        names = [policy.high_alarm, *([policy.low_alarm] if policy.may_scale_in else [])]
     return [
         {"AlarmName": name, "AlarmARN": naming.alarm_arn(parts.names, name)}
         for name in names
@@ -143,7 +151,7 @@ async def describe(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         every=lambda after: _every(parts, after),
         is_wanted=is_wanted,
     )
-    return {"ScalingPolicies": [_shown(parts, one) for one in found], "NextToken": token}
+    return {"ScalingPolicies": [await _shown(parts, one) for one in found], "NextToken": token}
 
 
 async def _every(parts: Parts, after: str) -> AsyncIterator[_Listed]:
@@ -155,17 +163,17 @@ async def _every(parts: Parts, after: str) -> AsyncIterator[_Listed]:
                 yield _Listed(f"{target.name}|{policy.name}", target, policy)
 
 
-def _shown(parts: Parts, one: _Listed) -> dict[str, Any]:
+async def _shown(parts: Parts, one: _Listed) -> dict[str, Any]:
     target, policy = one.target, one.policy
     return {
-        "PolicyARN": naming.policy_arn(parts.names, target, policy),
+        "PolicyARN": policy_arn(parts.names, target, policy),
         "PolicyName": policy.name,
         "ServiceNamespace": NAMESPACE,
         "ResourceId": target.resource_id,
         "ScalableDimension": DIMENSION,
         "PolicyType": policy.type,
         CONFIGURATIONS[policy.type]: policy.configuration,
-        "Alarms": _alarms(parts, policy),
+        "Alarms": await _alarms(parts, target, policy),
         "CreationTime": policy.created_at,
     }
 

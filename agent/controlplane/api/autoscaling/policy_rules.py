@@ -5,12 +5,14 @@ What cannot be done here is refused by its name. All functions raise ``Validatio
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane.api.autoscaling.errors import ValidationException
 from agent.controlplane.metric_store import catalogue
 from agent.controlplane.metric_store.scopes import Kind
 from agent.controlplane.scaling.figures import PREDEFINED, STATISTICS
+from agent.controlplane.scaling.steps import ADJUSTMENTS, EXACT, PERCENT, bounds
 from agent.controlplane.scaling.target import STEPS, TRACKING
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ CONFIGURATIONS: Final = {
     STEPS: "StepScalingPolicyConfiguration",
 }
 """The member of a request that has the configuration, by the type of policy."""
+STEPS_MOST: Final = 20
+"""Of one policy; the quota of AWS."""
 COOLDOWNS: Final = ("ScaleOutCooldown", "ScaleInCooldown")
 
 
@@ -45,12 +49,37 @@ def configuration(
     if not given:
         raise ValidationException(f"{CONFIGURATIONS[kind]} is required for the policy type {kind}")
     if kind == STEPS:
-        raise ValidationException(
-            "StepScaling is not supported by this control endpoint, which has no alarms that could "
-            "start it; use TargetTrackingScaling"
-        )
-    _check_tracking(given, where)
+        _check_steps(given)
+    else:
+        _check_tracking(given, where)
     return given
+
+
+def _check_steps(given: Mapping[str, Any]) -> None:
+    kind = given.get("AdjustmentType")
+    if kind not in ADJUSTMENTS:
+        raise ValidationException(f"AdjustmentType must be one of {', '.join(ADJUSTMENTS)}")
+    if given.get("MetricAggregationType", "Average") != "Average":
+        raise ValidationException(
+            "MetricAggregationType must be Average: the statistic of the alarm is what counts"
+        )
+    if given.get("Cooldown", 0) < 0:
+        raise ValidationException("Cooldown must be at least 0")
+    least = given.get("MinAdjustmentMagnitude")
+    if least is not None and (kind != PERCENT or least < 1):
+        raise ValidationException(
+            f"MinAdjustmentMagnitude must be at least 1, and needs the AdjustmentType {PERCENT}"
+        )
+    steps = given.get("StepAdjustments") or []
+    if not 1 <= len(steps) <= STEPS_MOST:
+        raise ValidationException(f"StepAdjustments must have 1 to {STEPS_MOST} items")
+    if kind == EXACT and any(step["ScalingAdjustment"] < 0 for step in steps):
+        raise ValidationException(f"ScalingAdjustment must be at least 0 with {EXACT}")
+    ends = sorted(bounds(step) for step in steps)
+    if any(low >= high for low, high in ends):
+        raise ValidationException("The lower bound of a step must be below its upper bound")
+    if any(one[1] != other[0] for one, other in itertools.pairwise(ends)):
+        raise ValidationException("The steps of StepAdjustments must not overlap or leave gaps")
 
 
 def _check_tracking(given: Mapping[str, Any], where: tuple[str, str]) -> None:

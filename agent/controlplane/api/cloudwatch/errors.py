@@ -21,5 +21,23 @@ class ValidationException(ApiError):
     """A query of GetMetricData is not valid."""
 
 
+class LimitExceededFault(ApiError):
+    """There are as many alarms as there may be."""
+
+    code = "LimitExceeded"
+
+
+class ResourceNotFound(ApiError):
+    """There is no such alarm."""
+
+    status = 404
+
+
+class ResourceNotFoundException(ApiError):
+    """There is no alarm of that ARN."""
+
+    status = 404
+
+
 class InvalidNextToken(ApiError):
     """The token was not made for this request."""

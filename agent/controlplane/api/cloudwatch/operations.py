@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.api.cloudwatch import data, listing, statistics
+from agent.controlplane.api.cloudwatch import alarms, data, listing, statistics
 
 if TYPE_CHECKING:
     from agent.controlplane.parts import Handlers
@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 def handlers() -> Handlers:
     """Return the handlers of one server."""
-    return {**data.HANDLERS, **statistics.HANDLERS, **listing.HANDLERS}
+    return {**data.HANDLERS, **statistics.HANDLERS, **listing.HANDLERS, **alarms.HANDLERS}

@@ -1,6 +1,6 @@
-"""ListServiceDeployments, DescribeServiceDeployments, DescribeServiceRevisions: how updates went.
+"""Service deployments: how updates went, and StopServiceDeployment, which takes one back.
 
-They read the store and write nothing. A service that is purged takes its deployments with it.
+A service that is purged takes its deployments with it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,29 @@ from agent.controlplane.api.ecs.service_shapes import runs_on
 from agent.controlplane.api.ecs.services import find_service
 from agent.controlplane.api.ecs.task_definitions import find_task_definition
 from agent.controlplane.front import pages
-from agent.controlplane.front.errors import InvalidParameterException
+from agent.controlplane.front.errors import (
+    ConflictException,
+    InvalidParameterException,
+    ServiceDeploymentNotFoundException,
+)
 from agent.controlplane.names import parse_arn
-from agent.controlplane.services import rollouts
+from agent.controlplane.services import acts, rollout, rollouts
+from agent.controlplane.services.record import ACTIVE
 from agent.controlplane.services.rollouts import RolloutRecord, RolloutsRecord
 from agent.controlplane.services.view import ServiceKey
+from agent.controlplane.store.contract import Put, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.controlplane.access import Found
     from agent.controlplane.parts import Handlers, Parts
     from agent.controlplane.services.observed import SeenTask
     from agent.controlplane.services.record import ServiceRecord
 
 DESCRIBE_LIMIT = 20
 _LIST_SIZE = 20
+_ROLLBACK = "ROLLBACK"
 _SHORT = (
     *("serviceDeploymentArn", "serviceArn", "clusterArn", "startedAt", "createdAt"),
     *("finishedAt", "status", "statusReason"),
@@ -93,6 +101,52 @@ async def describe_service_revisions(parts: Parts, request: dict[str, Any]) -> d
         else:
             shown.append(await _show_revision(parts, *found))
     return {"serviceRevisions": shown, "failures": failures}
+
+
+async def stop_service_deployment(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Stop a deployment and roll back to the last one that was completed.
+
+    Works whether or not the circuit breaker is set to roll back, and does so once: a deployment that is over, or is
+    being rolled back, is not stopped again.
+    """
+    arn = request["serviceDeploymentArn"]
+    if request.get("stopType", _ROLLBACK) != _ROLLBACK:
+        raise InvalidParameterException(
+            f"The stopType {request['stopType']} is not valid: use {_ROLLBACK}."
+        )
+    tries = access.ConflictRetries("the service")
+    while True:
+        found = await _find(parts, arn, "service-deployment")
+        if found is None:
+            raise ServiceDeploymentNotFoundException
+        service, one = await _stoppable(parts, *found)
+        now = parts.clock()
+        done = rollout.stopped(service.record, now)
+        if done is None or service.record.primary.id != one.deployment.id:
+            raise ConflictException(
+                "The service deployment cannot be stopped: no earlier deployment of the service was "
+                "completed that it could be rolled back to. Update or delete the service."
+            )
+        changed, events = done
+        then = [
+            Put(service.kv.key, records.encode(changed)),
+            *await acts.event_ops(parts.store, changed, events, now),
+            *await acts.rollout_ops(parts.store, service.record, changed, now),
+        ]
+        if (await parts.store.txn([unchanged(service.kv)], then, urgent=True)).succeeded:
+            return {"serviceDeploymentArn": arn}
+        await tries.again()
+
+
+async def _stoppable(
+    parts: Parts, service: ServiceRecord, one: RolloutRecord
+) -> tuple[Found[ServiceRecord], RolloutRecord]:
+    """Return the newest record of the service; raises ``ConflictException`` if the deployment is over."""
+    if one.status != rollouts.IN_PROGRESS or service.status != ACTIVE:
+        raise ConflictException(
+            f"The service deployment cannot be stopped: its status is {one.status}."
+        )
+    return await find_service(parts, service.cluster, service.name), one
 
 
 def _asked(arns: Sequence[str], member: str) -> list[str]:
@@ -176,7 +230,7 @@ def _breaker(service: ServiceRecord, one: RolloutRecord) -> dict[str, Any]:
     own = next((d for d in service.deployments if d.id == one.deployment.id), None)
     is_ongoing = one.status == rollouts.IN_PROGRESS
     status = "MONITORING" if is_ongoing else "MONITORING_COMPLETE"
-    if one.status.startswith("ROLLBACK") or one.reason == rollouts.FAILED_REASON:
+    if one.reason in (rollouts.BREAKER_REASON, rollouts.FAILED_REASON):
         status = "TRIGGERED"
     return {
         "status": status,
@@ -212,4 +266,5 @@ HANDLERS: Handlers = {
     "ListServiceDeployments": list_service_deployments,
     "DescribeServiceDeployments": describe_service_deployments,
     "DescribeServiceRevisions": describe_service_revisions,
+    "StopServiceDeployment": stop_service_deployment,
 }

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.controlplane.api.ecs import task_orders
-from agent.controlplane.api.ecs.tags import read_tags
+from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
 from agent.controlplane.scheduler.placement import PlacementError
@@ -80,7 +80,7 @@ async def new_service(
         grace_s=_grace_s(request),
         propagate_tags=request.get("propagateTags") or "NONE",
         managed_tags=bool(request.get("enableECSManagedTags")),
-        tags=read_tags(request.get("tags", ())),
+        tags=_tags(request),
         client_token=token,
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
@@ -244,6 +244,12 @@ def _desired_count(request: Mapping[str, Any], scheduling: str) -> int:
     if not 0 <= given <= TASKS_LIMIT:
         raise InvalidParameterException(f"desiredCount must be between 0 and {TASKS_LIMIT}.")
     return given
+
+
+def _tags(request: Mapping[str, Any]) -> dict[str, str]:
+    tags = read_tags(request.get("tags", ()))
+    check_service_tags(tags)
+    return tags
 
 
 def _grace_s(request: Mapping[str, Any]) -> int | None:

@@ -25,7 +25,13 @@ from agent.controlplane.records import (
     TaskDefinitionRecord,
     TaskRecord,
 )
-from agent.controlplane.services.record import ServiceRecord
+from agent.controlplane.services.record import (
+    NEVER,
+    REPLACE_AFTER,
+    REPLACE_MOST_S,
+    ServiceRecord,
+    replace_after_s,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -67,6 +73,15 @@ def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
     if len(read) > TAG_LIMIT:
         raise InvalidParameterException(f"At most {TAG_LIMIT} tags are allowed.")
     return read
+
+
+def check_service_tags(tags: Mapping[str, str]) -> None:
+    """Raise ``InvalidParameterException`` for tags that say what a service does, and say nothing."""
+    if replace_after_s(tags) is None:
+        raise InvalidParameterException(
+            f"The tag {REPLACE_AFTER} of a service must be {NEVER}, or seconds from 0 to "
+            f"{REPLACE_MOST_S}."
+        )
 
 
 def show_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
@@ -133,7 +148,10 @@ async def _change(
     def apply(record: Tagged) -> Tagged:
         if _is_gone(record) or record.arn != arn:
             raise _missing(place, arn)
-        return replace(record, tags=decide(record.tags))
+        tags = decide(record.tags)
+        if isinstance(record, ServiceRecord):
+            check_service_tags(tags)
+        return replace(record, tags=tags)
 
     changed = await access.change(parts.store, place.kind, place.key, apply)
     if changed is None:

@@ -98,6 +98,7 @@ class _Placer:
                     count,
                     constraints=constraints,
                     strategies=strategies,
+                    providers=order.capacity.hosts_for(count),
                     rng=self._rng,
                 )
             except placement.PlacementError as error:
@@ -171,9 +172,9 @@ async def _commit(
     now = parts.clock()
     tasks = [
         launch.place_task(
-            order, needs, p, hosts[p.instance_arn], provider=provider, names=parts.names, now=now
+            order, needs, p, hosts[p.instance_arn], provider=p.provider, names=parts.names, now=now
         )
-        for p, provider in zip(placed, order.capacity.providers(len(placed)), strict=True)
+        for p in placed
     ]
     if tasks and not await launch.commit(parts.store, parts.names, order, tasks, hosts):
         raise _Conflict

@@ -105,3 +105,12 @@ def test_a_breaker_that_opens_with_and_without_a_rollback() -> None:
     assert told(rollouts.IN_PROGRESS, done) == [failed, begun_back, completed_back]
     never = rollout(rollouts.ROLLBACK_FAILED, **back)
     assert told(rollouts.ROLLBACK_IN_PROGRESS, never) == [("ERROR", "FAILED", "ecs-svc/1")]
+
+
+def test_a_rollback_that_an_operator_asked_for_is_none_of_the_circuit_breaker() -> None:
+    rolls = rollout(rollouts.ROLLBACK_IN_PROGRESS, rollouts.ASKED_REASON, rolled_back_to="1")
+    drafts = service_actions.deployments("arn", {rolls.id: rollouts.IN_PROGRESS}, [rolls])
+    assert [draft.detail["reason"] for draft in drafts] == [
+        "ECS deployment was stopped by an operator.",
+        "ECS deployment was stopped by an operator: rolling back to deploymentId ecs-svc/1.",
+    ]

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.api.autoscaling import operations as scaling_operations
+from agent.controlplane.api.cloudwatch import operations as metrics_operations
 from agent.controlplane.api.ecs import operations
 from agent.controlplane.metric_store import catalogue
 from agent.controlplane.metric_store.roll_up import Facts
@@ -27,7 +28,25 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-HANDLERS = {**scaling_operations.handlers(), **operations.handlers()}
+HOT = {
+    "AlarmName": "hot",
+    "Namespace": "AWS/ECS",
+    "MetricName": "CPUUtilization",
+    "Statistic": "Average",
+    "Dimensions": [
+        {"Name": "ClusterName", "Value": "default"},
+        {"Name": "ServiceName", "Value": "shop"},
+    ],
+    "Period": 60,
+    "EvaluationPeriods": 2,
+    "Threshold": 70.0,
+    "ComparisonOperator": "GreaterThanThreshold",
+}
+HANDLERS = {
+    **metrics_operations.handlers(),
+    **scaling_operations.handlers(),
+    **operations.handlers(),
+}
 SHOP = {
     "ServiceNamespace": "ecs",
     "ResourceId": "service/default/shop",
@@ -157,6 +176,39 @@ async def test_without_figures_nothing_happens(control: Control) -> None:
     assert await control.desired() == 4
     await control.pass_minutes(3, 5.0)
     assert await control.desired() == 2
+
+
+async def test_an_alarm_starts_step_scaling(control: Control) -> None:
+    await control.call("DeleteScalingPolicy", **SHOP, PolicyName="cpu")
+    steps = [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 3}]
+    made = await control.call(
+        "PutScalingPolicy",
+        **SHOP,
+        PolicyName="more",
+        StepScalingPolicyConfiguration={
+            "AdjustmentType": "ChangeInCapacity",
+            "StepAdjustments": steps,
+        },
+    )
+    assert made["Alarms"] == []
+    await control.call("PutMetricAlarm", **HOT, AlarmActions=[made["PolicyARN"]])
+    await control.pass_minutes(1, 90.0)
+    assert await control.desired() == 4
+    await control.pass_minutes(1, 90.0)
+    assert await control.desired() == 7
+    (told,) = await control.activities()
+    assert told["Cause"] == "monitor alarm hot in state ALARM triggered policy more"
+    (shown,) = (await control.call("DescribeScalingPolicies", ServiceNamespace="ecs"))[
+        "ScalingPolicies"
+    ]
+    assert [one["AlarmName"] for one in shown["Alarms"]] == ["hot"]
+    await control.pass_minutes(4, 90.0)
+    assert await control.desired() == 7, "the cooldown"
+    await control.call(
+        "PutMetricAlarm", **HOT, AlarmActions=[made["PolicyARN"]], ActionsEnabled=False
+    )
+    await control.pass_minutes(10, 90.0)
+    assert await control.desired() == 7
 
 
 async def test_two_controls_and_a_restart_act_once(control: Control) -> None:

@@ -26,6 +26,7 @@ def run(
     *,
     constraints: list[dict[str, str]] | None = None,
     strategies: list[dict[str, str]] | None = None,
+    providers: list[str] | None = None,
 ) -> placement.PlacementOutcome:
     return placement.place(
         instances,
@@ -33,6 +34,7 @@ def run(
         count,
         constraints=placement.parse_constraints(constraints or []),
         strategies=placement.parse_strategies(strategies or []),
+        providers=providers,
         rng=random.Random(1),
     )
 
@@ -122,6 +124,57 @@ def test_shares_fill_the_gpu_with_the_least_room_and_leave_others_whole() -> Non
     assert gave == [("g3",), ("g1",), ("g1",), ("g2",), ("g2",)]
     whole = run([instance], TaskNeeds(gpus={"main": 1}), 9)
     assert [placed.gpus["main"] for placed in whole.placed] == [("g1",), ("g2",)]
+
+
+def a_host_for(provider: str, room: int = 1) -> Instance:
+    attributes = {placement.CAPACITY_PROVIDER: provider} if provider else {}
+    return an_instance(provider or "both", attributes=attributes, memory_mib=100 * room)
+
+
+def test_copies_go_to_hosts_of_their_capacity_provider() -> None:
+    hosts = [a_host_for("FARGATE"), a_host_for("FARGATE_SPOT", 2), a_host_for("")]
+    needs = TaskNeeds(memory_mib=100)
+    wanted = ["FARGATE_SPOT", "FARGATE_SPOT", "FARGATE_SPOT", "FARGATE"]
+    outcome = run(hosts, needs, 4, providers=wanted)
+    found = {(placed.instance_arn, placed.provider) for placed in outcome.placed}
+    assert found >= {("FARGATE_SPOT", "FARGATE_SPOT")}
+    assert not {("FARGATE", "FARGATE_SPOT"), ("FARGATE_SPOT", "FARGATE")} & found
+    assert [placed.provider for placed in outcome.placed].count("FARGATE_SPOT") == 3
+    assert not outcome.refused
+
+
+def test_a_capacity_provider_without_room_keeps_no_other_back() -> None:
+    hosts = [a_host_for("FARGATE", 9), a_host_for("FARGATE_SPOT", 0)]
+    wanted = ["FARGATE_SPOT", "FARGATE", "FARGATE_SPOT", ""]
+    outcome = run(hosts, TaskNeeds(memory_mib=100), 4, providers=wanted)
+    assert [placed.provider for placed in outcome.placed] == ["FARGATE", ""]
+    assert arns(outcome) == ["FARGATE", "FARGATE"], (
+        "the launch type is that of the provider FARGATE"
+    )
+    told = {one.arn: (one.reason, one.detail) for one in outcome.refused}
+    assert told == {
+        "FARGATE_SPOT": (placement.MEMORY, ""),
+        "FARGATE": (
+            placement.ATTRIBUTE,
+            "The container instance is for the capacity provider FARGATE alone.",
+        ),
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hosts_of_one_capacity_provider_are_used_before_those_of_all(seed: int) -> None:
+    outcome = placement.place(
+        [a_host_for("FARGATE"), a_host_for("")],
+        TaskNeeds(memory_mib=100),
+        2,
+        providers=["FARGATE", "FARGATE_SPOT"],
+        rng=random.Random(seed),
+    )
+    assert arns(outcome) == ["FARGATE", "both"]
+
+
+def test_tasks_of_no_capacity_provider_go_to_any_host() -> None:
+    assert arns(run([a_host_for("FARGATE_SPOT")], TaskNeeds(memory_mib=100))) == ["FARGATE_SPOT"]
 
 
 def test_distinct_instance_counts_the_group() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent.controlplane.services import rollouts
+from agent.controlplane.services import rollout, rollouts
 from agent.controlplane.services.rollouts import RolloutsRecord
 from tests.unit.controlplane.services.conftest import START, deployment, service
 
@@ -46,6 +46,32 @@ def test_a_rollback_that_fails_too_and_a_deleted_service() -> None:
     gone = rollouts.after(known, third, replace(third, status="INACTIVE"), START)
     assert statuses(gone) == ["STOPPED", "ROLLBACK_FAILED", "SUCCESSFUL"]
     assert statuses(rollouts.after(gone, None, first, START)) == ["IN_PROGRESS"]
+
+
+def test_a_deployment_that_an_operator_stops() -> None:
+    first = service(2)
+    known = rollouts.after(RolloutsRecord(), None, first, START)
+    assert rollout.stopped(first, START) is None, "nothing to go back to"
+    good, _ = rollout.with_completion(first, is_stable=True, now=START)
+    known = rollouts.after(known, first, good, START)
+    assert rollout.stopped(good, START) is None, "it is over"
+    second = with_deployments(good, deployment(2), *good.deployments)
+    known = rollouts.after(known, good, second, START)
+    done = rollout.stopped(second, START + 5)
+    assert done is not None
+    back, events = done
+    assert [one.id for one in back.deployments] == ["ecs-svc/1", "ecs-svc/2"]
+    assert events == [
+        "(service web) (deployment ecs-svc/2) deployment stopped by an operator.",
+        "(service web) rolling back to deployment ecs-svc/1.",
+    ]
+    known = rollouts.after(known, second, back, START + 5)
+    assert statuses(known) == ["ROLLBACK_IN_PROGRESS", "SUCCESSFUL"]
+    assert known.rollouts[0].reason == rollouts.ASKED_REASON
+    assert rollout.stopped(back, START + 6) is None, "only once"
+    again, _ = rollout.with_completion(back, is_stable=True, now=START + 9)
+    known = rollouts.after(known, back, again, START + 9)
+    assert statuses(known) == ["ROLLBACK_SUCCESSFUL", "SUCCESSFUL"]
 
 
 def test_only_the_last_hundred_of_ninety_days_are_remembered() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from agent.controlplane.services import failures, wording
 from agent.controlplane.services.failures import Failure
 from agent.controlplane.services.observed import SeenHost
-from agent.controlplane.services.record import COMPLETED, FAILED, IN_PROGRESS
+from agent.controlplane.services.record import COMPLETED, FAILED, IN_PROGRESS, REPLACE_AFTER
 from agent.controlplane.tasks.changes import FAILED_TO_START
 from tests.unit.controlplane.services.conftest import World, service
 
@@ -372,7 +372,7 @@ def test_tasks_of_a_lost_host_are_replaced_after_five_minutes_and_that_is_said(
     world.pass_time(1)
     assert len(world.wanted()) == 4
     assert not world.wanted(instance_id="host-0")
-    assert wording.replaces_lost("web", "host-0", [t.id for t in lost]) in world.events
+    assert wording.replaces_lost("web", "host-0", [t.id for t in lost], 300) in world.events
     world.find("host-0")
     world.settle()
     assert all(not world.tasks[t.id].is_wanted for t in lost), "stopped when the host is back"
@@ -390,6 +390,47 @@ def test_tasks_of_lost_hosts_are_kept_while_nothing_takes_their_place(world: Wor
     world.find("host-1")
     world.settle()
     assert (len(world.wanted()), world.started) == (4, 6)
+
+
+@pytest.mark.parametrize(("given", "after_s"), [("0", 0), ("90", 90), ("86400", 86_400)])
+def test_a_service_says_when_tasks_of_a_lost_host_are_replaced(
+    world: World, given: str, after_s: int
+) -> None:
+    world.steady()
+    world.record = replace(world.record, tags={REPLACE_AFTER: given})
+    lost = [task.id for task in world.wanted(instance_id="host-0")]
+    world.lose("host-0")
+    if after_s:
+        world.pass_time(after_s - 1)
+        assert world.wanted(instance_id="host-0")
+    world.pass_time(1)
+    assert not world.wanted(instance_id="host-0")
+    assert len(world.wanted()) == 4
+    assert wording.replaces_lost("web", "host-0", lost, after_s) in world.events
+
+
+def test_a_service_keeps_its_tasks_on_lost_hosts_if_it_says_so(world: World) -> None:
+    world.steady()
+    world.record = replace(world.record, tags={REPLACE_AFTER: "never"})
+    started = world.started
+    world.lose("host-0")
+    world.pass_time(30 * 24 * 3600)
+    world.find("host-0")
+    world.pass_time(60)
+    assert (len(world.wanted()), world.started) == (4, started)
+
+
+def test_an_update_says_that_tasks_of_an_unheard_host_may_still_run(world: World) -> None:
+    world.steady()
+    world.lose("host-0")
+    old = [task.id for task in world.wanted(instance_id="host-0")]
+    world.update(2)
+    world.settle()
+    world.run()
+    world.pass_time(60)
+    told = [event for event in world.events if "is disconnected" in event]
+    assert told
+    assert all(any(task in event for event in told) for task in old)
 
 
 def test_a_host_that_is_back_in_time_keeps_its_tasks(world: World) -> None:

@@ -330,6 +330,93 @@ async def test_pages(endpoint: Endpoint, scaling: AwsClient) -> None:
     assert code == "InvalidNextTokenException"
 
 
+STEPS: dict[str, Any] = {
+    "AdjustmentType": "ChangeInCapacity",
+    "StepAdjustments": [
+        {"MetricIntervalLowerBound": 0.0, "MetricIntervalUpperBound": 10.0, "ScalingAdjustment": 1},
+        {"MetricIntervalLowerBound": 10.0, "ScalingAdjustment": 2},
+    ],
+}
+HOT: dict[str, Any] = {
+    "AlarmName": "hot",
+    "Namespace": "AWS/ECS",
+    "MetricName": "CPUUtilization",
+    "Statistic": "Average",
+    "Dimensions": [
+        {"Name": "ClusterName", "Value": "default"},
+        {"Name": "ServiceName", "Value": "shop"},
+    ],
+    "Period": 60,
+    "EvaluationPeriods": 2,
+    "Threshold": 70.0,
+    "ComparisonOperator": "GreaterThanThreshold",
+}
+
+
+async def test_a_step_policy_and_its_alarm(endpoint: Endpoint, scaling: AwsClient) -> None:
+    await registered(scaling)
+    request = {**SHOP, "PolicyName": "more", "StepScalingPolicyConfiguration": STEPS}
+    arn = (await scaling.call("put_scaling_policy", **request))["PolicyARN"]
+    unlisted = frozenset({"InvalidParameterValueException", "MissingRequiredParameterException"})
+    metrics = await AwsClient.of(
+        endpoint,
+        "cloudwatch",
+        unlisted=unlisted | {"InvalidParameterCombinationException", "ResourceNotFound"},
+    )
+    tags = [{"Key": "team", "Value": "web"}]
+    await metrics.call("put_metric_alarm", **HOT, AlarmActions=[arn], Tags=tags)
+    (shown,) = (await metrics.call("describe_alarms", AlarmNames=["hot"]))["MetricAlarms"]
+    assert shown.items() >= (HOT | {"AlarmActions": [arn], "ActionsEnabled": True}).items()
+    assert (shown["StateValue"], shown["DatapointsToAlarm"]) == ("INSUFFICIENT_DATA", 2)
+    answer = await metrics.call("list_tags_for_resource", ResourceARN=shown["AlarmArn"])
+    assert answer["Tags"] == tags
+    (policy,) = await policies(scaling)
+    assert policy["Alarms"] == [{"AlarmName": "hot", "AlarmARN": shown["AlarmArn"]}]
+    for changed, text in (
+        ({"AlarmActions": ["arn:aws:sns:us-east-1:000000000000:ops"]}, "is not supported"),
+        ({"OKActions": [arn]}, "OKActions is not supported"),
+        ({"Period": 90}, "multiple of 60"),
+        ({"EvaluationPeriods": 16}, "at most 15"),
+        ({"DatapointsToAlarm": 3}, "DatapointsToAlarm"),
+        ({"TreatMissingData": "ignore"}, "TreatMissingData ignore is not supported"),
+        ({"MetricName": "Latency"}, "No service has the metric"),
+        ({"Dimensions": HOT["Dimensions"][:1]}, "ClusterName and ServiceName"),
+    ):
+        _, told = await metrics.refused("put_metric_alarm", **(HOT | changed))
+        assert text in told
+    code, _ = await metrics.refused("delete_alarms", AlarmNames=["hot", "cold"])
+    assert code == "ResourceNotFound"
+    await metrics.call("delete_alarms", AlarmNames=["hot"])
+    assert (await metrics.call("describe_alarms"))["MetricAlarms"] == []
+    metrics.close()
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"AdjustmentType": "Other"}, "AdjustmentType"),
+        ({"StepAdjustments": []}, "StepAdjustments must have 1 to 20"),
+        ({"MinAdjustmentMagnitude": 2}, "MinAdjustmentMagnitude"),
+        ({"MetricAggregationType": "Maximum"}, "MetricAggregationType must be Average"),
+        (
+            {"StepAdjustments": [*STEPS["StepAdjustments"], STEPS["StepAdjustments"][1]]},
+            "must not overlap",
+        ),
+    ],
+)
+async def test_step_policies_that_are_refused(
+    scaling: AwsClient, changed: dict[str, Any], text: str
+) -> None:
+    await registered(scaling)
+    code, told = await scaling.refused(
+        "put_scaling_policy",
+        **SHOP,
+        PolicyName="more",
+        StepScalingPolicyConfiguration=STEPS | changed,
+    )
+    assert (code, text in told) == ("ValidationException", True), told
+
+
 async def test_what_is_not_served(scaling: AwsClient) -> None:
     code, text = await scaling.refused(
         "get_predictive_scaling_forecast",

@@ -8,6 +8,9 @@ import pytest
 
 from agent.controlplane import records
 from agent.controlplane.agents import reports
+from agent.controlplane.api.ecs import operations
+from agent.controlplane.api.ecs.refused import REASONS
+from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.janitor import INACTIVE_SERVICE_S, Janitor
 from agent.controlplane.records import AttributeRecord, TaskRecord
 from agent.controlplane.services.loop import ServiceLoop
@@ -450,6 +453,80 @@ async def test_service_deployments_tell_how_each_update_went(shop: Shop) -> None
         "list_service_deployments", service="shop", maxResults=2, nextToken=page["nextToken"]
     )
     assert (len(page["serviceDeployments"]), len(rest["serviceDeployments"])) == (2, 1)
+
+
+async def test_a_deployment_is_stopped_and_rolled_back(shop: Shop) -> None:
+    call, refused = shop.endpoint.call, shop.endpoint.refused
+    await shop.create()
+
+    async def newest() -> dict[str, Any]:
+        found = await call("list_service_deployments", service="shop")
+        return dict(found["serviceDeployments"][0])
+
+    arn = (await newest())["serviceDeploymentArn"]
+    code, text = await refused("stop_service_deployment", serviceDeploymentArn=arn)
+    assert (code, "no earlier deployment" in text) == ("ConflictException", True)
+    await shop.settle(41)
+    code, text = await refused("stop_service_deployment", serviceDeploymentArn=arn)
+    assert (code, "its status is SUCCESSFUL" in text) == ("ConflictException", True)
+    before = (await shop.describe())["deployments"][0]["id"]
+    await call("update_service", service="shop", forceNewDeployment=True)
+    await shop.loop.settle()
+    arn = (await newest())["serviceDeploymentArn"]
+    code, text = await refused(
+        "stop_service_deployment", serviceDeploymentArn=arn, stopType="ABORT"
+    )
+    assert (code, "use ROLLBACK" in text) == ("InvalidParameterException", True)
+    answer = await call("stop_service_deployment", serviceDeploymentArn=arn)
+    assert answer["serviceDeploymentArn"] == arn
+    assert (await shop.describe())["deployments"][0]["id"] == before
+    assert (await newest())["status"] == "ROLLBACK_IN_PROGRESS"
+    code, text = await refused("stop_service_deployment", serviceDeploymentArn=arn)
+    assert (code, "ROLLBACK_IN_PROGRESS" in text) == ("ConflictException", True)
+    await shop.settle(41)
+    found = await newest()
+    assert (found["status"], found["statusReason"]) == (
+        "ROLLBACK_SUCCESSFUL",
+        "Service deployment rolled back because an operator stopped it.",
+    )
+    assert [one["id"] for one in (await shop.describe())["deployments"]] == [before]
+    (shown,) = (await call("describe_service_deployments", serviceDeploymentArns=[arn]))[
+        "serviceDeployments"
+    ]
+    assert shown["deploymentCircuitBreaker"] == {"status": "DISABLED"}
+    code, _ = await refused("stop_service_deployment", serviceDeploymentArn=f"{arn}x")
+    assert code == "ServiceDeploymentNotFoundException"
+
+
+async def test_what_is_not_served_says_what_to_do_instead(shop: Shop) -> None:
+    assert not REASONS.keys() & operations.handlers().keys()
+    assert REASONS.keys() <= ApiModel.load("ecs").operations
+    code, text = await shop.endpoint.refused("describe_task_sets", cluster="c", service="s")
+    assert code == "UnsupportedFeatureException"
+    assert text.startswith(
+        "The operation DescribeTaskSets is not supported by this control endpoint"
+    )
+    assert text.endswith(f": {REASONS['DescribeTaskSets']}.")
+
+
+async def test_a_tag_says_what_becomes_of_tasks_on_hosts_that_are_cut_off(shop: Shop) -> None:
+    call, refused = shop.endpoint.call, shop.endpoint.refused
+    key = "ecs-host-agent.replace-after"
+    for value in ("", "-1", "1.5", "often", "9999999", "604801"):
+        code, text = await refused(
+            "create_service",
+            serviceName="shop",
+            taskDefinition="web",
+            desiredCount=1,
+            tags=[{"key": key, "value": value}],
+        )
+        assert (code, key in text) == ("InvalidParameterException", True)
+    made = await shop.create(tags=[{"key": key, "value": "604800"}])
+    bad = [{"key": key, "value": "x"}]
+    code, _ = await refused("tag_resource", resourceArn=made["serviceArn"], tags=bad)
+    assert code == "InvalidParameterException"
+    never = [{"key": key, "value": "never"}]
+    await call("tag_resource", resourceArn=made["serviceArn"], tags=never)
 
 
 async def test_lists_tags_and_the_counts_of_the_cluster(shop: Shop) -> None:

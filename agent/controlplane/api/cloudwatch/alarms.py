@@ -1,0 +1,192 @@
+"""Alarms on figures of a service, which start step scaling: PutMetricAlarm, DescribeAlarms, DeleteAlarms.
+
+The state that DescribeAlarms shows is that of the last minute that is closed (``scaling.alarm``).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.api import name_pages
+from agent.controlplane.api.cloudwatch import dimensions
+from agent.controlplane.api.cloudwatch.alarm_rules import read
+from agent.controlplane.api.cloudwatch.errors import (
+    InvalidNextToken,
+    InvalidParameterValueException,
+    LimitExceededFault,
+    ResourceNotFound,
+    ResourceNotFoundException,
+)
+from agent.controlplane.front.pages import InvalidToken
+from agent.controlplane.metric_store import catalogue
+from agent.controlplane.scaling import figures
+from agent.controlplane.scaling.alarm import ALARMS, AlarmRecord, Evaluated, State, evaluate
+from agent.controlplane.scaling.figures import Figures
+from agent.controlplane.store.contract import Delete, Put, as_read
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.controlplane.parts import Handlers, Parts
+
+ALARMS_MOST: Final = 1000
+DESCRIBE_MOST: Final = 100
+LAG_S: Final = 75.0
+"""A minute is closed a little after its end."""
+_ARN: Final = re.compile(r"arn:[a-z-]+:cloudwatch:[a-z0-9-]+:[0-9]{12}:alarm:(.+)", re.DOTALL)
+
+
+async def put_metric_alarm(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Make an alarm, or replace the one of that name; tags are only taken for a new one, as on AWS."""
+    alarm = read(request, parts.clock())
+    tries = access.ConflictRetries(f"alarm {alarm.name}")
+    while True:
+        known = await access.find(parts.store, AlarmRecord, alarm.key)
+        if known is None and len([one async for one in _every(parts, "")]) >= ALARMS_MOST:
+            raise LimitExceededFault(f"There are {ALARMS_MOST} alarms, which is as many as can be.")
+        tags = alarm.tags if known is None else known.record.tags
+        put = Put(alarm.key, records.encode(replace(alarm, tags=tags)))
+        if (
+            await parts.store.txn([as_read(alarm.key, known.kv if known else None)], [put])
+        ).succeeded:
+            return {}
+        await tries.again()
+
+
+async def delete_alarms(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Delete alarms by name; if one is missing, none is deleted."""
+    keys = [f"{ALARMS}{name}" for name in dict.fromkeys(request["AlarmNames"])]
+    if len(keys) > DESCRIBE_MOST:
+        raise InvalidParameterValueException(
+            f"The parameter AlarmNames can have at most {DESCRIBE_MOST} items."
+        )
+    known = await parts.store.get_many(keys)
+    missing = [key for key in keys if key not in known]
+    if missing:
+        raise ResourceNotFound(f"There is no alarm {missing[0].removeprefix(ALARMS)[:255]}")
+    await parts.store.txn([], [Delete(key) for key in keys])
+    return {}
+
+
+async def describe_alarms(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Describe alarms by name, in pages, with their state at this time."""
+    for member in ("ChildrenOfAlarmName", "ParentsOfAlarmName"):
+        if member in request:
+            raise InvalidParameterValueException(
+                f"The parameter {member} is not supported: there are no composite alarms here."
+            )
+    size = request.get("MaxRecords", 50)
+    if not 1 <= size <= DESCRIBE_MOST:
+        raise InvalidParameterValueException(f"MaxRecords must be between 1 and {DESCRIBE_MOST}.")
+    if "MetricAlarm" not in request.get("AlarmTypes", ["MetricAlarm"]):
+        return {"MetricAlarms": [], "CompositeAlarms": []}
+    names, prefix = request.get("AlarmNames"), request.get("AlarmNamePrefix", "")
+    action = request.get("ActionPrefix", "")
+    states: dict[str, Evaluated] = {}
+
+    def is_wanted(one: AlarmRecord) -> bool:
+        return (
+            (not names or one.name in names)
+            and one.name.startswith(prefix)
+            and (not action or any(arn.startswith(action) for arn in one.actions))
+            and request.get("StateValue") in (None, states[one.name].state.value)
+        )
+
+    async def every(after: str) -> AsyncIterator[AlarmRecord]:
+        async for one in _every(parts, after):
+            states[one.name] = await _state(parts, one)
+            yield one
+
+    try:
+        found, token = await name_pages.page(
+            "DescribeAlarms",
+            request,
+            filters=("AlarmNames", "AlarmNamePrefix", "ActionPrefix", "StateValue"),
+            size=size,
+            every=every,
+            is_wanted=is_wanted,
+        )
+    except InvalidToken:
+        raise InvalidNextToken("The parameter NextToken is not valid.") from None
+    shown = [_shown(parts, one, states[one.name]) for one in found]
+    return {"MetricAlarms": shown, "CompositeAlarms": [], "NextToken": token}
+
+
+async def _every(parts: Parts, after: str) -> AsyncIterator[AlarmRecord]:
+    start = f"{ALARMS}{after}" if after else None
+    async for _, one in access.scan(parts.store, AlarmRecord, ALARMS, start_after=start):
+        yield one
+
+
+async def _state(parts: Parts, alarm: AlarmRecord) -> Evaluated:
+    metric = catalogue.named(alarm.namespace, alarm.metric)
+    if metric is None or parts.metrics is None:
+        return Evaluated(State.UNKNOWN)
+    scope = figures.scope(alarm.cluster, alarm.service)
+    at = int(parts.clock() - LAG_S) // 60
+    known = Figures(parts.metrics)
+    await known.read([scope], at)
+    return evaluate(alarm, known.values(scope, metric), at)
+
+
+def _shown(parts: Parts, alarm: AlarmRecord, state: Evaluated) -> dict[str, Any]:
+    named = {dimensions.CLUSTER: alarm.cluster, dimensions.SERVICE: alarm.service}
+    return {
+        "AlarmName": alarm.name,
+        "AlarmArn": _arn(parts, alarm.name),
+        "AlarmDescription": alarm.description or None,
+        "AlarmConfigurationUpdatedTimestamp": alarm.updated_at,
+        "ActionsEnabled": alarm.is_enabled,
+        "OKActions": [],
+        "AlarmActions": alarm.actions,
+        "InsufficientDataActions": [],
+        "StateValue": state.state.value,
+        "StateReason": state.explained(alarm),
+        "MetricName": alarm.metric,
+        "Namespace": alarm.namespace,
+        "Statistic": alarm.statistic,
+        "Dimensions": dimensions.shown(named),
+        "Period": alarm.period_s,
+        "Unit": alarm.unit or None,
+        "EvaluationPeriods": alarm.periods,
+        "DatapointsToAlarm": alarm.datapoints,
+        "Threshold": alarm.threshold,
+        "ComparisonOperator": alarm.comparison,
+        "TreatMissingData": alarm.treat_missing,
+    }
+
+
+async def list_tags(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """List the tags of an alarm."""
+    found = await access.find(parts.store, AlarmRecord, _key(request["ResourceARN"]))
+    if found is None:
+        raise _missing(request["ResourceARN"])
+    return {"Tags": [{"Key": key, "Value": value} for key, value in found.record.tags.items()]}
+
+
+def _key(arn: str) -> str:
+    match = _ARN.fullmatch(arn)
+    if match is None:
+        raise _missing(arn)
+    return f"{ALARMS}{match[1]}"
+
+
+def _missing(arn: str) -> ResourceNotFoundException:
+    return ResourceNotFoundException(f"There is no alarm {arn[:255]}")
+
+
+def _arn(parts: Parts, name: str) -> str:
+    names = parts.names
+    return f"arn:{names.partition}:cloudwatch:{names.region}:{names.account}:alarm:{name}"
+
+
+HANDLERS: Handlers = {
+    "PutMetricAlarm": put_metric_alarm,
+    "DeleteAlarms": delete_alarms,
+    "DescribeAlarms": describe_alarms,
+    "ListTagsForResource": list_tags,
+}

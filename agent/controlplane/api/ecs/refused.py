@@ -1,0 +1,67 @@
+"""Operations of Amazon ECS that are refused with a reason of their own. Pure.
+
+All others that are not served are refused by their name alone (``front.service_api``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_TASK_SETS = (
+    "task sets belong to services with the deployment controller EXTERNAL or CODE_DEPLOY, which "
+    "CreateService refuses here; use the controller ECS, whose deployments are rolled out by control"
+)
+_HOOKS = (
+    "deployments have no lifecycle hooks here, so none waits to be continued; StopServiceDeployment "
+    "rolls a deployment back"
+)
+_PROVIDERS = (
+    "there are no Auto Scaling groups and no managed instances here; the capacity providers are FARGATE and "
+    "FARGATE_SPOT, and hosts join a cluster with ecs-agent join"
+)
+_DAEMONS = "use a service with the scheduling strategy DAEMON, which runs one task on each host"
+_EXPRESS = "there are no load balancers here; use CreateService"
+_GATEWAYS = "there are no gateways here"
+
+REASONS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        (
+            *("CreateTaskSet", "DeleteTaskSet", "DescribeTaskSets", "UpdateTaskSet"),
+            "UpdateServicePrimaryTaskSet",
+        ),
+        _TASK_SETS,
+    ),
+    "ContinueServiceDeployment": _HOOKS,
+    **dict.fromkeys(
+        ("CreateCapacityProvider", "DeleteCapacityProvider", "UpdateCapacityProvider"), _PROVIDERS
+    ),
+    **dict.fromkeys(
+        (
+            *("CreateDaemon", "DeleteDaemon", "DescribeDaemon", "ListDaemons", "UpdateDaemon"),
+            *("DescribeDaemonDeployments", "DescribeDaemonRevisions", "ListDaemonDeployments"),
+            *("RegisterDaemonTaskDefinition", "DeleteDaemonTaskDefinition"),
+            *("DescribeDaemonTaskDefinition", "ListDaemonTaskDefinitions"),
+        ),
+        _DAEMONS,
+    ),
+    **dict.fromkeys(
+        (
+            *("CreateExpressGatewayService", "DeleteExpressGatewayService"),
+            *("DescribeExpressGatewayService", "UpdateExpressGatewayService"),
+        ),
+        _EXPRESS,
+    ),
+    **dict.fromkeys(
+        (
+            *("AssociateGatewayWithCluster", "CreateGateway", "DeleteGateway", "DescribeGateway"),
+            *("DescribeGatewayResources", "DescribeGatewayRoute"),
+            *("DisassociateGatewayFromCluster", "ListGatewayClusterAssociations"),
+            *("ListGatewayRoutes", "ListGateways", "UpdateGateway"),
+        ),
+        _GATEWAYS,
+    ),
+}
+"""By the operation: why it is refused, and what to do instead."""
