@@ -68,7 +68,10 @@ def datagram(source, target):
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 wire.bind(("eth0", 0))
 def send(source_mac, target_mac, content):
-    wire.send(raw(target_mac) + raw(source_mac) + raw("86dd") + content)
+    try:
+        wire.send(raw(target_mac) + raw(source_mac) + raw("86dd") + content)
+    except OSError:
+        pass  # dropped in the namespace, which the sender is told
 for source in (own, other):
     send(mac, target_mac, datagram(source, gateway))
 send("02:00:00:00:00:01", target_mac, datagram(own, gateway))
