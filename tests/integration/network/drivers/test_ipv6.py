@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -67,7 +68,10 @@ def datagram(source, target):
 wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 wire.bind(("eth0", 0))
 def send(source_mac, target_mac, content):
-    wire.send(raw(target_mac) + raw(source_mac) + raw("86dd") + content)
+    try:
+        wire.send(raw(target_mac) + raw(source_mac) + raw("86dd") + content)
+    except OSError:
+        pass  # dropped in the namespace, which the sender is told
 for source in (own, other):
     send(mac, target_mac, datagram(source, gateway))
 send("02:00:00:00:00:01", target_mac, datagram(own, gateway))
@@ -81,12 +85,13 @@ for source in (own, other):
 @pytest.fixture(name="place")
 def _place() -> Iterator[Site]:
     with site() as made:
+        # Who forwards asks for neighbours with a link-local address, which is ready at once here.
         for words in (f"addr add {HOST}/64 dev {made.link} nodad",
-            # A host asks for the neighbours of what it forwards with its link-local address.
-            f"addr add fe80::2/64 dev {made.link} nodad",
+                      f"addr add fe80::2/64 dev {made.link} nodad",
                       f"-6 route add default via {ROUTER} dev {made.link}"):  # fmt: skip
             run("ip", *words.split())
         for words in (f"addr add {OUTSIDE}/128 dev lo", f"addr add {ROUTER}/64 dev lan nodad",
+                      "addr add fe80::1/64 dev lan nodad",
                       f"-6 route add {POOLS['routed'][1]} via {HOST}"):  # fmt: skip
             made.at_router("ip", *words.split())
         made.at_router("ip", "route", "add", POOLS["routed"][0], "via", "192.0.2.2")
@@ -177,7 +182,8 @@ def _forged_is_dropped(place: Site, driver: str, one: TaskNetwork, two: TaskNetw
     """Send from one with the address of two, and by its MAC, and claim to be it."""
     if driver == "macvlan":
         reader, interface, target = ["nsenter", "-t", str(place.router_pid), "-n"], "lan", ROUTER
-        mac = place.at_router("cat", "/sys/class/net/lan/address").strip()
+        (shown,) = json.loads(place.at_router("ip", "-j", "link", "show", "lan"))
+        mac = shown["address"]
     else:
         reader, target = [], one.ipv6_gateway
         interface = "ecst-net0" if driver == "bridge" else one.host_interface
