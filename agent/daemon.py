@@ -74,6 +74,7 @@ from agent.wiring.endpoints import (
     loopback_servers,
     metadata_files,
 )
+from agent.wiring.fleet import fleet_settings, settle_range
 from agent.wiring.host import need_network, network_settings, read_host, task_groups
 from agent.wiring.images import open_images
 from agent.wiring.metrics import make_sampler, otlp_exporter
@@ -81,10 +82,11 @@ from agent.wiring.registration import describe
 from agent.wiring.tasks import engine_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from agent.config import Settings
     from agent.metrics.sampler import Sampler
+    from agent.model.fleet import FleetUpdate
     from agent.model.wire import Assignments
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
     from agent.supervision.held_sockets import HeldSockets
@@ -140,12 +142,13 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         info = await _reach_engine(runtime, overview, serve_session, watchdog)
 
         machine = await asyncio.to_thread(read_machine, settings.data_dir)
+        fleet = await fleet_settings(settings, store)
         owner, host = await asyncio.gather(owner_id(store, machine), read_host(settings, info))
         load_pause = partial(ensure_pause_image, runtime, host.architecture)
         pause = await load_pause()
         restored = await RestoredTasks.open(store)
         networks = await TaskNetworks.open(
-            network_settings(settings, owner, await runtime.default_bridge()),
+            network_settings(settings, owner, await runtime.default_bridge(), fleet),
             store=store,
             engine=runtime,
             image=pause,
@@ -275,8 +278,14 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 task_limits=groups.limiting,
                 known_tasks=engine.tasks.known_tasks(),
                 security_groups=networks.filters_tasks,
+                fleet=fleet,
             ),
-            partial(_take_orders, networks, engine),
+            partial(
+                _take_orders,
+                networks,
+                engine,
+                partial(settle_range, used=fleet, store=store, serve_session=serve_session),
+            ),
             HostParts(
                 holding=engine.holdings,
                 host=engine,
@@ -423,14 +432,22 @@ async def _reach_engine(
 async def _take_orders(
     networks: TaskNetworks,
     engine: Engine,
+    take_range: Callable[[FleetUpdate], Awaitable[None]],
     assignments: Assignments,
     control_id: str,
     instance: str = "",
 ) -> None:
-    """Take what control says: rules of security groups before the tasks that have them."""
+    """Take what control says: the range of tasks and rules of security groups before the tasks.
+
+    Tasks do not wait until other hosts can be reached.
+    """
+    if assignments.fleet is not None:
+        await take_range(assignments.fleet)
     if assignments.security_groups is not None:
         await networks.take_groups(assignments.security_groups)
     await engine.apply(assignments, control_id, instance)
+    if assignments.fleet is not None:
+        await networks.take_fleet(assignments.fleet)
 
 
 async def _leave_no_spare(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import logs
-from agent.cli import event_options, listen, log_options, role_options
+from agent.cli import event_options, fleet_options, listen, log_options, role_options
 from agent.cli.client import CliError
 from agent.config import load, values
 from agent.config.settings import variables
@@ -144,6 +144,7 @@ class _StoreCommands(click.Group):
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
+@fleet_options.fleet_options
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
     """Run a control endpoint: it serves the ECS API to operators and sends tasks to agents.
@@ -236,6 +237,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
         event_webhook_file=event_options.webhook_file(given),
+        fleet=fleet_options.plan(given),
     )
 
 

@@ -43,7 +43,7 @@ class _Port(click.ParamType[tuple[int, str]]):
 @socket_option
 @click.pass_context
 def network(ctx: click.Context, client: AgentClient, *, as_json: bool) -> None:
-    """Show the networks of tasks on this host: pools, sandboxes, links, and rules with counters.
+    """Show the networks of tasks on this host: pools, sandboxes, links, other hosts, rules with counters.
 
     A sandbox is a network namespace with an address, which one task holds (CLAIMED) or which waits for
     a task (WARM). A rule counts only what it drops, except for rules of security groups.
@@ -61,6 +61,8 @@ def network(ctx: click.Context, client: AgentClient, *, as_json: bool) -> None:
     sandboxes = [network_text.sandbox(each) for each in view.sandboxes]
     _section("Sandboxes", network_text.SANDBOXES, sandboxes)
     _section("Links", network_text.DEVICES, [network_text.device(each) for each in view.devices])
+    if view.peers:
+        _section("Hosts", network_text.PEERS, [network_text.peer(each) for each in view.peers])
     _section("Rules", network_text.RULES, [network_text.rule(each) for each in view.rules])
     for trouble in view.problems:
         render.sentence(trouble, indent="  ", mark="! ", colour="yellow")

@@ -15,6 +15,7 @@ from agent.model.ids import task_id
 if TYPE_CHECKING:
     from agent.model.network_views import (
         DeviceView,
+        FleetPeerView,
         PoolView,
         RuleView,
         SandboxView,
@@ -47,6 +48,13 @@ DEVICES: Final = (
     Column("ADDRESS", yields=3),
     Column("RECEIVED"),
     Column("SENT"),
+)
+PEERS: Final = (
+    Column("HOST", beginning=SHORT_ID),
+    Column("RANGE"),
+    Column("BY", yields=1),
+    Column("ADDRESS"),
+    Column("STATE"),
 )
 RULES: Final = (
     Column("TABLE", yields=1),
@@ -81,6 +89,12 @@ def device(view: DeviceView) -> list[str]:
     """Return the row of a link."""
     traffic = (render.size(view.rx_bytes), render.size(view.tx_bytes))
     return [view.name, view.kind, view.state, str(view.mtu), view.ipv4 or NOTHING, *traffic]
+
+
+def peer(view: FleetPeerView) -> list[str]:
+    """Return the row of another host."""
+    state = "NOT REACHED" if view.problem else "REACHED"
+    return [view.id, view.range, view.driver, view.address, state]
 
 
 def rule(view: RuleView) -> list[str]:

@@ -29,6 +29,7 @@ def contradictions(settings: Settings, given: Mapping[str, GivenValue]) -> list[
         *_socket(settings, given),
         *_control(settings, given),
         *_watermarks(settings, given),
+        *_fleet(settings, given),
     ]
 
 
@@ -86,6 +87,28 @@ def _watermarks(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator
         yield (
             f"{where.origin}: ECS_IMAGE_DISK_LOW ({low}) is not below ECS_IMAGE_DISK_HIGH ({high}); "
             "set it some percent lower"
+        )
+
+
+def _fleet(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str]:
+    if not settings.fleet_network:
+        return
+    where = given["ECS_FLEET_NETWORK"].origin
+    if not settings.control_endpoint:
+        yield (
+            f"{where}: ECS_FLEET_NETWORK needs a control endpoint of this project, which gives hosts their "
+            "ranges; set ECS_CONTROL_ENDPOINT, or remove it"
+        )
+    if not settings.task_pool_cidr:
+        yield (
+            f"{where}: ECS_FLEET_NETWORK gives tasks IPv4 addresses, and ECS_TASK_POOL_CIDR=none leaves them "
+            "without; remove one of the two"
+        )
+    if settings.task_network_driver not in ("bridge", "routed"):
+        yield (
+            f"{where}: ECS_FLEET_NETWORK works with ECS_TASK_NETWORK_DRIVER=bridge and routed; with "
+            f"{settings.task_network_driver}, tasks have addresses of the parent's network; remove one of "
+            "the two"
         )
 
 

@@ -228,6 +228,16 @@ class Settings(MetricsSettings):
         "Bridge that connects the tasks; the agent creates it.",
         ours=True,
     )
+    fleet_network: str = setting(
+        "ECS_FLEET_NETWORK",
+        values.choice("routes"),
+        "",
+        "How `awsvpc` tasks reach tasks on other hosts by their addresses: with `routes`, hosts of one layer "
+        "2 network route to each other. Control gives this host a range of its `--fleet-range`, which "
+        "replaces `ECS_TASK_POOL_CIDR`; see [task networking](task-networking.md#between-hosts).",
+        ours=True,
+        note="not at all",
+    )
     offer_fargate: bool | None = setting(
         "ECS_OFFER_FARGATE",
         values.BOOL,

@@ -37,6 +37,7 @@ from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.events import sending
+from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
 from agent.controlplane.front.applications import Applications
@@ -114,6 +115,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Of tasks."""
     event_webhook_file: Path | None = None
     """Names the webhook that gets all events (``events.webhook_file``); None for none."""
+    fleet: RangePlan | None = None
+    """How the network of tasks is cut into ranges of hosts; None where there is no network between hosts."""
 
 
 async def serve(
@@ -176,7 +179,7 @@ async def serve(
             metrics=metrics,
             problems=() if webhook is None else (webhook.problem,),
         )
-        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
+        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         monitoring = Monitoring(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
@@ -202,6 +205,7 @@ async def serve(
                 group.create_task(wakeups.run(), name="wake-ups"),
                 group.create_task(issuer.run(), name="role credentials"),
                 group.create_task(agent_parts.groups.run(), name="security groups"),
+                group.create_task(agent_parts.fleet.run(), name="fleet network"),
                 group.create_task(janitor.run(), name="janitor"),
                 group.create_task(metrics.run(), name="metrics"),
                 group.create_task(ServiceLoop(parts).run(), name="services"),
@@ -243,7 +247,11 @@ async def serve(
 
 
 async def _agent_parts(
-    parts: Parts, agent_tokens: AgentTokens, store: SqliteStore, wakeups: WakeUps, lease_s: float
+    parts: Parts,
+    agent_tokens: AgentTokens,
+    store: SqliteStore,
+    wakeups: WakeUps,
+    settings: ControlSettings,
 ) -> AgentParts:
     """Return what the agents' wires share; ``store`` is that of ``parts``."""
     control_id = await _control_id(store)
@@ -254,7 +262,8 @@ async def _agent_parts(
         control_id=control_id,
         history=history,
         wakeups=wakeups,
-        lease_s=lease_s,
+        lease_s=settings.lease_s,
+        fleet_plan=settings.fleet,
     )
 
 

@@ -77,6 +77,20 @@ class RuleView(_View, frozen=True):
     bytes: int | None
 
 
+class FleetPeerView(_View, frozen=True):
+    """Another host, to whose tasks there is a way."""
+
+    id: str
+    """The last element of its instance ARN."""
+    range: str
+    """Network of its tasks."""
+    address: str
+    """Under which it is reached."""
+    driver: str
+    problem: str
+    """Why its tasks are not reached; empty if they are."""
+
+
 class NetworkView(_View, frozen=True):
     """The networks of tasks on one host."""
 
@@ -84,6 +98,8 @@ class NetworkView(_View, frozen=True):
     sandboxes: list[SandboxView] = field(default_factory=list)
     devices: list[DeviceView] = field(default_factory=list)
     rules: list[RuleView] = field(default_factory=list)
+    peers: list[FleetPeerView] = field(default_factory=list)
+    """Other hosts; empty where tasks do not reach tasks on other hosts."""
     problems: list[str] = field(default_factory=list)
     """One sentence per thing that does not work now."""
 

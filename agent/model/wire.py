@@ -51,6 +51,7 @@ import msgspec
 from msgspec import Struct, field
 
 from agent.model.changes import TaskChange
+from agent.model.fleet import FleetHost, FleetUpdate
 from agent.model.payload import Credentials
 from agent.model.resources import HostResources
 from agent.model.security_groups import GroupUpdates
@@ -96,6 +97,8 @@ class Register(_Wire, frozen=True):
     """Set if the host is an EC2 instance and its metadata says so."""
     known_tasks: list[str] = field(default_factory=list)
     """ARNs of the tasks that this agent holds, including stopped and unreported ones."""
+    fleet: FleetHost | None = None
+    """What the host says of itself for the network between hosts; None if it takes no part."""
     seen_control_id: str = ""
     """The control that the next two fields refer to; empty if there was none."""
     seen_history: str = ""
@@ -157,6 +160,8 @@ class Assignments(_Wire, frozen=True):
     """What was issued to tasks of this instance after the serial that was asked with."""
     security_groups: GroupUpdates | None = None
     """What changed after the given revision in the groups that this host's tasks need."""
+    fleet: FleetUpdate | None = None
+    """What changed after the given revision in the network between hosts."""
     credentials_serial: int = 0
     """With which to ask next: of one run of control, like the revision. An agent that asks with none is
     sent credentials in payloads alone."""

@@ -11,6 +11,7 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
     groups/      security groups: one table, compiled by pure functions, changed in one transaction
     host/        firewall, forwarding, 169.254.170.2; the kernel reports damage, which is repaired and
                  logged once
+    fleet/       the way to tasks on other hosts; loaded if it is turned on
     sandboxes/   created, watched, removed; at the start, rows, engine and kernel are matched, and
                  nothing is removed before control has listed what it wants
     container_sandboxes/  networks of single containers in none and bridge mode, made by the engine ahead

@@ -108,6 +108,7 @@ class AddressPool:
         cursor: str = "",
         ipv6_cidr: str = "",
         reserved_cidr: str = "",
+        named: str = POOL_SETTING,
     ) -> None:
         """Take the networks.
 
@@ -117,10 +118,13 @@ class AddressPool:
             cursor: the last address handed out by an earlier process.
             ipv6_cidr: see ``parse_pools``.
             reserved_cidr: a part of one of them, which is only for tasks that ask for an address.
+            named: where ``cidr`` comes from, for messages.
 
         Raises:
             ConfigError: see ``parse_pools``; or what is reserved is not a part, or is all.
         """
+        self.named = named
+        """Where ``cidr`` comes from, for messages."""
         self.network, self.ipv6_network = parse_pools(cidr, ipv6_cidr)
         self.is_ipv6_only = not cidr
         """Whether the IPv4 addresses lead to the agent alone."""
@@ -163,7 +167,7 @@ class AddressPool:
     @property
     def shown(self) -> str:
         """The pool as its settings have it, for messages."""
-        ipv4 = "" if self.is_ipv6_only else f"{POOL_SETTING}={self.network}"
+        ipv4 = "" if self.is_ipv6_only else f"{self.named}={self.network}"
         ipv6 = f"{IPV6_POOL_SETTING}={self.ipv6_network}" if self.ipv6_network else ""
         return " and ".join(part for part in (ipv4, ipv6) if part)
 

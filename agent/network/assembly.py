@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from agent.network.drivers.contract import TaskDriver
+    from agent.network.fleet.fleet import FleetNetwork
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.recovery import Holder
     from agent.network.settings import NetworkSettings
@@ -65,6 +66,8 @@ class NetworkParts(NamedTuple):
     inspection: NetworkInspection
     suspicions: Suspicions
     enis: TaskEnis
+    fleet: FleetNetwork | None
+    """None if this host takes no part in the network between hosts."""
     files: Executor
     closing: contextlib.AsyncExitStack
 
@@ -95,8 +98,10 @@ async def assemble(
             reserved_cidr=settings.reserved_cidr,
             quarantine_s=settings.quarantine_s,
             cursor=cursor,
+            named=settings.pool_from,
         )
         links = HostLinks(lane, settings.bridge, addresses.ipv6_of)
+        fleet = _fleet_network(settings, lane)
         driver = await _driver(rows, DriverParts(settings, lane, links, addresses, files))
         rules = _firewall(settings, driver)
         closing.callback(rules.ports.close)
@@ -148,6 +153,7 @@ async def assemble(
             survey=survey,
             suspicions=suspicions,
             enis=enis,
+            fleet=fleet,
             files=files,
         )
         seen = await survey.everything(rows)
@@ -187,6 +193,7 @@ async def assemble(
             survey=survey,
             upkeep=upkeep,
             engine=engine,
+            fleet=fleet,
             files=files,
         )
         return NetworkParts(
@@ -202,6 +209,7 @@ async def assemble(
             inspection=inspection,
             suspicions=suspicions,
             enis=enis,
+            fleet=fleet,
             files=files,
             closing=closing.pop_all(),
         )
@@ -230,7 +238,17 @@ def _firewall(settings: NetworkSettings, driver: TaskDriver) -> Firewall:
         doors=doors,
         ports=driver.rules,
         resolvers=settings.dns_servers,
+        fleet=settings.fleet.fleet_range if settings.fleet is not None else "",
     )
+
+
+def _fleet_network(settings: NetworkSettings, lane: NetlinkLane) -> FleetNetwork | None:
+    """Return the part of this host in the network between hosts; its code is loaded only then."""
+    if settings.fleet is None:
+        return None
+    from agent.network.fleet.fleet import FleetNetwork  # noqa: PLC0415 - only what is used
+
+    return FleetNetwork(settings.fleet, lane)
 
 
 def _is_fit(driver: TaskDriver, addresses: AddressPool, row: SandboxRecord) -> bool:

@@ -44,14 +44,15 @@ def not_of_links(routes: Iterable[Route], pool: AddressPool) -> list[Route]:
 def clash(pool: IPv4Network | IPv6Network, bridge: str, routes: Iterable[Route]) -> Route | None:
     """Return a route or address of the host that claims addresses of the pool.
 
-    A wider route through a gateway does not count, because the pool's own route is more specific.
+    A wider route through a gateway, or one that leads nowhere, does not count, because the pool's own route
+    is more specific.
     """
     for route in routes:
         if route.interface == bridge or not route.network.overlaps(pool):
             continue
         if route.network.prefixlen == 0:
             continue
-        if route.via_gateway and route.network.prefixlen < pool.prefixlen:
+        if (route.via_gateway or not route.interface) and route.network.prefixlen < pool.prefixlen:
             continue
         return route
     return None

@@ -26,6 +26,7 @@ from agent.network.task_claims import TaskClaims
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
+    from agent.model.fleet import FleetUpdate
     from agent.model.security_groups import GroupUpdates
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
@@ -59,6 +60,7 @@ class TaskNetworks:
         self._upkeep = parts.upkeep
         self._leftovers = parts.leftovers
         self._suspicions = parts.suspicions
+        self._fleet = parts.fleet
         self._files = parts.files
         self._closing = parts.closing
         self._has_groups = False
@@ -188,6 +190,19 @@ class TaskNetworks:
             _log.error("security groups not applied", error=str(error))
             self._suspicions.add(Part.RULES)
 
+    async def take_fleet(self, update: FleetUpdate) -> None:
+        """Take what control says of other hosts; their tasks are reached from now on.
+
+        A failure of the kernel is logged, and tried again. Repeatable.
+        """
+        if self._fleet is None:
+            return
+        try:
+            await self._fleet.take(update)
+        except NetworkFailure as error:
+            _log.error("the way to other hosts not changed", error=str(error))
+            self._suspicions.add(Part.FLEET)
+
     async def claim(
         self,
         task_arn: str,
@@ -311,6 +326,8 @@ class TaskNetworks:
         left = await self._lifecycle.remove_unclaimed(CLOSE_LIMIT_S)
         if left:
             raise NetworkFailure(f"{left} sandboxes could not be removed; try again")
+        if self._fleet is not None:
+            await self._fleet.remove()
         await self._host.remove()
 
     async def close(self) -> None:

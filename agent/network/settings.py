@@ -18,6 +18,17 @@ IPV6_GATEWAY_SETTING = "ECS_TASK_NETWORK_IPV6_GATEWAY"
 PORTS_SETTING = "ECS_DYNAMIC_HOST_PORT_RANGE"
 
 
+class FleetSettings(Struct, frozen=True, kw_only=True):
+    """The part of this host in the network between hosts."""
+
+    driver: str
+    """One of ``model.fleet.DRIVERS``."""
+    range: str = ""
+    """The range that control gave this host; empty before it has."""
+    fleet_range: str = ""
+    """The network from which all ranges are; empty before control has said it."""
+
+
 class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Settings of ``TaskNetworks``. Bridge, pool and table belong to one agent only."""
 
@@ -31,6 +42,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Part of a pool whose addresses only tasks get that ask for one; empty for none."""
     ipv6_masquerade: bool = True
     """Whether what tasks send out by IPv6 leaves with the host's address, with the driver ``bridge``."""
+    pool_from: str = POOL_SETTING
+    """Where ``pool_cidr`` comes from, for those who read errors."""
     driver: str = "bridge"
     """Name of the driver that gives tasks their addresses."""
     parent: str = ""
@@ -60,6 +73,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Port of introspection, if other hosts must not reach it; 0 if they may, or there is none."""
     closed_ports: tuple[int, ...] = ()
     """TCP ports of this host that tasks with a network of their own must not reach."""
+    fleet: FleetSettings | None = None
+    """None if this host takes no part in the network between hosts."""
     quarantine_s: float = 60.0
     """Time between the release of an address and its next use: peers may still send to it."""
     quiet_s: float = 0.5

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.model.views import RepairView
+    from agent.network.fleet.fleet import FleetNetwork
     from agent.network.host.repair_loop import Suspicions
     from agent.network.host.shared import HostNetwork
     from agent.network.sandbox_record import SandboxRecord
@@ -56,6 +57,7 @@ class Upkeep:
         survey: Survey,
         suspicions: Suspicions,
         enis: TaskEnis,
+        fleet: FleetNetwork | None,
         files: Executor,
     ) -> None:
         self._settings = settings
@@ -66,6 +68,7 @@ class Upkeep:
         self._survey = survey
         self._suspicions = suspicions
         self._enis = enis
+        self._fleet = fleet
         self._files = files
         self._rule_names = (
             settings.table,
@@ -85,7 +88,8 @@ class Upkeep:
     def problems(self) -> list[str]:
         """One sentence per problem; empty if there is none."""
         found = (self._loop.problem, self._host.problem, self._engine_rules.problem)
-        return [problem for problem in found if problem]
+        of_fleet = self._fleet.problems if self._fleet is not None else []
+        return [*(problem for problem in found if problem), *of_fleet]
 
     @property
     def repairs(self) -> list[RepairView]:
@@ -155,6 +159,9 @@ class Upkeep:
         found, gone = await self._host.repair(self._table.in_use(), parts)
         if parts & Part.RULES:
             found += await self._engine_rules.look()
+        # A link to the outside that was down has lost its routes, which the kernel does not report.
+        if self._fleet is not None and parts & (Part.FLEET | Part.OUTSIDE):
+            found += await self._fleet.repair()
         incomplete = [
             self._table.records[ipv4] for ipv4 in self._not_serving if ipv4 in self._table.records
         ]

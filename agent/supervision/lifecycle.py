@@ -53,8 +53,15 @@ class ServeSession:
     """One period of serving with the same settings."""
 
     def __init__(
-        self, settings: Settings, notifier: Notifier, *, fallback: Settings | None = None
+        self,
+        settings: Settings,
+        notifier: Notifier,
+        *,
+        fallback: Settings | None = None,
+        begin_again: Callable[[], None] = lambda: None,
     ) -> None:
+        self.begin_again = begin_again
+        """Ends this session soon and begins another with the same settings; returns at once."""
         self.settings = settings
         self.fallback = fallback
         """The settings to go back to if these turn out to be bad, if any."""
@@ -114,6 +121,7 @@ class Lifecycle:
         self._news = asyncio.Event()
         self._leaving = asyncio.Event()
         self._asked = False
+        self._again = False
 
     async def run(self, settings: Settings) -> None:
         """Serve until ``leave`` is called.
@@ -139,6 +147,9 @@ class Lifecycle:
                 elif self._asked:
                     self._asked = False
                     serve_session = await self._reload(serve_session)
+                elif self._again:
+                    self._again = False
+                    serve_session = await self._replace(serve_session, serve_session.settings)
         finally:
             serve_session.task.cancel()
             await asyncio.wait([serve_session.task])
@@ -164,8 +175,16 @@ class Lifecycle:
         self._asked = True
         self._news.set()
 
+    def begin_again(self) -> None:
+        """Replace the session by one with the same settings; returns at once."""
+        self._again = True
+        self._news.set()
+
     def _begin(self, settings: Settings, *, fallback: Settings | None = None) -> ServeSession:
-        serve_session = ServeSession(settings, self._notifier, fallback=fallback)
+        self._again = False
+        serve_session = ServeSession(
+            settings, self._notifier, fallback=fallback, begin_again=self.begin_again
+        )
         serve_session.task = asyncio.create_task(self._serve(settings, serve_session), name="agent")
         serve_session.task.add_done_callback(lambda _: self._news.set())
         return serve_session
@@ -179,6 +198,10 @@ class Lifecycle:
             if serve_session.is_ready:
                 self._notifier.ready()
             return serve_session
+        return await self._replace(serve_session, new)
+
+    async def _replace(self, serve_session: ServeSession, new: Settings) -> ServeSession:
+        """End a session and begin the next; return the old one if the process is to end."""
         serve_session.successor = new
         with self.liveness.within(END_LIMIT_S, "shutting down the old settings' parts"):
             error = await _end(serve_session)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
+from agent.model.fleet import FleetHost
 from agent.model.resources import HostResources
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ class RegisterInfo(Struct, frozen=True, kw_only=True):
     """Computed by the machine (``host_identity``); lets control recognize the host."""
     known_tasks: list[str] = field(default_factory=list)
     """ARNs of the tasks that this agent holds, including stopped and unreported ones."""
+    fleet: FleetHost | None = None
+    """Its part in the network between hosts; None if it takes none."""
 
 
 DescribeHost = Callable[[], RegisterInfo]

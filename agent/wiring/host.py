@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.errors import ConfigError
 from agent.model.status import NetworkMode
-from agent.network.settings import NetworkSettings
+from agent.network.settings import POOL_SETTING, FleetSettings, NetworkSettings
 from agent.resources import host_address, inventory
 
 if TYPE_CHECKING:
@@ -39,20 +39,26 @@ async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
     )
 
 
-def network_settings(settings: Settings, owner: str, engine_bridge: str) -> NetworkSettings:
+def network_settings(
+    settings: Settings, owner: str, engine_bridge: str, fleet: FleetSettings | None = None
+) -> NetworkSettings:
     """Return how task networks look.
 
     Args:
         settings: the settings.
         owner: names the agent whose sandboxes they are.
         engine_bridge: link of the engine's default bridge; empty if it has none.
+        fleet: the part of this host in the network between hosts; None if it takes none.
     """
+    has_range = fleet is not None and fleet.range
     return NetworkSettings(
         owner=owner,
-        pool_cidr=settings.task_pool_cidr,
+        pool_cidr=fleet.range if fleet is not None and has_range else settings.task_pool_cidr,
+        pool_from="the range that control gave this host" if has_range else POOL_SETTING,
         ipv6_cidr=settings.task_pool_ipv6_cidr,
         reserved_cidr=settings.task_pool_reserved_cidr,
         ipv6_masquerade=settings.task_ipv6_egress == "masquerade",
+        fleet=fleet,
         driver=settings.task_network_driver,
         parent=settings.task_network_parent,
         gateway=settings.task_network_gateway,

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from agent import __version__
 from agent.config.addresses import HostPort
 from agent.engine.preparations.efs import EFS_AUTH
+from agent.model.fleet import FleetHost
 from agent.resources import attributes, host_address
 from agent.upstream.protocol import RegisterInfo
 
 if TYPE_CHECKING:
     from agent.config import Settings
     from agent.model.resources import HostResources
+    from agent.network.settings import FleetSettings
     from agent.runtime.protocol import EngineInfo
     from agent.upstream.host_identity import Machine
 
@@ -27,6 +29,7 @@ def describe(  # noqa: PLR0913 - what only the daemon knows
     task_limits: bool,
     known_tasks: list[str],
     security_groups: bool = False,
+    fleet: FleetSettings | None = None,
 ) -> RegisterInfo:
     """Return what a control is told of this host when it registers.
 
@@ -39,6 +42,7 @@ def describe(  # noqa: PLR0913 - what only the daemon knows
         task_limits: whether tasks are limited as a whole.
         known_tasks: ARNs of the tasks that the agent holds.
         security_groups: whether those of tasks are enforced.
+        fleet: its part in the network between hosts; None if it takes none.
 
     Raises:
         ConfigError: attributes that an operator set are not valid.
@@ -54,6 +58,15 @@ def describe(  # noqa: PLR0913 - what only the daemon knows
         machine_id=machine.id,
         machine_key=machine.key,
         known_tasks=known_tasks,
+        fleet=_fleet_host(settings, fleet) if fleet is not None else None,
+    )
+
+
+def _fleet_host(settings: Settings, fleet: FleetSettings) -> FleetHost:
+    return FleetHost(
+        driver=fleet.driver,
+        address=host_address.ipv4(settings.host_address),
+        range=fleet.range,
     )
 
 

@@ -52,7 +52,7 @@ async def main() -> dict[str, Any]:
         found["vlan"] = link["linkinfo"]["info_data"]["id"]
         found["mac"], found["mtu"] = link["address"], link["mtu"]
         for address in ("10.7.0.1", "2001:db8::1"):
-            sh(f"ip netns exec task ping -c 1 -W 10 {address}")
+            sh(f"ip netns exec task busybox ping -c 1 -W 10 {address}")
         async with placing.sockets(task.fileno()) as (host, inner):
             found["serves"] = await placing.serves(inner, ENI)
             found["returned"] = await placing.take_back(host, inner, own.fileno(), ENI)

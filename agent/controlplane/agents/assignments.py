@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.leases import Leases
     from agent.controlplane.agents.registration import InstanceRegistry
     from agent.controlplane.agents.wakeups import WakeUps
+    from agent.controlplane.fleet_network.peers import FleetPeers
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
     from agent.controlplane.records import InstanceRecord
@@ -136,8 +137,9 @@ class AssignmentReader:
 class Poller:
     """Answers polls; any number of polls can be held concurrently."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
+        *,
         parts: Parts,
         registry: InstanceRegistry,
         leases: Leases,
@@ -145,7 +147,9 @@ class Poller:
         orders: AssignmentReader,
         history: History,
         groups: GroupsOfHosts,
+        fleet: FleetPeers,
     ) -> None:
+        self._fleet = fleet
         self._parts = parts
         self._groups = groups
         self._history = history
@@ -241,11 +245,13 @@ class Poller:
         serial, issued = self._issued(instance_id, after, credentials_after)
         # After the assignments were read: the groups of each of their tasks are among these.
         groups = await self._groups.updates(instance_id, after)
+        fleet = await self._fleet.update(instance_id, after)
         if (
             after
             and not changed
             and not issued
             and groups is None
+            and fleet is None
             and instance.kv.mod_revision <= after
         ):
             return None
@@ -263,6 +269,7 @@ class Poller:
             credentials=issued,
             credentials_serial=serial,
             security_groups=groups,
+            fleet=fleet,
         )
 
     def _issued(

@@ -23,6 +23,7 @@ from agent.controlplane.bounds import (
     Table,
     Text,
 )
+from agent.model.fleet import FleetHost
 from agent.model.resources import Gpu, HostResources
 from agent.model.wire import Register
 
@@ -66,10 +67,16 @@ HOST: Final = Table(
             "agent_hash": Text(128),
             "ec2_instance_id": Text(128, form=WORD),
             "known_tasks": Items(TASKS_MOST, Text(_ARN_MOST)),
+            "fleet": Part(),
             "seen_control_id": Text(128),
             "seen_history": Text(128),
             "seen_revision": Number(0, 2**63 - 1),
             "seen_generation": Number(0, 2**63 - 1),
+        },
+        FleetHost: {
+            "driver": Text(32, least=1, form=WORD),
+            "address": Text(64, form=WORD),
+            "range": Text(64, form=WORD),
         },
         HostResources: {
             "cpu_units": Number(0, CPU_UNITS_MOST),

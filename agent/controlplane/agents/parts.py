@@ -13,11 +13,14 @@ from agent.controlplane.agents.assignments import AssignmentReader
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.new_hosts import NewHosts
 from agent.controlplane.agents.registration import InstanceRegistry
+from agent.controlplane.fleet_network.members import FleetMembers
+from agent.controlplane.fleet_network.peers import FleetPeers
 from agent.controlplane.security_groups.group_view import GroupsOfHosts
 
 if TYPE_CHECKING:
     from agent.controlplane.agents.tokens import AgentTokens
     from agent.controlplane.agents.wakeups import WakeUps
+    from agent.controlplane.fleet_network.ranges import RangePlan
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
 
@@ -38,7 +41,8 @@ class AgentParts:
     orders: AssignmentReader
     history: History
     groups: GroupsOfHosts
-    """Its ``run`` must run while agents are served, too."""
+    """Its ``run`` must run while agents are served, too; likewise that of ``fleet``."""
+    fleet: FleetPeers
 
     @classmethod
     def build(
@@ -50,6 +54,7 @@ class AgentParts:
         history: History,
         wakeups: WakeUps,
         lease_s: float = LEASE_S,
+        fleet_plan: RangePlan | None = None,
     ) -> Self:
         """Build the parts around one store."""
         return cls(
@@ -62,10 +67,12 @@ class AgentParts:
                 new_hosts=NewHosts(parts, note=agent_tokens.note)
                 if agent_tokens.file is None
                 else None,
+                members=FleetMembers(parts.store, fleet_plan),
             ),
             leases=Leases(parts.store, ttl_s=lease_s, clock=parts.clock),
             wakeups=wakeups,
             orders=AssignmentReader(parts),
             history=history,
             groups=GroupsOfHosts(parts.store, parts.names, wakeups.wake),
+            fleet=FleetPeers(parts.store, fleet_plan, wakeups.wake),
         )

@@ -28,6 +28,7 @@ from agent.controlplane.agents.longpoll.errors import (
     TryAgain,
 )
 from agent.controlplane.bounds import OutOfBounds
+from agent.controlplane.fleet_network.members import FleetMembers, FleetRefused
 from agent.controlplane.names import new_id, parse_arn
 from agent.controlplane.records import (
     AssignRecord,
@@ -50,6 +51,7 @@ from agent.model.ids import cluster_name
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.agents.new_hosts import NewHosts
+    from agent.controlplane.fleet_network.members import Joining
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
     from agent.controlplane.store.contract import Compare, KeyValue
@@ -67,9 +69,22 @@ class InstanceRegistry:
     """Registers instances and finds them again by their id."""
 
     def __init__(
-        self, parts: Parts, history: History, *, new_hosts: NewHosts | None = None
+        self,
+        parts: Parts,
+        history: History,
+        *,
+        new_hosts: NewHosts | None = None,
+        members: FleetMembers | None = None,
     ) -> None:
-        """Take the store and its history; ``new_hosts`` limits hosts that are not known yet."""
+        """Take the parts.
+
+        Args:
+            parts: the store.
+            history: of the store.
+            new_hosts: limits hosts that are not known yet; None without limits.
+            members: gives hosts their part in the network between them; None where there is no network.
+        """
+        self._members = members or FleetMembers(parts.store, None)
         self._parts = parts
         self._history = history
         self._new_hosts = new_hosts
@@ -281,12 +296,15 @@ class InstanceRegistry:
             registered_at=parts.clock(),
         )
         token_key = records.registration_key(call.client_token)
+        joining = await self._joining(instance_id, call)
         compares = [
+            *joining.compares,
             as_read(token_key, said.token),
             as_read(records.cluster_key(cluster), of_cluster),
             absent(records.instance_key(cluster, instance_id)),
         ]
         then = [
+            *joining.ops,
             Put(token_key, record.arn.encode()),
             Put(records.instance_key(cluster, instance_id), records.encode(record)),
             Put(records.members_key(cluster), b""),
@@ -297,6 +315,12 @@ class InstanceRegistry:
         if result.succeeded and self._new_hosts is not None:
             self._new_hosts.made(record)
         return record if result.succeeded else None
+
+    async def _joining(self, instance_id: str, call: Register) -> Joining:
+        try:
+            return await self._members.joining(instance_id, call.fleet)
+        except FleetRefused as error:
+            raise InvalidRequest(f"the registration is refused: {error}") from None
 
     def _forgotten(self, cluster: str, arn: str) -> str:
         """Return the id of an instance that an older store has lost; empty if there is none."""
@@ -325,8 +349,9 @@ class InstanceRegistry:
             ec2_instance_id=call.ec2_instance_id,
             version=old.version + 1,
         )
-        compares: list[Compare] = [unchanged(known.kv)]
-        then: list[Op] = [Put(known.kv.key, records.encode(record))]
+        joining = await self._joining(record.id, call)
+        compares: list[Compare] = [unchanged(known.kv), *joining.compares]
+        then: list[Op] = [Put(known.kv.key, records.encode(record)), *joining.ops]
         if record.client_token != old.client_token:
             token_key = records.registration_key(record.client_token)
             compares.append(as_read(token_key, said.token))

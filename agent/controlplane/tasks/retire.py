@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
+from agent.controlplane.fleet_network import members
 from agent.controlplane.records import AssignRecord, InstanceRecord, TaskRecord
 from agent.controlplane.store.contract import Delete, Put, as_read, unchanged
 from agent.controlplane.tasks import changes as task_changes
@@ -78,6 +79,7 @@ async def retire(
             Delete(records.unheard_key(instance.id)),
             Delete(records.placement_key(instance.id)),
             Delete(records.manifest_key(instance.id)),
+            *await members.leaving(store, instance.id),
         ],
         urgent=True,
     )

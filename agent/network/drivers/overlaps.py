@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import NetworkFailure
 from agent.network import claims
-from agent.network.settings import IPV6_POOL_SETTING, POOL_SETTING
+from agent.network.settings import IPV6_POOL_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ def refuse_overlap(
     Raises:
         NetworkFailure: it overlaps; the text names the setting and what uses its addresses.
     """
-    setting = POOL_SETTING
+    setting = pool.named
     network: IPv4Network | IPv6Network = pool.network
     if ipv6:
         if pool.ipv6_network is None:

@@ -23,13 +23,19 @@ CHAIN: Final = "DOCKER-USER"
 _LOCK_WAIT_S: Final = "5"
 
 
-def wanted(bridge: str, outside: Iterable[str], owner: str = "") -> list[list[str]]:
-    """Return the arguments of each rule; ``owner`` is in their comments. Pure."""
+def wanted(
+    bridge: str, outside: Iterable[str], owner: str = "", fleet: str = ""
+) -> list[list[str]]:
+    """Return the arguments of each rule; ``owner`` is in their comments. Pure.
+
+    Tasks on other hosts, whose addresses are in ``fleet``, may begin connections to tasks here.
+    """
     comment = ["-m", "comment", "--comment", comment_of(owner or bridge), "-j", "ACCEPT"]
     answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
     return [
         *(["-i", bridge, "-o", link, *comment] for link in sorted({bridge, *outside})),
         ["-o", bridge, *answers, *comment],
+        *([["-s", fleet, "-o", bridge, *comment]] if fleet else []),
     ]
 
 
@@ -41,14 +47,18 @@ def comment_of(bridge: str) -> str:
 class DockerChain:
     """The rules of one agent. One caller at a time."""
 
-    def __init__(self, bridge: str, owner: str = "", *, program: str = "iptables") -> None:
+    def __init__(
+        self, bridge: str, owner: str = "", *, program: str = "iptables", fleet: str = ""
+    ) -> None:
         """Take the names; nothing is changed.
 
         Args:
             bridge: the link of tasks, or a pattern for theirs.
             owner: marks the rules of the latter.
             program: ``iptables`` or ``ip6tables``.
+            fleet: network of tasks on all hosts; empty if they do not reach each other.
         """
+        self._fleet = fleet
         self._bridge = bridge
         self._owner = owner or bridge
         self._program = program
@@ -85,7 +95,7 @@ class DockerChain:
         listed = self._listed()
         if listed is None:
             return [], []
-        rules = wanted(self._bridge, outside, self._owner)
+        rules = wanted(self._bridge, outside, self._owner, self._fleet)
         # iptables lists the arguments of a rule in its own order.
         present = [sorted(words) for words in listed]
         missing = [_line(rule) for rule in rules if sorted(rule) not in present]

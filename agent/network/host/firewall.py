@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from agent.network.addresses import link_prefixes
 from agent.network.bridge.bridge_port_rules import NO_HOSTS, Layout
 from agent.network.groups.group_rules import GroupRules
-from agent.network.host import agent_address, ipv6_ruleset, link_ruleset
+from agent.network.host import agent_address, fleet_rules, ipv6_ruleset, link_ruleset
 from agent.network.host.docker_chain import CHAIN, DockerChain
 from agent.network.kernel import nft
 
@@ -56,10 +56,11 @@ class Wanted(NamedTuple):
 
 
 def ruleset(
-    table: str, wanted: Wanted, blocked: Iterable[str] = (), *, doors: Doors
+    table: str, wanted: Wanted, blocked: Iterable[str] = (), *, doors: Doors, fleet: str = ""
 ) -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables. Pure.
 
+    What is between tasks of two hosts (both addresses in ``fleet``) is not masqueraded.
     Every rule's comment ends with a digest of all rules, by which ``differences`` recognizes it.
     """
     place, bridge = {"family": FAMILY, "table": table}, doors.task_bridge
@@ -101,6 +102,8 @@ def ruleset(
         rule("sources", "a task's address from elsewhere",
              nft.match(nft.meta("iifname"), {"set": [bridge, "lo"]}, "!="), nft.match(source, pool_set),
              counter, drop),
+        *(rule("sources", comment, *expressions)
+          for comment, expressions in fleet_rules.sources(fleet, bridge)),
         rule("between", "not of tasks", nft.match(nft.meta("iifname"), bridge, "!="), accept),
         rule("between", "task to task", nft.match(nft.meta("oifname"), bridge), accept),
         rule("between", "task to outside", nft.match(nft.meta("oifname"), f"@{OUTSIDE_SET}"), accept),
@@ -109,6 +112,8 @@ def ruleset(
         rule("between", "to what is published", nft.match({"ct": {"key": "status"}}, "dnat", "in"),
              accept),
         rule("between", "into other networks of this host", counter, drop),
+        *(rule("outside", comment, *expressions)
+          for comment, expressions in fleet_rules.not_masqueraded(fleet)),
         rule("outside", "tasks to outside", nft.match(source, pool_set),
              nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),
              {"masquerade": None}),
@@ -132,6 +137,7 @@ class Firewall:
         doors: Doors,
         ports: PortRules,
         resolvers: Iterable[str] = (),
+        fleet: str = "",
     ) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
@@ -141,7 +147,9 @@ class Firewall:
             doors: the bridges, and who may reach the agent's ports.
             ports: what each task may send, from the driver.
             resolvers: name servers of tasks.
+            fleet: network of tasks on all hosts; empty if they do not reach each other.
         """
+        self._fleet = fleet
         self.ports = ports
         self.groups = GroupRules(groups_table(table), doors.task_bridge, resolvers)
         self._table = table
@@ -149,7 +157,7 @@ class Firewall:
         self._blocked = tuple(blocked)
         self._doors = doors
         owner = doors.task_bridge or table
-        self._docker = DockerChain(self._bridge, owner)
+        self._docker = DockerChain(self._bridge, owner, fleet=fleet)
         self._docker_ipv6 = DockerChain(self._bridge, owner, program="ip6tables")
 
     def ensure(self, wanted: Wanted, ports: Iterable[BridgePort] | None = None) -> None:
@@ -197,8 +205,8 @@ class Firewall:
 
     def _commands(self, wanted: Wanted) -> list[dict[str, Any]]:
         if not self._doors.task_bridge:
-            return link_ruleset.ruleset(self._table, wanted, doors=self._doors)
-        return ruleset(self._table, wanted, self._blocked, doors=self._doors)
+            return link_ruleset.ruleset(self._table, wanted, doors=self._doors, fleet=self._fleet)
+        return ruleset(self._table, wanted, self._blocked, doors=self._doors, fleet=self._fleet)
 
     def _has(self, commands: list[dict[str, Any]]) -> bool:
         listed = nft.listed(FAMILY, self._table)

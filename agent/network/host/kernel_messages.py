@@ -26,6 +26,10 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _LINK: Final = struct.Struct("=BBHiII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
 _ROUTE_BYTES: Final = 12
+_ROUTE_PROTOCOL: Final = 5
+"""Place of ``rtm_protocol`` in ``struct rtmsg``."""
+FLEET_PROTOCOL: Final = 0xEC
+"""Marks the routes to other hosts; a number that nobody else uses (``linux/rtnetlink.h``)."""
 _NETCONF_BYTES: Final = 4
 """Size of ``struct netconfmsg``: one byte, padded."""
 _NUMBER: Final = struct.Struct("=i")
@@ -61,10 +65,18 @@ class Part(enum.Flag):
     """The links that lead out of the host, through which rules let tasks send."""
     AGENT_ADDRESS = enum.auto()
     """The address of the agent's server."""
+    FLEET = enum.auto()
+    """The way to tasks on other hosts."""
 
 
 EVERYTHING: Final = (
-    Part.BRIDGE | Part.PORTS | Part.RULES | Part.FORWARDING | Part.OUTSIDE | Part.AGENT_ADDRESS
+    Part.BRIDGE
+    | Part.PORTS
+    | Part.RULES
+    | Part.FORWARDING
+    | Part.OUTSIDE
+    | Part.AGENT_ADDRESS
+    | Part.FLEET
 )
 NOTHING: Final = Part(0)
 
@@ -144,6 +156,8 @@ def _of_link(kind: int, body: memoryview, ours: Ours, harmed: dict[str, bool]) -
 def _of_route(body: memoryview, ours: Ours) -> Part:
     if _number(body, _ROUTE_BYTES, _ROUTE_OIF) == ours.bridge_index:
         return Part.BRIDGE
+    if len(body) > _ROUTE_PROTOCOL and body[_ROUTE_PROTOCOL] == FLEET_PROTOCOL:
+        return Part.FLEET
     target = _attribute(body, _ROUTE_BYTES, _ROUTE_DST)
     return Part.AGENT_ADDRESS if target is not None and bytes(target) == _AGENT_ADDRESS else NOTHING
 

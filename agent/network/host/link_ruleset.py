@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.network.host import agent_address, ipv6_ruleset
+from agent.network.host import agent_address, fleet_rules, ipv6_ruleset
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _POOLS: Final = "task_pools"
 _OUTSIDE: Final = "outside"
 
 
-def ruleset(table: str, wanted: Wanted, *, doors: Doors) -> list[dict[str, Any]]:
+def ruleset(table: str, wanted: Wanted, *, doors: Doors, fleet: str = "") -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables."""
     place, layout = {"family": _FAMILY, "table": table}, wanted.layout
     drop, accept, counter = {"drop": None}, {"accept": None}, {"counter": None}
@@ -79,6 +79,8 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors) -> list[dict[str, Any]]
         rule("sources", "a task's address from elsewhere",
              nft.match(nft.meta("iifname"), "lo", "!="), nft.match(source, f"@{_POOLS}"),
              counter, drop),
+        *(rule("sources", comment, *expressions)
+          for comment, expressions in fleet_rules.sources(fleet, "lo")),
         *(rule("of_task", comment, *expressions)
           for comment, expressions in ipv6_ruleset.agent_side(layout)),
         *(rule("sources", comment, *expressions) for comment, expressions in _by_ipv6(layout)),

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.network.address_pool import AddressPool
+    from agent.network.fleet.fleet import FleetNetwork
     from agent.network.host.shared import HostNetwork
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.sandbox_table import SandboxTable
@@ -72,6 +73,7 @@ class NetworkInspection:
         survey: Survey,
         upkeep: Upkeep,
         engine: ContainerEngine,
+        fleet: FleetNetwork | None,
         files: Executor,
     ) -> None:
         self._settings = settings
@@ -81,6 +83,7 @@ class NetworkInspection:
         self._survey = survey
         self._upkeep = upkeep
         self._engine = engine
+        self._fleet = fleet
         self._files = files
         self._checking = asyncio.Lock()
         self._tracing = asyncio.Lock()
@@ -102,6 +105,7 @@ class NetworkInspection:
             sandboxes=[self._sandbox(record) for record in records],
             devices=links,
             rules=listed,
+            peers=self._fleet.peers() if self._fleet is not None else [],
             problems=self._upkeep.problems,
         )
 
@@ -250,6 +254,7 @@ class NetworkInspection:
         ]
         words += await self._host.differences(alive)
         words += await self._upkeep.engine_differences()
+        words += await self._fleet.differences() if self._fleet is not None else []
         incomplete = await self._survey.not_serving(alive)
         words += [f"the network of {r.ipv4} differs inside its namespace" for r in incomplete]
         strays = await self._survey.strays(

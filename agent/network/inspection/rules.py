@@ -34,11 +34,16 @@ def tables_of(listing: Iterable[dict[str, Any]], name: str) -> list[tuple[str, s
 def rules_of(listing: Iterable[dict[str, Any]]) -> list[RuleView]:
     """Return the rules of one listed table, in the order in which the kernel tries them."""
     found = []
+    listing = list(listing)
+    # Rules of security groups count in objects of the table, which they name.
+    named = {each["counter"]["name"]: each["counter"] for each in listing if "counter" in each}
     for each in listing:
         rule = each.get("rule")
         if rule is None:
             continue
         counter = next((e["counter"] for e in rule.get("expr", []) if "counter" in e), None)
+        if isinstance(counter, str):
+            counter = named.get(counter)
         found.append(
             RuleView(
                 family=rule["family"],

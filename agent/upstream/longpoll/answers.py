@@ -23,6 +23,7 @@ from agent.errors import (
     StaleGeneration,
 )
 from agent.model import payload as payloads
+from agent.model.fleet import FleetUpdate
 from agent.model.logs import LogsAnswer
 from agent.model.protection import ProtectionOutcome
 from agent.model.security_groups import GroupUpdates
@@ -109,6 +110,8 @@ class _Envelope(Struct, frozen=True, rename="camel"):
     credentials_serial: int = 0
     security_groups: msgspec.Raw = field(default_factory=msgspec.Raw)
     """Empty if it is not there: a union with None would take None alone."""
+    fleet: msgspec.Raw = field(default_factory=msgspec.Raw)
+    """The same."""
 
 
 class _Values(Struct, frozen=True):
@@ -130,6 +133,7 @@ _envelope = msgspec.json.Decoder(_Envelope)
 _assignment = msgspec.json.Decoder(Assignment)
 _credentials = msgspec.json.Decoder(TaskCredentials)
 _groups = msgspec.json.Decoder(GroupUpdates)
+_fleet = msgspec.json.Decoder(FleetUpdate)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _registered = msgspec.json.Decoder(Registered)
@@ -178,6 +182,9 @@ def assignments(raw: bytes) -> ReadAssignments:
     if bytes(envelope.security_groups) not in (b"", b"null"):
         # Not left out like an order: tasks would run without their rules, or with old ones.
         groups = _decode(_groups, envelope.security_groups, "security groups")
+    fleet = None
+    if bytes(envelope.fleet) not in (b"", b"null"):
+        fleet = _decode(_fleet, envelope.fleet, "the hosts of the fleet")
     read = Assignments(
         revision=envelope.revision,
         full=full,
@@ -187,6 +194,7 @@ def assignments(raw: bytes) -> ReadAssignments:
         credentials=issued,
         credentials_serial=envelope.credentials_serial,
         security_groups=groups,
+        fleet=fleet,
     )
     return ReadAssignments(read, troubles)
 

@@ -284,6 +284,7 @@ class LongPollRegistration:
             machine_id=host.machine_id,
             machine_key=host.machine_key,
             known_tasks=host.known_tasks,
+            fleet=host.fleet,
             seen_control_id=self._watermark.seen.control_id,
             seen_history=self._watermark.seen.history,
             seen_revision=self._watermark.seen.revision,

@@ -263,3 +263,13 @@ def test_a_mistyped_name_of_others_gets_a_suggestion(config: Path) -> None:
             "AWS_DEFAULT_REGON (did you mean AWS_DEFAULT_REGION?), FOO"
         ),
     )
+
+
+def test_the_network_between_hosts_needs_our_control_and_addresses_of_the_host() -> None:
+    ours = {"ECS_CONTROL_ENDPOINT": "http://192.0.2.1:6820", "ECS_FLEET_NETWORK": "routes"}
+    assert load(ours, ()).fleet_network == "routes"
+    assert load(ours | {"ECS_TASK_NETWORK_DRIVER": "routed"}, ()).fleet_network == "routes"
+    assert "set ECS_CONTROL_ENDPOINT" in _error({"ECS_FLEET_NETWORK": "routes"})
+    assert "with macvlan" in _error(
+        ours | {"ECS_TASK_NETWORK_DRIVER": "macvlan", "ECS_TASK_NETWORK_PARENT": "eth0"}
+    )

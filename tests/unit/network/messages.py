@@ -38,8 +38,8 @@ def address(kind: int, index: int) -> bytes:
     return message(kind, struct.pack("=BBBBI", 2, 24, 0, 0, index))
 
 
-def route(kind: int, oif: int, target: str = "10.9.0.0") -> bytes:
-    head = struct.pack("=8BI", 2, 24, 0, 0, 254, 2, 253, 1, 0)
+def route(kind: int, oif: int, target: str = "10.9.0.0", protocol: int = 2) -> bytes:
+    head = struct.pack("=8BI", 2, 24, 0, 0, 254, protocol, 253, 1, 0)
     return message(kind, head + attribute(1, socket.inet_aton(target)) + number(4, oif))
 
 

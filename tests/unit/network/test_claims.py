@@ -36,6 +36,7 @@ def test_what_claims_addresses_of_the_pool_is_a_clash(taken: Route) -> None:
         route("0.0.0.0/0", via_gateway=True),
         route("0.0.0.0/0"),
         route("10.0.0.0/8", via_gateway=True),
+        route("10.0.0.0/8", ""),
         route("10.207.0.0/20", "ecs-br0"),
         route("172.17.0.0/16", "docker0"),
     ],

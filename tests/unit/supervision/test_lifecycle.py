@@ -366,3 +366,14 @@ async def test_a_terminal_that_is_gone_means_leaving(daemon: Daemon) -> None:
         life.hang_up()
         async with asyncio.timeout(5):
             await task
+
+
+async def test_a_session_can_be_begun_again_with_the_same_settings(daemon: Daemon) -> None:
+    async with running(daemon):
+        daemon.life.begin_again()
+        daemon.life.begin_again()
+        await daemon.rest()
+        assert (daemon.began, daemon.ended) == (["a", "a"], ["a"])
+        assert daemon.successors == ["a"]
+        assert not daemon.adopted
+    assert daemon.ended == ["a", "a"]

@@ -84,13 +84,14 @@ class AgentWire:
         self._logs = LogCalls(agent_parts.parts)
         self._bodies = Bodies(BODY_LIMIT_BYTES)
         self._poller = Poller(
-            agent_parts.parts,
-            agent_parts.registry,
-            agent_parts.leases,
-            agent_parts.wakeups,
-            agent_parts.orders,
-            agent_parts.history,
-            agent_parts.groups,
+            parts=agent_parts.parts,
+            registry=agent_parts.registry,
+            leases=agent_parts.leases,
+            wakeups=agent_parts.wakeups,
+            orders=agent_parts.orders,
+            history=agent_parts.history,
+            groups=agent_parts.groups,
+            fleet=agent_parts.fleet,
         )
 
     def add_routes(self, router: web.UrlDispatcher) -> None:

@@ -59,6 +59,8 @@ BROKEN = Part.BRIDGE | Part.PORTS
         (route(DEL_ROUTE, 1, target="169.254.170.2"), Part.AGENT_ADDRESS),
         (route(DEL_ROUTE, 1, target="169.254.170.3"), NOTHING),
         (route(NEW_ROUTE, 1, target="169.254.170.2"), NOTHING),
+        (route(DEL_ROUTE, 8, target="10.208.2.0", protocol=0xEC), Part.FLEET),
+        (route(NEW_ROUTE, 8, target="10.208.2.0", protocol=0xEC), NOTHING),
         (switch(-1, 0), Part.FORWARDING),
         (switch(BRIDGE, 0), Part.FORWARDING),
         (switch(-1, 1), NOTHING),

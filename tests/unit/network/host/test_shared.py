@@ -45,6 +45,18 @@ def test_the_ruleset_replaces_the_table_and_marks_every_rule() -> None:
     assert len({comment.split()[-1] for comment in comments}) == 1
 
 
+def test_between_hosts_nothing_is_masqueraded_and_addresses_come_the_right_way() -> None:
+    wanted = firewall.Wanted(Layout(frozenset({"10.208.1.0/24"}), frozenset()), frozenset({"eth0"}))
+    commands = firewall.ruleset("t", wanted, doors=DOORS, fleet="10.208.0.0/16")
+    placed = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
+    comments = {
+        chain: [r["comment"].rpartition(" ")[0] for r in placed if r["chain"] == chain]
+        for chain in ("sources", "outside")
+    }
+    assert comments["outside"] == ["task to task of another host", "tasks to outside"]
+    assert comments["sources"][-1] == "a task's address of another host from elsewhere"
+
+
 def test_only_this_host_and_containers_reach_the_agents_ports() -> None:
     closed = [comment for comment, _ in guard(DOORS)]
     assert closed == [

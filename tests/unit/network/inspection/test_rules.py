@@ -74,6 +74,15 @@ def test_a_link_is_read_with_its_counters(tmp_path: Path) -> None:
     assert (port.rx_bytes, port.rx_packets, port.tx_bytes, port.tx_packets) == (10, 1, 20, 2)
 
 
+def test_a_rule_that_counts_in_an_object_of_its_table_shows_its_count() -> None:
+    place = {"family": "inet", "table": "t"}
+    rule = {**place, "chain": "c", "handle": 7, "expr": [{"counter": "sgr-1"}, {"accept": None}]}
+    lost = {**rule, "expr": [{"counter": "sgr-2"}]}
+    counter = {**place, "name": "sgr-1", "handle": 3, "packets": 5, "bytes": 300}
+    found = rules.rules_of([{"counter": counter}, {"rule": rule}, {"rule": lost}])
+    assert [(view.packets, view.bytes) for view in found] == [(5, 300), (None, None)]
+
+
 @pytest.mark.parametrize(
     ("driver", "kind"),
     [("bridge", "bridge"), ("routed", "gateway"), ("macvlan", "parent"), ("ipvlan-l3", "parent")],

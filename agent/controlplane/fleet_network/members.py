@@ -1,0 +1,169 @@
+"""Which host has which range, and where it is reached: in the store.
+
+::
+
+    /fleet-members/<instance id>    MemberRecord
+    /fleet-ranges/<range>           instance id     makes a range that of one host alone
+    /meta/fleetRangeGiven           range           the one that was given last
+
+A host that stops to take part while it is registered keeps its range: its tasks may still have the addresses.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.records import Record
+from agent.controlplane.store.contract import Delete, Put, absent, as_read
+from agent.errors import AgentError
+from agent.model.fleet import DRIVERS, FleetHost
+
+if TYPE_CHECKING:
+    from agent.controlplane.fleet_network.ranges import RangePlan
+    from agent.controlplane.store.contract import Compare, Op, Store
+
+MEMBERS: Final = "/fleet-members/"
+RANGES: Final = "/fleet-ranges/"
+GIVEN_KEY: Final = "/meta/fleetRangeGiven"
+
+
+class MemberRecord(Record, frozen=True):
+    """A host of the fleet network."""
+
+    host: FleetHost
+    """As it described itself last, with its range."""
+    takes_part: bool = True
+    """Whether it still does."""
+
+
+class FleetRefused(AgentError):
+    """A host cannot take part in the network between hosts; the text says why."""
+
+
+class Joining(NamedTuple):
+    """What the transaction that registers a host compares and does besides."""
+
+    compares: list[Compare]
+    ops: list[Op]
+
+
+def member_key(instance_id: str) -> str:
+    """Return the key of a host."""
+    return f"{MEMBERS}{instance_id}"
+
+
+def range_key(cidr: str) -> str:
+    """Return the key that makes a range that of one host."""
+    return f"{RANGES}{cidr.replace('/', '_')}"
+
+
+class FleetMembers:
+    """Gives ranges to hosts; for one event loop."""
+
+    def __init__(self, store: Store, plan: RangePlan | None) -> None:
+        """Take the store; ``plan`` is None where the operator set no network."""
+        self._store = store
+        self._plan = plan
+        self._given = ""
+        """The range that was given last by this process."""
+
+    async def joining(self, instance_id: str, said: FleetHost | None) -> Joining:
+        """Return what registers a host's part in the network, with a range if it has none that fits.
+
+        Any number of hosts may register at once: they get different ranges.
+
+        Raises:
+            FleetRefused: there is no network, no range is free, or what the host said cannot be.
+            StoreFailure: the store cannot be read.
+        """
+        if said is None and self._plan is None:
+            return Joining([], [])
+        key = member_key(instance_id)
+        found = await access.find(self._store, MemberRecord, key)
+        compare = as_read(key, found.kv if found else None)
+        if said is None:
+            if found is None or not found.record.takes_part:
+                return Joining([], [])
+            left = replace(found.record, takes_part=False)
+            return Joining([compare], [Put(key, records.encode(left))])
+        plan = self._checked(said)
+        old = found.record.host.range if found else ""
+        if plan.index_of(old) is not None:
+            record = MemberRecord(host=replace(said, range=old))
+            is_same = found is not None and found.record == record
+            return Joining([compare], [] if is_same else [Put(key, records.encode(record))])
+        new = await self._choose(plan, said.range)
+        record = MemberRecord(host=replace(said, range=new))
+        return Joining(
+            [compare, absent(range_key(new))],
+            [
+                Put(key, records.encode(record)),
+                Put(range_key(new), instance_id.encode()),
+                Put(GIVEN_KEY, new.encode()),
+                *([Delete(range_key(old))] if old else []),
+            ],
+        )
+
+    def _checked(self, said: FleetHost) -> RangePlan:
+        if self._plan is None:
+            raise FleetRefused(
+                "this control has no network for tasks between hosts: start it with --fleet-range, or "
+                "remove ECS_FLEET_NETWORK from the host"
+            )
+        if said.driver not in DRIVERS:
+            raise FleetRefused(
+                f"this control does not know the fleet network {said.driver!r}, only "
+                f"{', '.join(DRIVERS)}; update control first"
+            )
+        try:
+            address = ip_address(said.address)
+        except ValueError:
+            raise FleetRefused(
+                f"{said.address!r} is no address under which other hosts reach this one; set "
+                "ECS_HOST_ADDRESS on it"
+            ) from None
+        if address.is_loopback or address.is_unspecified or address.is_multicast:
+            raise FleetRefused(
+                f"other hosts cannot reach this one at {address}; set ECS_HOST_ADDRESS on it"
+            )
+        if address in self._plan.network:
+            raise FleetRefused(
+                f"the host's own address {address} is in {self._plan.network}, the network of tasks "
+                "(--fleet-range); choose another one for control"
+            )
+        return self._plan
+
+    async def _choose(self, plan: RangePlan, wished: str) -> str:
+        given = self._given
+        if not given:
+            kv = await self._store.get(GIVEN_KEY)
+            given = kv.value.decode() if kv is not None else ""
+        held = [
+            record.host.range async for _, record in access.scan(self._store, MemberRecord, MEMBERS)
+        ]
+        # Nothing is awaited from here on: hosts that register meanwhile get the ranges behind this one.
+        chosen = plan.free(held, after=self._given or given, wished=wished)
+        if not chosen:
+            raise FleetRefused(
+                f"no range is free: all {plan.size} of {plan.network} (--fleet-range) are those of "
+                "hosts; deregister hosts that are gone, or give control a larger network"
+            )
+        if chosen != wished:
+            self._given = chosen
+        return chosen
+
+
+async def leaving(store: Store, instance_id: str) -> list[Op]:
+    """Return what gives back the range of a host that is registered no more; nothing if it has none.
+
+    Raises:
+        StoreFailure: the store cannot be read.
+    """
+    found = await access.find(store, MemberRecord, member_key(instance_id))
+    if found is None:
+        return []
+    return [Delete(found.kv.key), Delete(range_key(found.record.host.range))]

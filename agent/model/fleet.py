@@ -1,0 +1,50 @@
+"""The network between hosts, as hosts and control tell each other of it. Pure data.
+
+Control cuts a range for each host from one for the whole fleet. A host gives its tasks addresses of its own
+range, and sends what is for another range to the host that has it: its peer.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct, field
+
+ROUTES: Final = "routes"
+"""Packets go to a peer as they are, by a route through its address: all hosts are on one layer 2 network."""
+DRIVERS: Final = (ROUTES,)
+
+
+class FleetHost(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What one host says of itself."""
+
+    driver: str
+    """One of ``DRIVERS``; hosts with different ones do not reach each other's tasks."""
+    address: str
+    """Under which other hosts reach it."""
+    range: str = ""
+    """Network of its tasks: the one that it has, empty for none yet."""
+
+
+class FleetPeer(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Another host."""
+
+    id: str
+    """The last element of its instance ARN."""
+    host: FleetHost
+    """With its range."""
+
+
+class FleetUpdate(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What changed of the fleet since an earlier update; the same result if it comes twice."""
+
+    range: str
+    """Network of the tasks of the host that is told."""
+    fleet_range: str
+    """The network from which all ranges are."""
+    peers: list[FleetPeer] = field(default_factory=list)
+    """New and changed ones."""
+    gone: list[str] = field(default_factory=list)
+    """Ids of those that left."""
+    full: bool = False
+    """Whether ``peers`` are all."""

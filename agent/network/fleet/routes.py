@@ -1,0 +1,91 @@
+"""The routes of the fleet in the kernel, recognized by their protocol number.
+
+Each call opens a netlink socket of its own in the lane: a dump of routes must not mix with others.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from pyroute2.iproute.linux import AsyncIPRoute
+
+from agent.network.fleet.wanted import UNREACHABLE
+from agent.network.host.kernel_messages import FLEET_PROTOCOL
+from agent.network.kernel.netlink import failure, pipelined, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent.network.fleet.wanted import Changes
+    from agent.network.kernel.netlink import NetlinkLane
+
+_UNICAST: Final = 1
+_UNREACHABLE: Final = 7
+"""``RTN_UNICAST``, ``RTN_UNREACHABLE``."""
+
+
+async def listed(lane: NetlinkLane) -> dict[str, str]:
+    """Return the routes of the fleet, as ``wanted.Wanted.routes``.
+
+    Raises:
+        NetworkFailure: the kernel did not answer.
+    """
+
+    async def work(ip: Any) -> dict[str, str]:
+        found = {}
+        async for message in await ip.route("dump", family=socket.AF_INET):
+            if message["proto"] == FLEET_PROTOCOL:
+                via = message.get_attr("RTA_GATEWAY") or ""
+                is_known = via if message["type"] == _UNICAST else message["type"] == _UNREACHABLE
+                network = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
+                found[network] = via if is_known else "?"
+        return found
+
+    return await _on_own_socket(lane, work)
+
+
+async def apply(lane: NetlinkLane, changes: Changes) -> dict[str, str]:
+    """Make changes; return why a route could not be made, by its network. Idempotent.
+
+    Raises:
+        NetworkFailure: a route could not be removed.
+    """
+
+    async def work(ip: Any) -> dict[str, str]:
+        errors = await pipelined(
+            *(ip.route("del", dst=network, proto=FLEET_PROTOCOL) for network in changes.remove),
+            *(ip.route("replace", **_route(network, via)) for network, via in changes.put.items()),
+        )
+        removed, put = errors[: len(changes.remove)], errors[len(changes.remove) :]
+        for network, error in zip(changes.remove, removed, strict=True):
+            if refused(error, errno.ESRCH, errno.ENOENT):
+                raise failure(f"removing the route to {network}", error)
+        return {
+            network: str(failure(f"a route by {via or 'nobody'}", error))
+            for (network, via), error in zip(changes.put.items(), put, strict=True)
+            if error is not None
+        }
+
+    return await _on_own_socket(lane, work)
+
+
+def _route(network: str, via: str) -> Mapping[str, Any]:
+    if via == UNREACHABLE:
+        return {"dst": network, "type": "unreachable", "proto": FLEET_PROTOCOL}
+    return {"dst": network, "gateway": via, "proto": FLEET_PROTOCOL}
+
+
+async def _on_own_socket(
+    lane: NetlinkLane, work: Callable[[Any], Awaitable[dict[str, str]]]
+) -> dict[str, str]:
+    async def with_socket(_: Any) -> dict[str, str]:
+        ip = AsyncIPRoute(ext_ack=True)
+        try:
+            await ip.setup_endpoint()
+            return await work(ip)
+        finally:
+            ip.close()
+
+    return await lane.call(with_socket)

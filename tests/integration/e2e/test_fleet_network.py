@@ -1,0 +1,222 @@
+"""Tasks on two hosts reach each other by their addresses, and a host that leaves is forgotten."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from tests.integration.e2e.conftest import NETWORK, describe, register
+from tests.support.fleet import Agent, Fleet, eventually, free_port
+from tests.support.second_host import FIRST, SECOND, second_host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.second_host import Hosts
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+SERVE = "mkdir -p /www; hostname >/www/index.html; exec httpd -f -v -p 80 -h /www"
+"""Answers with its name, and tells in its log who asked."""
+UNUSED = "10.208.3.7"
+"""In the network of the fleet, but of no host."""
+
+
+class Task(NamedTuple):
+    """A running task."""
+
+    arn: str
+    address: str
+    container: str
+
+
+class World(NamedTuple):
+    """Two hosts of one control."""
+
+    fleet: Fleet
+    hosts: Hosts
+    image: str
+
+    @property
+    def agents(self) -> tuple[Agent, Agent]:
+        first, second = self.fleet.agents[:2]
+        return first, second
+
+    def instance(self, agent: Agent) -> str:
+        return str(agent.json("status")["instanceArn"])
+
+    def start(self, agent: Agent, command: str, *groups: str) -> Task:
+        client = self.fleet.client()
+        network: dict[str, Any] = json.loads(json.dumps(NETWORK))
+        if groups:
+            network["awsvpcConfiguration"]["securityGroups"] = [*groups]
+        definition = register(client, self.image, command, mode="awsvpc")
+        answer = client.start_task(
+            taskDefinition=definition,
+            containerInstances=[self.instance(agent)],
+            networkConfiguration=network,
+        )
+        assert not answer["failures"], answer
+        arn = answer["tasks"][0]["taskArn"]
+
+        def running() -> dict[str, Any] | None:
+            found = describe(client, arn)[0]
+            assert found["lastStatus"] != "STOPPED", found
+            return found if found["lastStatus"] == "RUNNING" else None
+
+        found = eventually(running, what="the task runs")
+        details = {d["name"]: d["value"] for d in found["attachments"][0]["details"]}
+        runtime_id = found["containers"][0]["runtimeId"]
+        return Task(arn, details["privateIPv4Address"], runtime_id)
+
+    def asks(self, agent: Agent, task: Task, peer: Task) -> str:
+        """Return what a peer answers to a task; empty if it does not."""
+        url = f"http://{peer.address}/"
+        line = f"docker exec {task.container} timeout 3 wget -q -O - {url}"
+        if agent is self.agents[1]:
+            return self.hosts.second.sh(line, check=False).strip()
+        done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    def has_seen(self, agent: Agent, task: Task, peer: Task) -> bool:
+        """Return whether a task saw a peer by the peer's own address."""
+        log = agent.cli("logs", task.arn.rpartition("/")[2])
+        return f"{peer.address}]:" in log or f"{peer.address}:" in log
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, busybox_image: str) -> Iterator[World]:
+    """Control and an agent on this host, and an agent on the second; both know each other."""
+    directory: Path = tmp_path_factory.mktemp("fleet-network")
+    with second_host(directory) as hosts:
+        archive = subprocess.run(["docker", "save", busybox_image], capture_output=True, check=True)
+        hosts.second.sh("docker load", stdin=archive.stdout)
+        fleet = Fleet(directory, extra={"ECS_FLEET_NETWORK": "routes"})
+        port = free_port()
+        fleet.control.arguments += [
+            *("--agent-listen", f"{FIRST}:{port}", "--fleet-range", "10.208.0.0/22"),
+        ]
+        fleet.add_agent()
+        fleet.add_agent(
+            ECS_CONTROL_ENDPOINT=f"http://{FIRST}:{port}"
+        ).wrapper = hosts.second.wrapper
+        made = World(fleet, hosts, busybox_image)
+        try:
+            fleet.start()
+            for agent in fleet.agents:
+                eventually(partial(reached, agent), what=f"{agent.name} reaches the other")
+            yield made
+        except BaseException:
+            for process in (fleet.control, *fleet.agents):
+                print(f"--- {process.name}\n{process.tail(80)}")  # noqa: T201
+            raise
+        finally:
+            fleet.end()
+
+
+def name_of(task: Task) -> str:
+    return "ip-" + task.address.replace(".", "-")
+
+
+def network(agent: Agent) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(agent.cli("network", "--json", check=False) or "{}")
+    return found
+
+
+def reached(agent: Agent) -> list[dict[str, Any]]:
+    return [peer for peer in network(agent).get("peers", ()) if not peer["problem"]]
+
+
+def test_tasks_reach_each_other_with_their_own_addresses(world: World) -> None:
+    first, second = world.agents
+    pools = [network(agent)["pools"][0]["cidr"] for agent in world.agents]
+    assert sorted(pools) == ["10.208.0.0/24", "10.208.1.0/24"]
+    (peer,) = reached(first)
+    assert (peer["range"], peer["address"], peer["driver"]) == (pools[1], SECOND, "routes")
+
+    here, there = world.start(first, SERVE), world.start(second, SERVE)
+    assert here.address.rpartition(".")[0] == pools[0].rpartition(".")[0]
+    # The default group lets in its members alone: control has told each host those of the other.
+    assert eventually(lambda: world.asks(second, there, here)) == name_of(here)
+    assert eventually(lambda: world.asks(first, here, there)) == name_of(there)
+    eventually(
+        lambda: world.has_seen(first, here, there), what="the task on the other host is seen"
+    )
+    eventually(lambda: world.has_seen(second, there, here), what="so is this one there")
+
+    ec2 = world.fleet.client("ec2")
+    shut = ec2.create_security_group(GroupName="shut", Description="lets nobody in")["GroupId"]
+    closed = world.start(first, SERVE, shut)
+    assert not world.asks(second, there, closed)
+    members = ec2.describe_security_groups(GroupNames=["default"])["SecurityGroups"][0]["GroupId"]
+    ec2.authorize_security_group_ingress(
+        GroupId=shut,
+        IpPermissions=[
+            {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80,
+             "UserIdGroupPairs": [{"GroupId": members}]}
+        ],
+    )  # fmt: skip
+    assert eventually(lambda: world.asks(second, there, closed)) == name_of(closed)
+
+
+def test_an_address_of_no_host_is_dropped_and_leads_nowhere(world: World) -> None:
+    first, _ = world.agents
+    switch = world.hosts.switch
+    task = world.start(first, SERVE)
+    for line in (
+        f"ip addr add {UNUSED}/32 dev lan",
+        f"ip route add 10.208.0.0/22 via {FIRST} src {UNUSED}",
+    ):
+        switch.sh(line)
+    # It asks for the address of this host as itself: nobody answers an address that is unreachable.
+    switch.sh(f"busybox ping -c 1 -W 2 -I 192.0.2.9 {FIRST}")
+    switch.sh(f"busybox timeout 3 busybox wget -q -O - http://{task.address}/", check=False)
+    (rule,) = [
+        r for r in network(first)["rules"] if r["rule"].startswith("a task's address of another")
+    ]
+    assert rule["packets"]
+    line = f"docker exec {task.container} ping -c 1 -W 2 {UNUSED}"
+    done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert (
+        "unreachable"
+        in subprocess.run(["ip", "route"], capture_output=True, text=True, check=True).stdout
+    )
+
+
+def test_what_others_change_is_repaired(world: World) -> None:
+    first, _ = world.agents
+    (peer,) = reached(first)
+    subprocess.run(["ip", "route", "del", peer["range"]], check=True)
+    eventually(lambda: route_to(peer["range"]), within_s=5, what="the route is back")
+    subprocess.run(["ip", "link", "set", "lan0", "down"], check=True)
+    assert not route_to(peer["range"])
+    subprocess.run(["ip", "link", "set", "lan0", "up"], check=True)
+    eventually(lambda: route_to(peer["range"]), within_s=5, what="the route is back again")
+    check = json.loads(first.cli("network", "check", "--json"))
+    assert not check["differences"]
+
+
+def test_a_host_that_leaves_is_forgotten_at_once(world: World) -> None:
+    first, second = world.agents
+    (peer,) = reached(first)
+    client = world.fleet.client()
+    began = time.monotonic()
+    client.deregister_container_instance(containerInstance=world.instance(second), force=True)
+    eventually(lambda: not route_to(peer["range"]), within_s=5, what="the route is gone")
+    print(f"forgotten within {time.monotonic() - began:.2f} s")  # noqa: T201
+    assert not reached(first)
+    eventually(lambda: not second.is_alive(), what="its agent ends")
+    world.fleet.agents.remove(second)
+
+
+def route_to(network: str) -> str:
+    done = subprocess.run(
+        ["ip", "route", "show", "exact", network], capture_output=True, text=True, check=True
+    )
+    return done.stdout

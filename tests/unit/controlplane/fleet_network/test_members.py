@@ -1,0 +1,154 @@
+"""Hosts get ranges when they register, over the real wire, and others learn of it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from agent.controlplane.fleet_network.ranges import RangePlan
+from agent.model.fleet import ROUTES, FleetHost, FleetPeer, FleetUpdate
+from agent.model.wire import ErrorBody, Register
+from tests.support.control_endpoint import Endpoint, ScriptedAgent, control_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+PLAN = RangePlan.parse("10.208.0.0/22", 24)
+
+
+def host(number: int, **more: Any) -> FleetHost:
+    return FleetHost(**({"driver": ROUTES, "address": f"192.0.2.{number}"} | more))
+
+
+async def joined(endpoint: Endpoint, number: int, **more: Any) -> tuple[ScriptedAgent, FleetUpdate]:
+    agent = ScriptedAgent(endpoint, fleet=host(number, **more))
+    await agent.register()
+    return agent, await told(agent, after=0)
+
+
+async def hears(agent: ScriptedAgent, wanted: Callable[[FleetUpdate], bool]) -> FleetUpdate:
+    """Poll until there is news; what came just before may come once more."""
+    while True:
+        update = await told(agent)
+        if wanted(update):
+            return update
+
+
+async def told(agent: ScriptedAgent, after: int | None = None) -> FleetUpdate:
+    answer = await agent.poll(after=after)
+    assert answer is not None
+    assert answer.fleet is not None
+    return answer.fleet
+
+
+async def refusal(endpoint: Endpoint, said: FleetHost) -> str:
+    agent = ScriptedAgent(endpoint)
+    status, body = await agent.send("POST", "/v1/instances", Register(**agent.info, fleet=said))
+    assert status == 400
+    return msgspec.json.decode(body, type=ErrorBody).message
+
+
+async def test_hosts_come_change_and_leave(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        one, first = await joined(endpoint, 1)
+        assert first == FleetUpdate(range="10.208.0.0/24", fleet_range="10.208.0.0/22", full=True)
+        held = asyncio.create_task(hears(one, lambda update: bool(update.peers)))
+        two, second = await joined(endpoint, 2)
+        assert second.range == "10.208.1.0/24"
+        assert [(p.id, p.host.range, p.host.address) for p in second.peers] == [
+            (one.id, "10.208.0.0/24", "192.0.2.1")
+        ]
+        assert [peer.id for peer in (await held).peers] == [two.id]
+
+        moved = [FleetPeer(id=two.id, host=host(22, range=second.range))]
+        held = asyncio.create_task(hears(one, lambda update: update.peers == moved))
+        await two.register(fleet=host(22))
+        await held
+        assert (await told(two, after=0)).range == "10.208.1.0/24"
+
+        held = asyncio.create_task(hears(one, lambda update: bool(update.gone)))
+        began = time.monotonic()
+        status, _ = await two.send("DELETE", f"/v1/instances/{two.id}")
+        assert status == 204
+        assert (await held).gone == [two.id]
+        assert time.monotonic() - began < 2
+
+        three, third = await joined(endpoint, 3)
+        assert third.range == "10.208.2.0/24"  # that of the second rests for as long as possible
+        await endpoint.call("DeregisterContainerInstance", containerInstance=three.arn, force=True)
+        await hears(one, lambda update: update.gone == [three.id])
+
+
+async def test_ranges_stay_over_a_restart_of_control(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        one, first = await joined(endpoint, 1)
+        _, second = await joined(endpoint, 2)
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        again = ScriptedAgent(endpoint, **(one.info | {"client_token": "new", "fleet": host(1)}))
+        await again.register(instance_arn=one.arn)
+        assert (await told(again, after=0)).range == first.range
+        assert (await joined(endpoint, 3))[1].range not in {first.range, second.range}
+
+
+async def test_all_ranges_can_be_given_at_once_and_no_more(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        found = await asyncio.gather(*(joined(endpoint, number) for number in range(1, 5)))
+        assert len({update.range for _, update in found}) == 4
+        assert "no range is free: all 4 of 10.208.0.0/22" in await refusal(endpoint, host(9))
+        gone = found[2][0]
+        await gone.send("DELETE", f"/v1/instances/{gone.id}")
+        assert (await joined(endpoint, 9))[1].range == found[2][1].range
+
+
+async def test_a_host_that_has_a_range_gets_it_again_from_a_control_that_forgot_it(
+    tmp_path: Path,
+) -> None:
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        assert (await joined(endpoint, 1, range="10.208.3.0/24"))[1].range == "10.208.3.0/24"
+        assert (await joined(endpoint, 2, range="10.208.3.0/24"))[1].range == "10.208.0.0/24"
+
+
+async def test_a_host_that_takes_part_no_more_keeps_its_range_and_is_no_peer(
+    tmp_path: Path,
+) -> None:
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        one, _ = await joined(endpoint, 1)
+        two, before = await joined(endpoint, 2)
+        held = asyncio.create_task(hears(one, lambda update: update.gone == [two.id]))
+        await two.register(fleet=None)
+        await held
+        answer = await two.poll(after=0)
+        assert answer is not None
+        assert answer.fleet is None
+        await two.register()
+        assert (await told(two, after=0)).range == before.range
+
+
+@pytest.mark.parametrize(
+    ("said", "says"),
+    [
+        ({"driver": "carrier-pigeon"}, "does not know the fleet network 'carrier-pigeon'"),
+        ({"address": ""}, "set ECS_HOST_ADDRESS"),
+        ({"address": "localhost"}, "set ECS_HOST_ADDRESS"),
+        ({"address": "127.0.0.1"}, "set ECS_HOST_ADDRESS"),
+        ({"address": "10.208.1.1"}, "--fleet-range"),
+    ],
+)
+async def test_what_cannot_be_is_refused(tmp_path: Path, said: dict[str, str], says: str) -> None:
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        assert says in await refusal(endpoint, host(1, **said))
+
+
+async def test_without_a_network_nobody_takes_part(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path) as endpoint:
+        assert "--fleet-range" in await refusal(endpoint, host(1))
+        agent = ScriptedAgent(endpoint)
+        await agent.register()
+        answer = await agent.poll(after=0)
+        assert answer is not None
+        assert answer.fleet is None

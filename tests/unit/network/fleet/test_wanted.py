@@ -1,0 +1,92 @@
+"""The routes to other hosts: those that control says, and none that would harm tasks here."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.model.fleet import ROUTES, FleetHost
+from agent.network.fleet.known import KnownFleet
+from agent.network.fleet.wanted import UNREACHABLE, changes, damage, wanted
+
+FLEET, OWN = "10.208.0.0/16", "10.208.1.0/24"
+
+
+def known(**peers: tuple[str, str]) -> KnownFleet:
+    hosts = {
+        name: FleetHost(driver=ROUTES, range=cidr, address=address)
+        for name, (cidr, address) in peers.items()
+    }
+    return KnownFleet(range=OWN, fleet_range=FLEET, peers=hosts, is_told=True)
+
+
+def test_each_host_is_the_gateway_of_its_range_and_the_rest_is_unreachable() -> None:
+    found = wanted(
+        known(a=("10.208.2.0/24", "192.0.2.2"), b=("10.208.3.0/24", "192.0.2.3")), ROUTES
+    )
+    assert found.routes == {
+        FLEET: UNREACHABLE, "10.208.2.0/24": "192.0.2.2", "10.208.3.0/24": "192.0.2.3",
+    }  # fmt: skip
+    assert not found.left_out
+    assert wanted(KnownFleet(), ROUTES).routes == {}
+
+
+@pytest.mark.parametrize(
+    ("cidr", "address", "says"),
+    [
+        (OWN, "192.0.2.2", "overlaps that of this host"),
+        ("10.208.0.0/23", "192.0.2.2", "overlaps that of this host"),
+        (FLEET, "192.0.2.2", "is not one of"),
+        ("0.0.0.0/0", "192.0.2.2", "is not one of"),
+        ("192.0.2.0/24", "192.0.2.2", "is not one of"),
+        ("", "192.0.2.2", "Address cannot be empty"),
+        ("10.208.2.0/24", "", "Address cannot be empty"),
+        ("10.208.2.0/24", "fd00::1", "not permitted|Expected 4 octets"),
+        ("10.208.2.0/24", "10.208.7.7", "is one of tasks"),
+    ],
+)
+def test_a_peer_that_cannot_be_is_left_out_with_the_reason(
+    cidr: str, address: str, says: str
+) -> None:
+    found = wanted(known(a=(cidr, address), b=("10.208.9.0/24", "192.0.2.9")), ROUTES)
+    assert found.routes == {FLEET: UNREACHABLE, "10.208.9.0/24": "192.0.2.9"}
+    with pytest.raises(AssertionError, match=says):
+        raise AssertionError(found.left_out["a"])
+
+
+def test_a_host_of_another_kind_and_a_second_one_with_the_same_range_are_left_out() -> None:
+    found = wanted(
+        known(a=("10.208.2.0/24", "192.0.2.2"), b=("10.208.2.0/24", "192.0.2.3")), ROUTES
+    )
+    assert found.routes["10.208.2.0/24"] == "192.0.2.2"
+    assert "another host" in found.left_out["b"]
+    other = known(a=("10.208.2.0/24", "192.0.2.2"))
+    assert "ECS_FLEET_NETWORK=routes" in wanted(other, "other").left_out["a"]
+
+
+networks = st.dictionaries(
+    st.integers(0, 30).map(lambda n: f"10.208.{n}.0/24"),
+    st.sampled_from(["192.0.2.1", "192.0.2.2", UNREACHABLE]),
+)
+
+
+@given(networks, networks)
+def test_changes_lead_from_any_routes_to_any_others(
+    present: dict[str, str], needed: dict[str, str]
+) -> None:
+    change = changes(present, needed)
+    after = {net: via for net, via in present.items() if net not in change.remove} | change.put
+    assert after == needed
+    assert all(present.get(net) != via for net, via in change.put.items())
+    assert bool(change) is (present != needed)
+    assert not changes(after, needed)
+    assert bool(damage(present, needed)) is (present != needed)
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_whatever_control_says_no_route_touches_the_own_range(cidr: str, address: str) -> None:
+    for network in wanted(known(a=(cidr, address)), ROUTES).routes:
+        assert network == FLEET or not IPv4Network(network).overlaps(IPv4Network(OWN))
