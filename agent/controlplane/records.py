@@ -29,6 +29,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /account-settings/<name>              AccountSettingRecord
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
     /scaling/..., /scaling-activities/...  see ``scaling.target``
+    /schedules/..., /schedule-rules/..., /schedule-groups/...   see ``schedules.record``
     /alarms/<name>                        AlarmRecord            (``scaling.alarm``)
     /security-groups/...                  see ``security_groups.group_records``
     /parameters/..., /secrets/...         see ``secrets.secret_records``
