@@ -164,11 +164,13 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
         )
         cleanup.callback(namespaces.close)
+        ports = HostPorts(settings.dynamic_host_port_range)
         container_sandboxes = ContainerSandboxes(
             runtime,
             owner=owner,
             image=pause,
             load_image=load_pause,
+            ports=ports,
             least=settings.warm_sandboxes,
         )
         cleanup.push_async_callback(_leave_no_ready, container_sandboxes, settings, serve_session)
@@ -214,6 +216,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         def on_engine_event(event: EngineEvent) -> None:
             networks.take_note_of(event)
             namespaces.take_note_of(event)
+            container_sandboxes.take_note_of(event)
             groups.take_note_of(event)
             metadata.take_note_of(event)
             faults.take_note_of(event)
@@ -237,7 +240,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 network_alive=networks.is_alive,
                 container_sandboxes=container_sandboxes,
                 ensure_image=images.ensure,
-                ports=HostPorts(settings.dynamic_host_port_range),
+                ports=ports,
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
                 groups=groups,
@@ -332,7 +335,8 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(namespaces.run(on_lost=engine.namespaces_lost), name="namespaces")
             group.create_task(
-                container_sandboxes.run(on_lost=engine.namespaces_lost), name="container sandboxes"
+                container_sandboxes.run(on_lost=engine.container_network_lost),
+                name="container sandboxes",
             )
             group.create_task(groups.run(runtime.connect), name="control groups")
             group.create_task(control.run(), name="control")
@@ -461,10 +465,13 @@ async def _leave_no_ready(
 ) -> None:
     """Remove ready sandboxes of containers when the agent stops and no container holds one.
 
-    Settings that follow and want as many take them over as they are.
+    Settings that follow and want as many, with such ports, take them over as they are.
     """
     follower = serve_session.successor
-    kept = follower is not None and follower.warm_sandboxes == settings.warm_sandboxes
+    kept = follower is not None and (
+        follower.warm_sandboxes,
+        follower.dynamic_host_port_range,
+    ) == (settings.warm_sandboxes, settings.dynamic_host_port_range)
     try:
         if not kept and not sandboxes.held:
             async with asyncio.timeout(LEAVE_LIMIT_S):

@@ -207,7 +207,12 @@ class Overview:
         parts = self._parts
         if parts is None:
             return []
-        found = [*parts.networks.repairs, *parts.engine.repairs, *parts.operator.repairs]
+        found = [
+            *parts.networks.repairs,
+            *parts.container_sandboxes.repairs,
+            *parts.engine.repairs,
+            *parts.operator.repairs,
+        ]
         return sorted(found, key=lambda repair: repair.at)[-_REPAIRS:]
 
     def _engine_away(self) -> str:

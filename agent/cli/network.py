@@ -105,8 +105,9 @@ def trace(
 
     TASK is as for `ecs-agent task`. PEER is an address, or a task of this host that has an address. The
     connection is real, and is closed at once; for UDP, one empty datagram is sent. The kernel reports
-    each rule of nftables that the first packet meets, whoever made it. Rules of iptables-legacy and
-    those of other hosts are not seen. Exits with 1 if there was no connection.
+    each rule of nftables that the first packet meets, whoever made it: on this host, or in the task's own
+    namespace (family netdev), from which packets go straight to the wire with the drivers macvlan and
+    ipvlan. Rules of iptables-legacy and those of other hosts are not seen. Exits with 1 if there was no connection.
     """
     number, protocol = port
     view = client.trace(task_id, peer=peer, port=number, protocol=protocol)

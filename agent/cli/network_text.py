@@ -67,13 +67,14 @@ STEPS: Final = (
 def pool(view: PoolView) -> list[str]:
     """Return the row of a pool."""
     counts = (view.mtu, view.held, view.resting, view.size)
-    return [view.cidr, view.gateway, view.interface, *map(str, counts)]
+    return [view.cidr, view.gateway or NOTHING, view.interface, *map(str, counts)]
 
 
 def sandbox(view: SandboxView) -> list[str]:
     """Return the row of a sandbox."""
     task = task_id(view.task) if view.task else NOTHING
-    return [view.ipv4, view.state, task, view.interface, view.mac, view.container_id or NOTHING]
+    addresses = f"{view.ipv4} {view.ipv6}".rstrip()
+    return [addresses, view.state, task, view.interface, view.mac, view.container_id or NOTHING]
 
 
 def device(view: DeviceView) -> list[str]:

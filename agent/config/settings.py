@@ -163,10 +163,32 @@ class Settings(MetricsSettings):
     # Network of awsvpc tasks
     task_pool_cidr: str = setting(
         "ECS_TASK_POOL_CIDR",
-        values.IPV4_NETWORK,
+        values.IPV4_POOL,
         "10.207.0.0/20",
         "Addresses for tasks in `awsvpc` mode; the bridge gets the first one. Must not overlap a "
-        "network that the host or its tasks need to reach.",
+        "network that the host or its tasks need to reach. `none` if tasks are to have IPv6 alone.",
+        ours=True,
+    )
+    task_pool_ipv6_cidr: str = setting(
+        "ECS_TASK_POOL_IPV6_CIDR",
+        values.IPV6_NETWORK,
+        "",
+        "IPv6 addresses for tasks in `awsvpc` mode, beside those of IPv4 or instead of them.",
+        ours=True,
+    )
+    task_pool_reserved_cidr: str = setting(
+        "ECS_TASK_POOL_RESERVED_CIDR",
+        values.NETWORK,
+        "",
+        "Part of one of these networks whose addresses only tasks get that ask for one.",
+        ours=True,
+    )
+    task_ipv6_egress: str = setting(
+        "ECS_TASK_IPV6_EGRESS",
+        values.choice("masquerade", "routed"),
+        "masquerade",
+        "With the driver `bridge`: whether what tasks send out by IPv6 leaves with the host's address, or "
+        "with their own, for which your routers need a route to the host.",
         ours=True,
     )
     task_network_driver: str = setting(
@@ -188,6 +210,14 @@ class Settings(MetricsSettings):
         values.ADDRESS,
         "",
         "Router of tasks on the parent's network, with `macvlan` and `ipvlan`.",
+        ours=True,
+        note="the host's",
+    )
+    task_network_ipv6_gateway: str = setting(
+        "ECS_TASK_NETWORK_IPV6_GATEWAY",
+        values.ADDRESS,
+        "",
+        "The same for IPv6; it may be a link-local address.",
         ours=True,
         note="the host's",
     )
@@ -290,8 +320,9 @@ class Settings(MetricsSettings):
         values.INT,
         "4",
         "Network sandboxes kept ready for `awsvpc` tasks, and at least so many for containers in `none` "
-        "mode once there was one. After a burst of launches, each of the two pools grows to its size, "
-        "within 1/32 of the available memory, and shrinks within hours. 0 keeps none.",
+        "mode, and for those in `bridge` mode that publish the same ports, once there was one. After a "
+        "burst of launches, each pool grows to its size, within 1/32 of the available memory, and "
+        "shrinks within hours. 0 keeps none.",
         bounds=Bounds(0, 256, "refuse"),
         ours=True,
     )

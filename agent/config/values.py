@@ -260,6 +260,36 @@ def parse_ipv4_network(text: str) -> str:
     return str(network)
 
 
+def parse_ipv4_pool(text: str) -> str:
+    """Parse an IPv4 network for tasks, or ``none``, which becomes an empty text."""
+    return "" if text.lower() == "none" else parse_ipv4_network(text)
+
+
+def parse_ipv6_network(text: str) -> str:
+    """Parse an IPv6 network in CIDR notation with room for a gateway and at least two tasks."""
+    try:
+        network = ipaddress.IPv6Network(text)
+    except ValueError as error:
+        raise ValueError(
+            f"is not an IPv6 network ({error}); write for example fd12:3456:789a::/64"
+        ) from None
+    if not 16 <= network.prefixlen <= 124:
+        raise ValueError(
+            "is too small or too large for a task pool; write a prefix from /16 to /124"
+        )
+    if network.is_link_local or network.is_multicast or network.network_address.packed[0] == 0:
+        raise ValueError("is not for hosts; write for example fd12:3456:789a::/64")
+    return str(network)
+
+
+def parse_network(text: str) -> str:
+    """Parse an IPv4 or IPv6 network in CIDR notation."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"is not a network ({error}); write for example 10.20.0.128/25") from None
+
+
 def parse_port_range(text: str) -> tuple[int, int]:
     """Parse ``first-last``, both ports."""
     match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text.replace(" ", ""))
@@ -400,7 +430,9 @@ LOG_DRIVERS = Kind("JSON list of drivers", parse_logging_drivers)
 VOLUME_PLUGIN_CAPABILITIES = Kind("JSON list of capabilities", parse_volume_plugin_capabilities)
 ADDRESSES = Kind("JSON list of addresses", parse_addresses)
 ADDRESS = Kind("IP address", parse_address)
-IPV4_NETWORK = Kind("IPv4 network", parse_ipv4_network)
+IPV4_POOL = Kind("IPv4 network \\| `none`", parse_ipv4_pool)
+NETWORK = Kind("network", parse_network)
+IPV6_NETWORK = Kind("IPv6 network", parse_ipv6_network)
 PORT_RANGE = Kind("`first-last`", parse_port_range)
 REQUEST_RATE = Kind("`steady,burst`", parse_request_rate)
 URL = Kind("http(s) URL", addresses.parse_url)

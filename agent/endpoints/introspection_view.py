@@ -179,7 +179,13 @@ def _networks(record: AgentTask) -> list[Network] | UnsetType:
                 ipv6_addresses=list(eni.ipv6) or UNSET,
             )
         ]
-    return [Network(network_mode="awsvpc", ipv4_addresses=[network.ipv4])]
+    return [
+        Network(
+            network_mode="awsvpc",
+            ipv4_addresses=[network.ipv4] if network.ipv4 else [],
+            ipv6_addresses=[network.ipv6] if network.ipv6 else UNSET,
+        )
+    ]
 
 
 def _ports(

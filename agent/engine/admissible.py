@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.engine import graph, ports
+from agent.engine import graph, ports, static_address
 from agent.engine.preparations import table as preparations
 from agent.errors import PayloadError
 from agent.images import logins
@@ -27,8 +27,8 @@ def check(payload: TaskPayload) -> Graph:
     """Return the task's dependency graph.
 
     Raises:
-        PayloadError: the dependencies have no valid order, a device is for an unknown container, or
-            a volume or feature is not supported.
+        PayloadError: the dependencies have no valid order, a device is for an unknown container,
+            a volume or feature is not supported, or the address asked for is none.
     """
     dependencies = graph.graph_of(payload)
     graph.check(payload, dependencies)
@@ -40,6 +40,7 @@ def check(payload: TaskPayload) -> Graph:
         ports.port_pairs(container)
         logins.check(container)
         _check_supported(payload, container)
+    static_address.asked_for(payload)
     if payload.memory:
         _check_memory(payload)
     return dependencies

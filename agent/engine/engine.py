@@ -23,7 +23,7 @@ from agent.engine import admissible, planner, reports, shared_namespaces, task_c
 from agent.engine.clock import Clock
 from agent.engine.holdings import Holdings
 from agent.engine.launch_trace import LaunchDurations, LaunchTrace
-from agent.engine.ports import picked_ports
+from agent.engine.ports import held_ports
 from agent.engine.record_cleanup import RecordCleanup
 from agent.engine.record_commits import RecordCommits
 from agent.engine.restored import KIND, doubt_after_restart
@@ -142,7 +142,7 @@ class Engine:
             self._expect_credentials(record.payload)
         if record.admitted_at and not record.is_done:
             self._ledger.restore(record.arn, needs_of(record.payload))
-            for protocol, ports in picked_ports(record):
+            for protocol, ports in held_ports(record):
                 self._tools.ports.hold(protocol, ports)
         lost = networks.correct(record) if networks is not None else ""
         if lost:
@@ -351,7 +351,7 @@ class Engine:
         if shared_namespaces.needs_holder(payload):
             self._tools.namespaces.release(payload)
         self._tools.container_sandboxes.release(arn)
-        for protocol, ports in picked_ports(self._runners[arn].record):
+        for protocol, ports in held_ports(self._runners[arn].record):
             self._tools.ports.release(protocol, ports)
         self._admit()
 
@@ -375,6 +375,12 @@ class Engine:
         runner = self._runners.get(arn)
         if runner is not None:
             runner.namespaces_lost(reason)
+
+    def container_network_lost(self, arn: str, container: str, reason: str) -> None:
+        """Tell a task that a container has lost the network of its sandbox, and why."""
+        runner = self._runners.get(arn)
+        if runner is not None:
+            runner.container_network_lost(container, reason)
 
     async def flush(self) -> None:
         """Save everything unsaved; called once at a normal stop, after ``run``."""

@@ -8,21 +8,25 @@ Tests: ``tests/unit/engine/test_steps.py``, ``tests/unit/engine/test_engine_trou
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from agent.engine import warm_network
+from agent.engine import container_body, ports, static_address, warm_network
 from agent.engine.settle import forget_creation
 from agent.errors import EngineRefused, NoSuchContainer, SandboxLost
-from agent.model.status import ContainerStatus
+from agent.model.status import ContainerStatus, NetworkMode
+from agent.network.container_sandboxes.kinds import Kind
 from agent.runtime.protocol import joined
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from agent.engine.container_body import ContainerContext
     from agent.engine.live import LiveState
     from agent.engine.tools import Outcome, RecordWriter, StepTools
+    from agent.model.payload import Container
     from agent.model.task import AgentContainer, AgentTask
     from agent.runtime.protocol import ContainerState
 
@@ -57,7 +61,9 @@ class NetworkSteps:
             network = await self._tools.claim_eni(self._record.arn, attachment_id, interfaces)
         else:
             groups = interface.security_groups if interface else ()
-            network = await self._tools.claim_network(self._record.arn, attachment_id, groups)
+            network = await self._tools.claim_network(
+                self._record.arn, attachment_id, groups, static_address.asked_for(payload)
+            )
 
         def outcome(_now: float) -> None:
             self._record.network = network
@@ -112,27 +118,57 @@ class NetworkSteps:
         modes = (seen.network_mode, seen.pid_mode, seen.ipc_mode)
         return any(joined(mode) not in own for mode in modes)
 
+    def choose(self, definition: Container, around: ContainerContext) -> str:
+        """Return the engine id of a ready sandbox for a container; empty to leave it to the engine.
+
+        A container whose ports were picked already keeps them, and the sandbox that it has by now.
+
+        Raises:
+            PayloadError: the container cannot be created as ordered.
+        """
+        record, sandboxes = self._record, self._tools.container_sandboxes
+        if warm_network.why_not_in_task(record.payload, definition):
+            return ""
+        picked, bindings, published = {}, {}, None
+        if record.payload.mode is NetworkMode.BRIDGE:
+            picked = ports.stand_ins(definition)
+            bindings = ports.port_bindings(definition, picked)
+            published = ports.ready_ports(definition)
+        was_picked = not picked.keys().isdisjoint(record.host_ports)
+        if was_picked and not sandboxes.of(record.arn, definition.name):
+            return ""
+        body = container_body.body(record.payload, definition, replace(around, host_ports=picked))
+        mode = record.payload.mode.value
+        if warm_network.why_not(body, mode, bindings):
+            return ""
+        return sandboxes.take(record.arn, definition.name, Kind(mode, published or ()))
+
     async def create(
-        self, name: str, body: dict[str, Any], make: Callable[[dict[str, Any]], Awaitable[str]]
+        self,
+        sandbox: str,
+        body: dict[str, Any],
+        make: Callable[[dict[str, Any]], Awaitable[str]],
     ) -> str:
-        """Create a container, in a ready sandbox if it can join one; return its engine id.
+        """Create a container, in a ready sandbox if it has one; return its engine id.
 
         Args:
-            name: the container.
+            sandbox: what ``choose`` returned.
             body: its create body, with a network from the engine.
             make: creates it; raises ``RuntimeFailure``.
         """
-        sandboxes, sandbox = self._tools.container_sandboxes, ""
-        if not warm_network.why_not(body):
-            mode = body["HostConfig"]["NetworkMode"]
-            sandbox = sandboxes.take(self._record.arn, name, mode)
         if sandbox:
             try:
                 return await make(warm_network.joined(body, sandbox))
             except (EngineRefused, NoSuchContainer):
-                if sandboxes.is_alive(sandbox):
+                if self._tools.container_sandboxes.is_alive(sandbox):
                     raise
         return await self.within(make(body))
+
+    def bindings(self, seen: ContainerState) -> Mapping[str, list[int]]:
+        """Return the host ports of a container or of its sandbox, by ``port/protocol``."""
+        return seen.port_bindings or self._tools.container_sandboxes.bindings(
+            joined(seen.network_mode)
+        )
 
     def can_never_start(self, container: AgentContainer) -> bool:
         """Return whether it never ran, and the sandbox of its own that it joined is gone."""
@@ -151,5 +187,5 @@ class NetworkSteps:
             if network is None or await self._tools.network_alive(self._record.arn):
                 raise
             raise SandboxLost(
-                f"the task's network sandbox {network.ipv4} is gone: {error}"
+                f"the task's network sandbox {network.any_address} is gone: {error}"
             ) from None

@@ -15,12 +15,11 @@ from agent.errors import AgentError
 from agent.model.status import NetworkMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from agent.engine.tools import PortPicker, RecordWriter
     from agent.model.payload import Container
     from agent.model.task import AgentTask
-    from agent.runtime.protocol import ContainerState
 
 
 class PortSteps:
@@ -55,15 +54,24 @@ class PortSteps:
                 self._picker.release(mapping.protocol or "tcp", picked.get(key, ()))
             raise
 
-    def take_over(self, definition: Container, seen: ContainerState) -> bool:
-        """Take picked ports from the engine; return whether the record was wrong."""
+    async def have(self, definition: Container, bindings: Mapping[str, list[int]]) -> None:
+        """Give a container the ports of its sandbox, and save them first, as ``pick`` does."""
+        if ports.published(definition, bindings):
+            self._writer.post(lambda _now: self._take_over(definition, bindings))
+            await self._writer.saved()
+
+    def _take_over(self, definition: Container, bindings: Mapping[str, list[int]]) -> None:
+        self.take_over(definition, bindings)
+
+    def take_over(self, definition: Container, bindings: Mapping[str, list[int]]) -> bool:
+        """Take picked ports as the engine has them; return whether the record was wrong."""
         record = self._record
         if record.payload.mode is not NetworkMode.BRIDGE:
             return False
         known = record.host_ports
         wrong = {
             key: hosts
-            for key, hosts in ports.published(definition, seen.port_bindings).items()
+            for key, hosts in ports.published(definition, bindings).items()
             if known.get(key) != hosts
         }
         for key, hosts in wrong.items():

@@ -40,9 +40,36 @@ def keyed_mappings(container: Container) -> list[tuple[str, PortMapping]]:
     return keyed
 
 
-def picked_ports(record: AgentTask) -> list[tuple[str, list[int]]]:
-    """Return the ports that the agent picked for a task, each list with its protocol."""
-    return [(key.rsplit("/", 1)[-1], ports) for key, ports in record.host_ports.items()]
+def held_ports(record: AgentTask) -> list[tuple[str, list[int]]]:
+    """Return the host ports that nobody else is to get, each list with its protocol.
+
+    Those that the agent picked for a task, and those that its containers need.
+    """
+    picked = [(key.rsplit("/", 1)[-1], ports) for key, ports in record.host_ports.items()]
+    certain = [
+        (protocol, [port])
+        for container in record.payload.containers
+        for protocol, port in certain_ports(record.payload, container)
+    ]
+    return picked + certain
+
+
+def certain_ports(payload: TaskPayload, container: Container) -> list[tuple[str, int]]:
+    """Return the host ports that a container needs and no other will do, each with its protocol."""
+    if payload.mode is NetworkMode.BRIDGE:
+        asked = [
+            (each, [each.host_port]) for each in container.port_mappings if not needs_pick(each)
+        ]
+    elif payload.mode is NetworkMode.HOST:
+        asked = [
+            (each, [each.container_port])
+            for each in container.port_mappings
+            if not each.container_port_range
+        ]
+    else:
+        asked = []
+    found = ((mapping.protocol or "tcp", port) for mapping, ports in asked for port in ports)
+    return [(protocol, port) for protocol, port in found if protocol in ("tcp", "udp")]
 
 
 def container_ports(mapping: PortMapping) -> list[int]:
@@ -85,6 +112,30 @@ def port_pairs(container: Container) -> list[str]:
         for mapping in container.port_mappings
         for port in container_ports(mapping)
     ]
+
+
+def ready_ports(container: Container) -> tuple[str, ...] | None:
+    """Return what a ready sandbox must publish for a container: ``80/tcp``, ``8000-8009/udp``...
+
+    None if it needs a certain port of the host, which no sandbox has.
+    """
+    if not all(needs_pick(mapping) for mapping in container.port_mappings):
+        return None
+    found = []
+    for mapping in container.port_mappings:
+        numbers = container_ports(mapping)
+        text = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])
+        found.append(f"{text}/{mapping.protocol or 'tcp'}")
+    return tuple(found)
+
+
+def stand_ins(container: Container) -> dict[str, list[int]]:
+    """Return host ports in place of those that are yet to be picked, by the keys of mappings."""
+    return {
+        key: container_ports(mapping)
+        for key, mapping in keyed_mappings(container)
+        if needs_pick(mapping)
+    }
 
 
 def _host_ports_of(key: str, mapping: PortMapping, picked: Mapping[str, list[int]]) -> list[int]:

@@ -109,7 +109,9 @@ def _container(record: AgentTask, container: AgentContainer, live: LiveState) ->
     ):
         interfaces = [
             NetworkInterface(
-                attachment_id=record.network.attachment_id, private_ipv4_address=record.network.ipv4
+                attachment_id=record.network.attachment_id,
+                private_ipv4_address=record.network.ipv4,
+                ipv6_address=record.network.ipv6,
             )
         ]
     return ContainerChange(
@@ -144,6 +146,7 @@ def _attachments(record: AgentTask) -> list[AttachmentChange]:
                     "macAddress": network.mac,
                     "privateDnsName": network.hostname,
                     "privateIPv4Address": network.ipv4,
+                    "privateIPv6Address": network.ipv6,
                 }.items()
                 if value
             },

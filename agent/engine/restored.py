@@ -16,8 +16,8 @@ from agent.engine.ended_tasks import EndedTasks
 from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.model import task
 from agent.model.status import ContainerStatus, NetworkMode
-from agent.network.container_sandboxes.creation import LABEL as LABEL_SANDBOX
-from agent.network.container_sandboxes.owners import Containers, users
+from agent.network.container_sandboxes.kinds import LABEL as LABEL_SANDBOX
+from agent.network.container_sandboxes.owners import Containers, Owner, users
 from agent.network.sandboxes.recovery import Holder
 from agent.runtime.protocol import joined
 
@@ -117,7 +117,14 @@ class RestoredTasks:
             runtime.list_containers(labels={LABEL_SANDBOX: owner}),
             runtime.list_containers(labels={LABEL_OWNER: owner, LABEL_TASK: None}),
         )
-        return Containers(ready, users(mine, LABEL_TASK, LABEL_CONTAINER))
+        given = {
+            (protocol, port): Owner(record.arn, key.partition("/")[0])
+            for record in self.records
+            if not record.is_done
+            for key, numbers in record.host_ports.items()
+            for protocol, port in ((key.rpartition("/")[2], each) for each in numbers)
+        }
+        return Containers(ready, users(mine, LABEL_TASK, LABEL_CONTAINER), given)
 
     def stopped(self) -> frozenset[str]:
         """Return the ARNs of tasks that have stopped."""

@@ -217,6 +217,22 @@ class Runner:
 
         self.post(message)
 
+    def container_network_lost(self, name: str, reason: str) -> None:
+        """The sandbox of one container has stopped; one that has not started is created again."""
+
+        def message(_now: float) -> None:
+            container = self.record.containers.get(name)
+            if container is None or container.known is ContainerStatus.STOPPED:
+                return
+            starting = any(
+                s.kind is StepKind.START and s.key == name for s in self.live.inflight.values()
+            )
+            if starting or container.started_at:
+                self.record.reason = self.record.reason or reasons.named(reasons.NETWORKING, reason)
+                self.record.desired = DesiredStatus.STOPPED
+
+        self.post(message)
+
     def confirm(self) -> None:
         """Control has confirmed that it still wants the task."""
 

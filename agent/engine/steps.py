@@ -9,13 +9,14 @@ step can continue also goes to the runner, through ``RecordWriter``. Failures ar
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 
-from agent.engine import container_body, observe, shared_namespaces, shared_network
+from agent.engine import container_body, observe, ports, shared_namespaces, shared_network
 from agent.engine.container_body import ContainerContext
 from agent.engine.firelens import order as firelens
 from agent.engine.firelens.configuration import PORT as FORWARD_PORT
@@ -122,7 +123,6 @@ class Steps:
     async def _create(self, name: str) -> Outcome:
         record = self._record
         definition = self._definition(name)
-        await self._ports.pick(definition)
         resolv_conf = await self._own_resolv_conf(definition)
         region, image_variables = await self._images.region(definition)
         file = await self._metadata_file(name)
@@ -131,7 +131,6 @@ class Steps:
             owner=self._settings.owner,
             sandbox_id=record.network.sandbox_id if record.network else "",
             resolv_conf=resolv_conf,
-            host_ports=record.host_ports,
             provision=Provision.merged(self._live.prepared.values()),
             image=record.containers[name].image_name,
             image_variables=image_variables,
@@ -145,18 +144,27 @@ class Steps:
             gpus=self._settings.gpus,
             privileged_allowed=self._settings.privileged_allowed,
         )
+        sandbox = self._network.choose(definition, around)
+        if sandbox:
+            bindings = self._tools.container_sandboxes.bindings(sandbox)
+            await self._ports.have(definition, bindings)
+        else:
+            await self._ports.pick(definition)
+            certain = ports.certain_ports(record.payload, definition)
+            await self._tools.container_sandboxes.give_way(certain)
+        around = replace(around, host_ports=record.host_ports)
         body = container_body.body(record.payload, definition, around)
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
         make = partial(self._make, definition, engine_name)
         try:
-            runtime_id = await self._network.create(name, body, make)
+            runtime_id = await self._network.create(sandbox, body, make)
         except NameConflict:
             seen = await self._adopt(engine_name)
             if not self._network.is_of_lost_one(seen):
                 return self._see(name, seen)
             await self._tools.runtime.remove_container(seen.id, force=True)
-            runtime_id = await self._network.create(name, body, make)
+            runtime_id = await self._network.create(sandbox, body, make)
 
         def outcome(now: float) -> None:
             container.engine_name = engine_name
@@ -317,7 +325,7 @@ class Steps:
 
         def outcome(now: float) -> None:
             container.engine_name = seen.name
-            moved = self._ports.take_over(self._definition(name), seen)
+            moved = self._ports.take_over(self._definition(name), self._network.bindings(seen))
             observe.state(record, container, seen, self._live, now)
             if container.known is ContainerStatus.RUNNING and (moved or not container.bindings):
                 self._ports.show(self._definition(name))

@@ -114,8 +114,9 @@ class StepTools:
     """The parts that steps use; plain functions where one function is enough."""
 
     runtime: ContainerEngine
-    claim_network: Callable[[str, str, Collection[str]], Awaitable[TaskNetwork]]
-    """Give a task, by its ARN, a network with this attachment id and these security groups."""
+    claim_network: Callable[[str, str, Collection[str], str], Awaitable[TaskNetwork]]
+    """Give a task, by its ARN, a network with this attachment id and these security groups, and with
+    the address that it asks for, if any."""
     release_network: Callable[[str], Awaitable[None]]
     network_alive: Callable[[str], Awaitable[bool]]
     """Return whether containers can join the sandbox that a task holds."""

@@ -21,7 +21,8 @@ class NetworkInterface(_Wire, frozen=True):
     """Address of a container on its task's interface, as DescribeTasks shows it."""
 
     attachment_id: str
-    private_ipv4_address: str = field(name="privateIpv4Address")
+    private_ipv4_address: str = field(default="", name="privateIpv4Address")
+    ipv6_address: str = ""
 
 
 class ManagedAgentChange(_Wire, frozen=True):

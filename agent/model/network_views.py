@@ -16,8 +16,9 @@ class PoolView(_View, frozen=True):
 
     cidr: str
     gateway: str
+    """Of tasks; empty if they have none."""
     interface: str
-    """Link of the host that has the gateway's address."""
+    """Link of the host that has the gateway's address, or is the parent of tasks' interfaces."""
     mtu: int
     size: int
     """Number of addresses that tasks can have."""
@@ -30,6 +31,7 @@ class SandboxView(_View, frozen=True):
     """One network namespace with an address."""
 
     ipv4: str
+    """By which logs name it; with IPv6 alone, it only leads to the agent."""
     state: str
     """WARM, CLAIMED, DEAD, LEAVING, or UNCLEAR until control has listed its tasks."""
     task: str
@@ -40,6 +42,8 @@ class SandboxView(_View, frozen=True):
     mtu: int
     container_id: str
     pid: int
+    ipv6: str = ""
+    """Empty if it has none."""
 
 
 class DeviceView(_View, frozen=True):
@@ -47,12 +51,13 @@ class DeviceView(_View, frozen=True):
 
     name: str
     kind: str
-    """``bridge`` or ``task``."""
+    """``task``, or what all tasks depend on: ``bridge``, ``gateway`` (the loopback, which has its address),
+    or ``parent``."""
     state: str
     """UP, DOWN or GONE."""
     mtu: int
     ipv4: str
-    """Address of the task at its other end; empty for a bridge."""
+    """Address of the task at its other end; empty for a link of all tasks."""
     rx_bytes: int
     rx_packets: int
     tx_bytes: int

@@ -43,7 +43,11 @@ class TaskNetwork(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     eni: TaskEni | None = None
     """The interface of Amazon ECS that the task has; None with an address of the host's pool."""
     agent_side_ipv4: str = ""
-    """With an ENI: the address from which the task reaches the agent."""
+    """The address from which the task reaches the agent, if that is none of its own: with an ENI, or
+    with IPv6 alone."""
+    ipv6: str = ""
+    ipv6_prefix_len: int = 0
+    ipv6_gateway: str = ""
 
     @property
     def asks_from(self) -> str:
@@ -53,7 +57,7 @@ class TaskNetwork(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     @property
     def any_address(self) -> str:
         """The address to show where there is room for one: IPv4 if it has any."""
-        return self.ipv4 or (self.eni.ipv6[0] if self.eni is not None else "")
+        return self.ipv4 or self.ipv6
 
 
 class AgentContainer(Struct, kw_only=True, rename="camel", omit_defaults=True):

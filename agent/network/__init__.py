@@ -1,6 +1,7 @@
 """Addresses and namespaces of awsvpc tasks, host ports of bridge tasks, and all netlink code.
 
-The entry points are ``pool.TaskNetworks``, ``host_ports.HostPorts``, ``names.resolv_files.ResolvFiles``
+The entry points are ``pool.TaskNetworks`` (made by ``assembly``; ``task_claims`` gives and takes sandboxes,
+``address_pool`` their addresses), ``host_ports.HostPorts``, ``names.resolv_files.ResolvFiles``
 and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those above it::
 
     kernel/      how the kernel is asked: netlink, nftables, namespaces
@@ -12,7 +13,8 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
                  logged once
     sandboxes/   created, watched, removed; at the start, rows, engine and kernel are matched, and
                  nothing is removed before control has listed what it wants
-    container_sandboxes/  networks of single containers in none mode, made by the engine ahead of demand
+    container_sandboxes/  networks of single containers in none and bridge mode, made by the engine ahead
+                 of demand
     inspection/  shows all of it to operators, and checks it on their order
     eni/         interfaces of Amazon ECS, moved into sandboxes; loaded with the first one
     tracing/     which rules of the host a connection of a task meets; loaded when it is asked for

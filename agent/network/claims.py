@@ -12,30 +12,36 @@ from agent.network.addresses import address_of_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from ipaddress import IPv4Network
+    from ipaddress import IPv4Network, IPv6Network
+
+    from agent.network.address_pool import AddressPool
+
+
+_NO_LINK = ("", "lo")
 
 
 class Route(NamedTuple):
-    """An IPv4 route or address of the host, which claims a network."""
+    """A route or address of the host, which claims a network."""
 
-    network: IPv4Network
+    network: IPv4Network | IPv6Network
     interface: str
     via_gateway: bool
 
 
-def not_of_links(routes: Iterable[Route], pool: IPv4Network) -> list[Route]:
+def not_of_links(routes: Iterable[Route], pool: AddressPool) -> list[Route]:
     """Return the routes that the agent did not make itself for tasks with links of their own."""
-    gateway = f"{pool.network_address + 1}/32"
+    gateways = {f"{pool.gateway}/32", f"{pool.ipv6_gateway}/128"}
     return [
         route
         for route in routes
         if address_of_link(route.interface) is None
-        and str(route.network) != gateway
-        and not (route.network == pool and not route.interface)
+        and str(route.network) not in gateways
+        # One that says "unreachable"; those of IPv6 have a link, which is the loopback.
+        and not (route.network in (pool.network, pool.ipv6_network) and route.interface in _NO_LINK)
     ]
 
 
-def clash(pool: IPv4Network, bridge: str, routes: Iterable[Route]) -> Route | None:
+def clash(pool: IPv4Network | IPv6Network, bridge: str, routes: Iterable[Route]) -> Route | None:
     """Return a route or address of the host that claims addresses of the pool.
 
     A wider route through a gateway does not count, because the pool's own route is more specific.

@@ -93,6 +93,15 @@ class HostPorts:
         """Cancel promises; not an error for ports that were not promised."""
         self._promised[protocol].difference_update(ports)
 
+    @property
+    def size(self) -> int:
+        """How many ports there are to pick from."""
+        return self._last - self._first + 1
+
+    def offers(self, port: int) -> bool:
+        """Return whether a port is in the range from which ports are picked."""
+        return self._first <= port <= self._last
+
     def _search(self, protocol: str, count: int, first: int, last: int) -> range | None:
         """Return the first run of free ports within the bounds."""
         start = first

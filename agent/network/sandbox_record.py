@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from agent.model.eni import TaskEni
 from agent.model.task import TaskNetwork
+from agent.network.address_pool import Ipv6Lease
 from agent.network.kernel.namespaces import Process
 
 KIND = "sandbox"
@@ -40,8 +41,14 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     started_ticks: int
     netns: int
     created_at: float
+    boot_id: str = ""
+    """The boot in which the process runs; empty in rows of earlier versions."""
     driver: str = "bridge"
     """The driver that made its links."""
+    ipv6: Ipv6Lease | None = None
+    """None if the task has no IPv6 from the pool."""
+    ipv6_only: bool = False
+    """Whether the IPv4 address leads to the agent alone, and is not shown."""
     task_arn: str = ""
     attachment_id: str = ""
     claimed_at: float = 0.0
@@ -56,6 +63,16 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     def is_complete(self) -> bool:
         """Whether containers can be started in it."""
         return self.eni is None or self.eni_placed
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses from which the task sends to others than the agent; of an ENI, none."""
+        ipv4 = () if self.ipv6_only else (self.ipv4,)
+        return (*ipv4, self.ipv6.address) if self.ipv6 is not None else ipv4
+
+    def is_of_boot(self, boot_id: str) -> bool:
+        """Return whether the process can still run: another boot has other processes, whatever their ids."""
+        return self.boot_id in ("", boot_id)
 
     @property
     def process(self) -> Process:
@@ -82,12 +99,17 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
         """Return the task's network."""
         if self.eni is not None:
             return self._network_of(self.eni)
+        ipv6 = self.ipv6 or Ipv6Lease("", 0, "")
         return TaskNetwork(
             attachment_id=self.attachment_id,
             mac=self.mac,
-            ipv4=self.ipv4,
-            prefix_len=self.prefix_len,
-            gateway=self.gateway,
+            ipv4="" if self.ipv6_only else self.ipv4,
+            prefix_len=0 if self.ipv6_only else self.prefix_len,
+            gateway="" if self.ipv6_only else self.gateway,
+            ipv6=ipv6.address,
+            ipv6_prefix_len=ipv6.prefix_len,
+            ipv6_gateway=ipv6.gateway,
+            agent_side_ipv4=self.ipv4 if self.ipv6_only else "",
             hostname=self.hostname,
             host_interface=self.host_interface,
             sandbox_id=self.container_id,
@@ -101,6 +123,8 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
             ipv4=eni.ipv4[0] if eni.ipv4 else "",
             prefix_len=eni.ipv4_prefix_len,
             gateway=eni.ipv4_gateway,
+            ipv6=eni.ipv6[0] if eni.ipv6 else "",
+            ipv6_gateway=eni.ipv6_gateway,
             hostname=eni.hostname,
             host_interface=self.host_interface,
             sandbox_id=self.container_id,

@@ -7,11 +7,14 @@ from msgspec import Struct
 from agent.config.addresses import TASK_PORT
 
 POOL_SETTING = "ECS_TASK_POOL_CIDR"
+RESERVED_SETTING = "ECS_TASK_POOL_RESERVED_CIDR"
+IPV6_POOL_SETTING = "ECS_TASK_POOL_IPV6_CIDR"
 BRIDGE_SETTING = "ECS_TASK_BRIDGE"
 DNS_SETTING = "ECS_TASK_DNS_SERVERS"
 DRIVER_SETTING = "ECS_TASK_NETWORK_DRIVER"
 PARENT_SETTING = "ECS_TASK_NETWORK_PARENT"
 GATEWAY_SETTING = "ECS_TASK_NETWORK_GATEWAY"
+IPV6_GATEWAY_SETTING = "ECS_TASK_NETWORK_IPV6_GATEWAY"
 PORTS_SETTING = "ECS_DYNAMIC_HOST_PORT_RANGE"
 
 
@@ -21,13 +24,21 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     owner: str
     """Identifies this agent among several on one host; the value of ``SANDBOX_LABEL``."""
     pool_cidr: str = "10.207.0.0/20"
-    """IPv4 network of the tasks; its first address is the bridge's."""
+    """IPv4 network of the tasks; its first address is the bridge's. Empty if tasks have IPv6 alone."""
+    ipv6_cidr: str = ""
+    """IPv6 network of the tasks; its first address is the bridge's. Empty if tasks have no IPv6."""
+    reserved_cidr: str = ""
+    """Part of a pool whose addresses only tasks get that ask for one; empty for none."""
+    ipv6_masquerade: bool = True
+    """Whether what tasks send out by IPv6 leaves with the host's address, with the driver ``bridge``."""
     driver: str = "bridge"
     """Name of the driver that gives tasks their addresses."""
     parent: str = ""
     """Link of the host on whose network tasks are, for drivers with a parent."""
     gateway: str = ""
     """Router of tasks on the parent's network; empty for that of the host."""
+    ipv6_gateway: str = ""
+    """The same for IPv6."""
     bridge: str = "ecs-br0"
     table: str = "ecs_agent"
     """nftables table that contains only our rules, and all of them."""
@@ -57,3 +68,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Interval of checks of bridge, links and firewall."""
     parallel: int = 8
     """Sandboxes created in parallel; more would only wait for each other inside the engine."""
+
+    @property
+    def is_ipv6_only(self) -> bool:
+        """Whether tasks have IPv6 alone."""
+        return not self.pool_cidr

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.model.task import AgentTask
     from agent.runtime.protocol import EngineInfo
 
-IMDS_ADDRESSES = ("169.254.169.254/32",)
+IMDS_ADDRESSES = ("169.254.169.254/32", "fd00:ec2::254/128")
 """The instance metadata service, which hands out the host's own credentials."""
 
 
@@ -50,9 +50,13 @@ def network_settings(settings: Settings, owner: str, engine_bridge: str) -> Netw
     return NetworkSettings(
         owner=owner,
         pool_cidr=settings.task_pool_cidr,
+        ipv6_cidr=settings.task_pool_ipv6_cidr,
+        reserved_cidr=settings.task_pool_reserved_cidr,
+        ipv6_masquerade=settings.task_ipv6_egress == "masquerade",
         driver=settings.task_network_driver,
         parent=settings.task_network_parent,
         gateway=settings.task_network_gateway,
+        ipv6_gateway=settings.task_network_ipv6_gateway,
         bridge=settings.task_bridge,
         table=settings.firewall_table,
         warm_sandboxes=settings.warm_sandboxes,

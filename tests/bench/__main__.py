@@ -83,6 +83,7 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
         rows = [
             await measures.one_task(bench, "awsvpc", "bridge", 0.55),
             await measures.one_task(bench, "none", "none", 0.55),
+            await measures.one_task(bench, "bridge", "bridge", 0.55, port=80),
             await measures.one_task(bench, "host", "host", 1.15),
             *await measures.bursts(bench, 90, 8),
             *await measures.idle(bench, 50, options.seconds, 2.0),
@@ -118,6 +119,7 @@ async def _networks(
         return [
             await measures.one_task(bench, "awsvpc", "bridge", 0.55),
             await measures.one_task(bench, "none", "none", 0.55),
+            await measures.one_task(bench, "bridge", "bridge", 0.55, port=80),
             *await measures.bursts(bench, 90, 8),
         ]
     except BaseException:

@@ -52,13 +52,19 @@ class RawEngine:
         self.call("DELETE", f"/containers/{container_id}?force=1&v=1")
 
 
-def body(image: str, mode: str) -> dict[str, Any]:
+def body(image: str, mode: str, port: int = 0) -> dict[str, Any]:
     """Return the create body that matches what the agent makes of ``payload``."""
+    published = {"PortBindings": {f"{port}/tcp": [{"HostPort": ""}]}} if port else {}
     return {
         "Image": image,
         "Cmd": ["sleep", "100000"],
         "Labels": {"ecs-bench": "floor"},
-        "HostConfig": {"NetworkMode": mode, "CpuShares": 2, "Memory": 32 * 1024 * 1024},
+        "HostConfig": {
+            "NetworkMode": mode,
+            "CpuShares": 2,
+            "Memory": 32 * 1024 * 1024,
+            **published,
+        },
     }
 
 

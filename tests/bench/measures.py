@@ -84,9 +84,10 @@ def make_ecs_agent(directory: Path, port: int) -> Agent:
     return agent
 
 
-def payload(image: str, mode: str) -> dict[str, Any]:
-    """Return an order for a task of one container."""
+def payload(image: str, mode: str, port: int = 0) -> dict[str, Any]:
+    """Return an order for a task of one container, which publishes a port if one is named."""
     task_id = uuid.uuid4().hex
+    ports = {"portMappings": [{"containerPort": port, "hostPort": 0}]} if port else {}
     return {
         "arn": f"arn:aws:ecs:us-east-1:000000000000:task/bench/{task_id}",
         "family": "bench",
@@ -100,6 +101,7 @@ def payload(image: str, mode: str) -> dict[str, Any]:
                 "command": ["sleep", "100000"],
                 "memory": 32,
                 "stopTimeout": 1,
+                **ports,
             }
         ],
     }
@@ -111,17 +113,17 @@ async def _finish(bench: Bench, *arns: str) -> None:
         await bench.control.until(arn, "STOPPED")
 
 
-async def one_task(bench: Bench, mode: str, floor_mode: str, limit: float) -> Row:
+async def one_task(bench: Bench, mode: str, floor_mode: str, limit: float, *, port: int = 0) -> Row:
     """Order received to RUNNING reported, against the engine's own create and start."""
     raw = RawEngine()
     ours, theirs = [], []
     for _ in range(bench.rounds):
         container_id, took_s = await asyncio.to_thread(
-            raw.create_and_start, floor.body(bench.image, floor_mode)
+            raw.create_and_start, floor.body(bench.image, floor_mode, port)
         )
         theirs.append(took_s)
         await asyncio.to_thread(raw.remove, container_id)
-        order = payload(bench.image, mode)
+        order = payload(bench.image, mode, port)
         given = await bench.control.order(order)
         ours.append(await bench.control.until(order["arn"], "RUNNING") - given)
         await _finish(bench, order["arn"])
@@ -130,8 +132,9 @@ async def one_task(bench: Bench, mode: str, floor_mode: str, limit: float) -> Ro
             f"{mode}: {ours[-1] * 1000:.0f} ms, engine {floor_mode} {theirs[-1] * 1000:.0f} ms"
         )
     mine, base = statistics.median(ours), statistics.median(theirs)
+    what = f"`{mode}` task with a published port" if port else f"`{mode}` task"
     return Row(
-        f"one `{mode}` task, order received → RUNNING reported",
+        f"one {what}, order received → RUNNING reported",
         f"{mine * 1000:.0f} ms",
         f"{base * 1000:.0f} ms (`{floor_mode}` create + start)",
         mine / base,

@@ -15,7 +15,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from agent.network.addresses import AddressPool, link_name_of, mac_of
+from agent.network.address_pool import AddressPool
+from agent.network.addresses import link_name_of, mac_of
 from agent.network.bridge.driver import BridgeDriver
 from agent.network.bridge.links import HostLinks, SandboxLink, bridge_port_of
 from agent.network.drivers.opening import DriverParts, open_driver

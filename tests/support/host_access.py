@@ -11,6 +11,7 @@ from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.preparations.contract import HostAccess
 from agent.engine.preparations.firelens import FirelensSettings
 from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
+from agent.network.host_ports import HostPorts
 from agent.network.kernel.namespaces import identify
 from agent.resources.role_credentials import RoleCredentials
 from tests.support.memory_engine import MemoryEngine
@@ -61,5 +62,11 @@ def container_sandboxes(
     runtime: MemoryEngine, *, least: int = 0, **parts: Any
 ) -> ContainerSandboxes:
     """Return the sandboxes of containers on an engine in memory; none are made unless asked for."""
-    values = {"available_bytes": lambda: 16 << 30, "quiet_s": 0.0, **holder_parts(runtime), **parts}
+    values = {
+        "available_bytes": lambda: 16 << 30,
+        "quiet_s": 0.0,
+        "ports": HostPorts((32_768, 60_999), is_free=lambda _protocol, _port: True),
+        **holder_parts(runtime),
+        **parts,
+    }
     return ContainerSandboxes(runtime, least=least, **values)

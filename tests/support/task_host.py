@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from agent.model.payload import Container
     from agent.model.task import AgentContainer, AgentTask
     from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
+    from agent.runtime.protocol import EngineEvent
 
 CONTROL = "control-1"
 INSTANCE = "arn:aws:ecs:us-east-1:123456789012:container-instance/default/i1"
@@ -75,14 +76,20 @@ class Networks:
     def __init__(self) -> None:
         self.held: set[str] = set()
         self.security_groups: dict[str, tuple[str, ...]] = {}
+        self.asked: dict[str, str] = {}
         self.released: list[str] = []
         self.failures = 0
         self.made = 0
         self._alive: set[str] = set()
 
     async def claim(
-        self, task_arn: str, attachment_id: str, security_groups: Collection[str] = ()
+        self,
+        task_arn: str,
+        attachment_id: str,
+        security_groups: Collection[str] = (),
+        address: str = "",
     ) -> TaskNetwork:
+        self.asked[task_arn] = address
         self.security_groups[task_arn] = tuple(security_groups)
         if self.failures:
             self.failures -= 1
@@ -137,6 +144,11 @@ class Ports:
     def release(self, protocol: str, ports: Iterable[int]) -> None:
         assert protocol in ("tcp", "udp")
         self.held.difference_update(ports)
+
+    size = 20_000
+
+    def offers(self, port: int) -> bool:
+        return port >= 40_000
 
 
 class TaskHost:
@@ -196,7 +208,9 @@ class TaskHost:
         self.namespaces = NamespaceHolders(
             self.runtime, records=restored.records, **holder_parts(self.runtime)
         )
-        self.container_sandboxes = container_sandboxes(self.runtime, least=self.sandboxes_kept)
+        self.container_sandboxes = container_sandboxes(
+            self.runtime, least=self.sandboxes_kept, ports=self.ports
+        )
         if self.sandboxes_kept:
             await self.container_sandboxes.take_over(
                 await restored.container_sandboxes(self.runtime, OWNER), restored.stopped()
@@ -228,18 +242,20 @@ class TaskHost:
                 steps=StepSettings(cluster="default", owner=OWNER), policy=self._policy
             ),
             restored=restored,
-            callbacks=EngineCallbacks(
-                listed=self._listed, engine_event=self.namespaces.take_note_of
-            ),
+            callbacks=EngineCallbacks(listed=self._listed, engine_event=self._take_note_of),
             clock=Clock(wall=lambda: time.time() + self.clock_off_s),
         )
         self._task = asyncio.create_task(self._run())
+
+    def _take_note_of(self, event: EngineEvent) -> None:
+        self.namespaces.take_note_of(event)
+        self.container_sandboxes.take_note_of(event)
 
     async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.engine.run())
             group.create_task(self.namespaces.run(self.engine.namespaces_lost))
-            group.create_task(self.container_sandboxes.run(self.engine.namespaces_lost))
+            group.create_task(self.container_sandboxes.run(self.engine.container_network_lost))
 
     async def crash(self) -> None:
         """End a life without a word: nothing is flushed."""

@@ -30,6 +30,12 @@ def package() -> Path:
     return debs.built()
 
 
+@pytest.fixture(scope="session")
+def compiled(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """What a host compiles when the package is installed, for ``one_host.compile_ahead``."""
+    return debs.compiled(package, tmp_path_factory.mktemp("compiled"))
+
+
 @pytest.fixture(scope="module")
 def host(base_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vm]:
     """A Debian host as new, shared by the tests of a module, which run in the order of the file."""

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 DIST = Path(__file__).parents[2] / "dist"
 NEWER = "99.1"
 """Version of the package that upgrades the real one."""
+PYTHON = (3, 11)
+"""The Python of the VM, Debian 12's."""
 
 
 def built() -> Path:
@@ -41,6 +45,29 @@ def newer(package: Path, folder: Path) -> Path:
     upgraded = folder / f"ecs-agent_{NEWER}_amd64.deb"
     _dpkg_deb("-Zgzip", "-z1", "--root-owner-group", "--build", tree, upgraded)
     return upgraded
+
+
+def compiled(package: Path, folder: Path) -> Path | None:
+    """Return an archive of what ``byte-compile`` makes on a host with the package; members below ``/``.
+
+    None where this machine's Python is not that of the VM: then the VM has to compile.
+    """
+    if sys.version_info[:2] != PYTHON:
+        return None
+    tree = folder / "compiled"
+    _dpkg_deb("--raw-extract", package, tree)
+    library = tree / "opt/ecs-agent/lib"
+    compile_all = [sys.executable, "-IS", "-m", "compileall", "-q", "-j", "0", "-x", "/pygments/"]
+    subprocess.run(
+        [*compile_all, "-s", tree, "-p", "/", library],
+        check=True,
+        timeout=300,
+    )
+    archive = folder / "compiled.tar"
+    with tarfile.open(archive, "w") as made:
+        for cache in sorted(library.rglob("__pycache__")):
+            made.add(cache, cache.relative_to(tree).as_posix())
+    return archive
 
 
 def _dpkg_deb(*arguments: str | Path) -> None:

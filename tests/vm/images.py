@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 TEMPLATES = Path(__file__).parents[2] / "packer"
-BUILD_LIMIT_S = 600.0
+BUILD_LIMIT_S = 1200.0
 _FIRST_SECTOR_OFFSET = 2048 * 512
 
 

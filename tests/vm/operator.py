@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-SLOW_S = 240.0
+SLOW_S = 480.0
 """A launch takes a second on a real machine, and software emulation is slow."""
 
 

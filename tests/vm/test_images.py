@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 AGENT_PORT = 6821
 EXAMPLE = TEMPLATES / "examples/cloud-init/user-data.yaml"
 SERVE = ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait $!"]
-JOIN_LIMIT_S = 300.0
+JOIN_LIMIT_S = 600.0
 EMPTY = [
     "/home",
     "/root/.ssh",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.vm.one_host import install
+from tests.vm.one_host import compile_ahead, install
 
 if TYPE_CHECKING:
     from tests.vm.machine import Vm
@@ -29,7 +29,10 @@ def found_by(host: Vm, script: str) -> dict[str, Any]:
     return found
 
 
-def test_a_branch_interface_is_a_vlan_of_its_trunk(host: Vm, package: Path) -> None:
+def test_a_branch_interface_is_a_vlan_of_its_trunk(
+    host: Vm, package: Path, compiled: Path | None
+) -> None:
+    compile_ahead(host, compiled)
     install(host, package)
     assert found_by(host, "branch_eni.py") == {
         "vlan": 12, "mac": "06:00:00:00:00:02", "mtu": 9001, "serves": True, "returned": True,

@@ -17,6 +17,7 @@ from tests.vm.one_host import (
     IMAGE,
     LINGER,
     START_LIMIT_S,
+    compile_ahead,
     install,
     join,
     main_pid,
@@ -94,7 +95,10 @@ def ends_out_of_memory(operator: Operator, family: str) -> None:
     assert "reason" not in found["quiet"], "it stopped because the other one was killed"
 
 
-def test_the_service_joins_and_can_limit_tasks(host: Vm, package: Path) -> None:
+def test_the_service_joins_and_can_limit_tasks(
+    host: Vm, package: Path, compiled: Path | None
+) -> None:
+    compile_ahead(host, compiled)
     install(host, package)
     make_image(host)
     assert host.out("docker info --format '{{.CgroupVersion}} {{.CgroupDriver}}'") == "2 systemd"
@@ -128,7 +132,7 @@ def test_two_containers_share_a_quarter_of_a_core_in_a_slice(host: Vm, operator:
     _log.info("two containers of a quarter of a core used %.3f", share)
     assert LEAST_CORES < share < MOST_CORES
 
-    host.run("systemctl daemon-reload", timeout_s=120)
+    host.run("systemctl daemon-reload")
     before = main_pid(host)
     host.run("systemctl restart ecs-agent", timeout_s=START_LIMIT_S)
     wait_until_connected(host)
@@ -138,8 +142,8 @@ def test_two_containers_share_a_quarter_of_a_core_in_a_slice(host: Vm, operator:
 
     operator.stop(arn)
     operator.wait_stopped(arn)
-    host.until(f"test ! -e {group_of(host, arn) or '/nowhere'}", within_s=60)
-    host.until(f"! systemctl --quiet is-active {unit}", within_s=60)
+    host.until(f"test ! -e {group_of(host, arn) or '/nowhere'}")
+    host.until(f"! systemctl --quiet is-active {unit}")
 
 
 def test_a_task_without_sizes_has_a_slice_and_a_share(host: Vm, operator: Operator) -> None:
@@ -162,7 +166,7 @@ def test_a_slice_that_is_left_over_is_removed(host: Vm, operator: Operator) -> N
     host.run(f"systemctl stop ecs-agent && systemctl start {stray}", timeout_s=START_LIMIT_S)
     host.run("systemctl start ecs-agent", timeout_s=START_LIMIT_S)
     wait_until_connected(host)
-    host.until(f"! systemctl --quiet is-active {stray}", within_s=60)
+    host.until(f"! systemctl --quiet is-active {stray}")
     assert operator.task(kept)["lastStatus"] == "RUNNING"
     assert group_of(host, kept)
 
@@ -187,7 +191,7 @@ def test_containers_share_processes_and_memory(host: Vm, operator: Operator) -> 
 
 def test_the_same_with_the_driver_cgroupfs(host: Vm, operator: Operator) -> None:
     host.run("systemctl stop ecs-agent", timeout_s=START_LIMIT_S)
-    host.run("docker ps -q | xargs -r docker rm -f", timeout_s=120)
+    host.run("docker ps -q | xargs -r docker rm -f")
     host.run(
         f"""python3 - <<'END'
 import json, pathlib
@@ -211,5 +215,5 @@ END
     assert LEAST_CORES < used_cores(host, arn) < MOST_CORES
     operator.stop(arn)
     operator.wait_stopped(arn)
-    host.until(f"test ! -e {group_of(host, arn) or '/nowhere'}", within_s=60)
+    host.until(f"test ! -e {group_of(host, arn) or '/nowhere'}")
     ends_out_of_memory(operator, "eater")

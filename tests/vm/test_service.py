@@ -21,6 +21,8 @@ from tests.vm.one_host import (
     LINGER,
     PAGE,
     START_LIMIT_S,
+    compile_again,
+    compile_ahead,
     install,
     join,
     main_pid,
@@ -182,9 +184,10 @@ def test_a_reload_takes_a_good_configuration_and_keeps_the_old_one_from_a_bad(
 
 
 def test_an_upgrade_restarts_the_agent_and_no_container(
-    host: Vm, package: Path, tmp_path: Path, story: Story
+    host: Vm, package: Path, compiled: Path | None, tmp_path: Path, story: Story
 ) -> None:
     before, agent = story.pids(host), main_pid(host)
+    compile_ahead(host, compiled)
 
     install(host, debs.newer(package, tmp_path))
 
@@ -287,6 +290,7 @@ def test_a_bad_configuration_is_one_clear_line_and_no_restart_loop(host: Vm, sto
 
 def test_remove_leaves_tasks_and_data(host: Vm, story: Story) -> None:
     before = story.pids(host)
+    compile_again(host)
 
     host.run("apt-get remove -y ecs-agent", timeout_s=START_LIMIT_S)
 
@@ -310,7 +314,7 @@ def test_purge_removes_the_data(host: Vm) -> None:
 
 def fetch(host: Vm, task: dict[str, Any]) -> str:
     """Return the page of a task from its own address, fetched on its host."""
-    return host.until(f"curl --silent --fail --max-time 10 http://{address(task)}/", within_s=60)
+    return host.until(f"curl --silent --fail --max-time 10 http://{address(task)}/")
 
 
 def until_active(operator: Operator) -> None:
@@ -327,7 +331,7 @@ def until_sampled(
     seen: Callable[[dict[str, Any]], object] = lambda sample: sample["containers"],
 ) -> dict[str, Any]:
     """Return the figures of a task once there are some."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + START_LIMIT_S
     while True:
         view = json.loads(host.out(f"{ASK}/tasks/{task['taskArn'].rpartition('/')[2]}"))
         if view["sample"] and seen(view["sample"]):

@@ -107,7 +107,11 @@ REPORTS: Final = Table(
             "host_port_range": _RANGE,
             "protocol": OneOf(("tcp", "udp", "sctp")),
         },
-        NetworkInterface: {"attachment_id": _ARN, "private_ipv4_address": _ADDRESS},
+        NetworkInterface: {
+            "attachment_id": _ARN,
+            "private_ipv4_address": _ADDRESS,
+            "ipv6_address": _ADDRESS,
+        },
         ManagedAgentChange: {
             "name": Text(255),
             "status": Text(64),

@@ -215,9 +215,12 @@ def _place(
     if port is None:
         return None
     if mode == "awsvpc":
-        addresses = [i.private_ipv4_address for i in container.network_interfaces]
+        addresses = [i.private_ipv4_address or i.ipv6_address for i in container.network_interfaces]
         # With Amazon's wire, only the attachment has it.
-        addresses += [a.details.get("privateIPv4Address", "") for a in task.attachments]
+        addresses += [
+            a.details.get("privateIPv4Address") or a.details.get("privateIPv6Address", "")
+            for a in task.attachments
+        ]
         found = next((address for address in addresses if _HOST.fullmatch(address)), None)
         return HostPort(found, port) if found else None
     host = _address(instance)

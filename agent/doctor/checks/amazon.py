@@ -181,14 +181,26 @@ def _judge_name(verdict: FindingList, settings: Settings, contact: Contact) -> N
     )
 
 
+def _within_pool(settings: Settings, contact: Contact) -> tuple[str, str, str]:
+    """Return an address that is a task's, the setting and its pool; empty texts if none is."""
+    pools = {
+        "ECS_TASK_POOL_CIDR": settings.task_pool_cidr,
+        "ECS_TASK_POOL_IPV6_CIDR": settings.task_pool_ipv6_cidr,
+    }
+    for setting, pool in pools.items():
+        for address in contact.addresses if pool else ():
+            if ipaddress.ip_address(address) in ipaddress.ip_network(pool):
+                return address, setting, pool
+    return "", "", ""
+
+
 def _judge_place(verdict: FindingList, settings: Settings, contact: Contact) -> None:
-    pool = ipaddress.ip_network(settings.task_pool_cidr)
-    inside = [a for a in contact.addresses if ":" not in a and ipaddress.ip_address(a) in pool]
+    inside, setting, pool = _within_pool(settings, contact)
     if inside:
         verdict.error(
-            f"{contact.proxy or 'Amazon ECS'} is at {inside[0]}, within ECS_TASK_POOL_CIDR {pool}: "
+            f"{contact.proxy or 'Amazon ECS'} is at {inside}, within {setting} {pool}: "
             "once the agent runs, this host routes that address to its own tasks",
-            "set ECS_TASK_POOL_CIDR to a network that nothing else uses",
+            f"set {setting} to a network that nothing else uses",
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +9,9 @@ import msgspec
 from agent.doctor import reading, routes
 from agent.doctor.checks.kernel import docker_chain
 from agent.doctor.findings import Finding, FindingList
+from agent.errors import ConfigError
 from agent.network import claims
+from agent.network.address_pool import AddressPool
 from agent.network.claims import Route
 
 if TYPE_CHECKING:
@@ -222,7 +223,20 @@ def _judge_filters(verdict: FindingList, settings: Settings, found: Paths) -> No
 
 
 def _judge_pool(verdict: FindingList, settings: Settings, found: Paths) -> None:
-    pool = IPv4Network(settings.task_pool_cidr)
+    try:
+        addresses = AddressPool(
+            settings.task_pool_cidr,
+            ipv6_cidr=settings.task_pool_ipv6_cidr,
+            reserved_cidr=settings.task_pool_reserved_cidr,
+            quarantine_s=0,
+        )
+    except ConfigError as error:
+        verdict.error(str(error), "set networks that fit each other")
+        return
+    if addresses.is_ipv6_only:
+        verdict.ok(f"tasks have IPv6 alone, from {addresses.ipv6_network}")
+        return
+    pool = addresses.network
     if found.routes is None:
         verdict.unknown(
             f"whether anything on this host uses the task addresses {pool}",
@@ -234,7 +248,7 @@ def _judge_pool(verdict: FindingList, settings: Settings, found: Paths) -> None:
     if settings.task_network_driver == "bridge":
         route = claims.clash(pool, settings.task_bridge, found.routes)
     else:
-        taken = claims.not_of_links(found.routes, pool)
+        taken = claims.not_of_links(found.routes, addresses)
         route = claims.clash(pool, settings.task_network_parent, taken)
     if route is None:
         verdict.ok(f"task addresses: {pool}, which no route of this host uses")

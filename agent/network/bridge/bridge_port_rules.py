@@ -2,8 +2,8 @@
 
 Tasks share a bridge, and an ordinary container may send raw frames. So each port accepts only
 frames with its task's own addresses: ARP with its own sender (including replies and announcements),
-and IPv4 with its own source. Everything else is dropped: IPv6, which tasks do not have, with router
-and neighbour messages; tagged frames; other protocols; broadcasts and multicasts except ARP; and
+and IPv4 with its own source; IPv6 if tasks have it (``ipv6_port_rules``). Everything else is dropped:
+tagged frames; other protocols; broadcasts and multicasts except ARP; and
 the frames that a bridge passes to the host without forwarding them. Unused addresses of the pool
 cannot be resolved, so that the host's neighbour table does not grow with them. Blocked addresses
 cannot be reached, nor can loopback and multicast addresses, which a raw frame could otherwise bring
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.errors import NetworkFailure
 from agent.network.addresses import link_prefixes
+from agent.network.bridge import ipv6_port_rules
 from agent.network.kernel import nft
 from agent.network.kernel.set_elements import BRIDGE_FAMILY, Change, SetElements
 
@@ -46,6 +47,7 @@ UNREACHABLE_BY_THE_TARGET: Final = [2, 3, 9, 10, 13]
 _GROUP_BIT: Final = "01:00:00:00:00:00"
 LINK_NAME_BYTES: Final = 16
 _TRIES: Final = 3
+_ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - a placeholder, not a socket
 
 
 class BridgePort(NamedTuple):
@@ -54,6 +56,8 @@ class BridgePort(NamedTuple):
     link: str
     mac: str
     ipv4: str
+    ipv6: str = ""
+    """Empty if the task has none."""
 
 
 class Layout(NamedTuple):
@@ -67,6 +71,13 @@ class Layout(NamedTuple):
     patterns for the links of single tasks that end in ``*``. A rule names one of them."""
     is_routed: bool = True
     """Whether the host forwards what tasks send; else their links lead to this host only."""
+    ipv6_pools: frozenset[str] = frozenset()
+    """Empty if tasks have no IPv6."""
+    ipv6_gateways: frozenset[str] = frozenset()
+    ipv6_masquerade: bool = False
+    """Whether what tasks send out by IPv6 leaves with the host's address."""
+    agent_side_pool: str = ""
+    """IPv4 addresses of tasks that have IPv6 alone: from them, only the agent's address is reached."""
 
 
 def ruleset(
@@ -97,7 +108,8 @@ def _body(
         names = [f"{prefix}*" for pool in pools for prefix in link_prefixes(pool)]
         return [nft.match(nft.meta(key), name) for name in names]
 
-    never = [nft.prefix(cidr) for cidr in sorted({*blocked, *NO_HOSTS})]
+    never = nft.prefixes({*blocked, *NO_HOSTS})
+    by_ipv6 = ipv6_port_rules.from_task(layout, blocked) if layout.ipv6_pools else []
     icmp = nft.match(nft.field("ip", "protocol"), "icmp")
     reserved = {"&": [nft.field("ether", "daddr"), "ff:ff:ff:ff:ff:f0"]}
     return [
@@ -105,6 +117,7 @@ def _body(
                  "elem": [{"concat": list(port)} for port in ports]}},
         {"set": {**place, "name": ADDRESSES_SET, "type": "ipv4_addr",
                  "elem": sorted({*(port.ipv4 for port in ports), *layout.gateways})}},
+        *(ipv6_port_rules.sets(place, layout, ports) if layout.ipv6_pools else []),
         {"chain": {**place, "name": "from_task"}},
         hooked("frames", "prerouting"),
         hooked("to_host", "input"),
@@ -132,6 +145,7 @@ def _body(
              _known("iifname", nft.field("ether", "saddr"), nft.field("arp", "saddr ip")),
              _known("iifname", nft.field("arp", "saddr ether"), nft.field("arp", "saddr ip")),
              {"accept": None}),
+        *(rule("from_task", comment, *expressions) for comment, expressions in by_ipv6),
         rule("from_task", "all else", _counter(), {"drop": None}),
         *(rule("frames", "of tasks", match, {"goto": {"target": "from_task"}}) for match in by_link("iifname")),
         *(rule("to_host", "not forwarded", match, nft.match(reserved, "01:80:c2:00:00:00"),
@@ -140,6 +154,8 @@ def _body(
                nft.match({"&": [nft.field("ether", "daddr"), _GROUP_BIT]}, "00:00:00:00:00:00"),
                _known("oifname", nft.field("ether", "daddr"), nft.field("ip", "daddr"), "!="),
                _counter(), {"drop": None}) for match in by_link("oifname")),
+        *(rule("to_task", "for others by IPv6", match, *ipv6_port_rules.to_task())
+          for match in by_link("oifname") if by_ipv6),
     ]  # fmt: skip
 
 
@@ -158,12 +174,13 @@ def _counter() -> dict[str, Any]:
     return {"counter": None}
 
 
-def elements_of(port: BridgePort) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
-    """Return the set and the key of both elements of a port. Pure."""
+def elements_of(port: BridgePort) -> tuple[tuple[str, bytes], ...]:
+    """Return the set and the key of each element of a port. Pure."""
     mac = bytes.fromhex(port.mac.replace(":", "")) + bytes(2)
     address = socket.inet_aton(port.ipv4)
     link = port.link.encode().ljust(LINK_NAME_BYTES, b"\0")
-    return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address)
+    by_ipv6 = ipv6_port_rules.elements_of(port, link, mac)
+    return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address), *by_ipv6
 
 
 class BridgePortRules:
@@ -352,7 +369,11 @@ class BridgePortRules:
         return elements_of(port)
 
     def _elements_of_host(self, layout: Layout) -> set[tuple[str, bytes]]:
-        return {(ADDRESSES_SET, socket.inet_aton(gateway)) for gateway in layout.gateways}
+        by_ipv6 = {
+            (ipv6_port_rules.ADDRESSES_SET, ipv6_port_rules.packed(gateway))
+            for gateway in layout.ipv6_gateways
+        }
+        return by_ipv6 | {(ADDRESSES_SET, socket.inet_aton(gateway)) for gateway in layout.gateways}
 
     def _present(self, listed: Sequence[dict[str, Any]]) -> set[tuple[str, bytes]]:
         present = {
@@ -360,4 +381,11 @@ class BridgePortRules:
             for element in nft.elements(listed, PORTS_SET)
         }
         addresses = nft.elements(listed, ADDRESSES_SET)
-        return present | {(ADDRESSES_SET, socket.inet_aton(ipv4)) for ipv4 in addresses}
+        present |= {(ADDRESSES_SET, socket.inet_aton(ipv4)) for ipv4 in addresses}
+        for element in nft.elements(listed, ipv6_port_rules.PORTS_SET):
+            link, mac, ipv6 = element["concat"]
+            present.add(elements_of(BridgePort(link, mac, _ANY_ADDRESS, ipv6))[2])
+        addresses = nft.elements(listed, ipv6_port_rules.ADDRESSES_SET)
+        return present | {
+            (ipv6_port_rules.ADDRESSES_SET, ipv6_port_rules.packed(ipv6)) for ipv6 in addresses
+        }

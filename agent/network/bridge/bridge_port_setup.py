@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.network.kernel.netlink import pipelined
+from agent.network.addresses import address_of_link
+from agent.network.kernel.netlink import failure, pipelined, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from agent.network.bridge.bridge_port_rules import BridgePort
 
@@ -45,6 +46,8 @@ _NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_G
 _PERMANENT: Final = 0x80
 _STATIC: Final = 0x40
 """``NUD_PERMANENT`` of a neighbour; ``NUD_NOARP`` of a bridge entry that does not age."""
+_DOOMED_GROUP: Final = 0x65637364
+"""Links in this group are removed together, in one grace period of the kernel."""
 _ON_MASTER: Final = 0x04
 """``NTF_MASTER``: an entry of the bridge that the link is on."""
 
@@ -71,21 +74,62 @@ async def _join(
     answers = await pipelined(
         host.link("set", index=number, master=bridge, **also),
         host.fdb("replace", ifindex=number, lladdr=port.mac, state=_STATIC, flags=_ON_MASTER),
-        _know(host, bridge, port),
+        *_know(host, bridge, port),
         host.link("set", index=number, linkinfo=_AS_PORT, state="up"),
     )
     return next((answer for answer in answers if answer is not None), None)
 
 
-def _know(host: Any, bridge: int, port: BridgePort) -> Any:
-    return host.neigh("replace", dst=port.ipv4, lladdr=port.mac, ifindex=bridge, state=_PERMANENT)
+def _know(host: Any, bridge: int, port: BridgePort) -> list[Any]:
+    return [
+        host.neigh("replace", dst=address, lladdr=port.mac, ifindex=bridge, state=_PERMANENT)
+        for address in (port.ipv4, port.ipv6)
+        if address
+    ]
 
 
 async def know(host: Any, bridge: int, ports: Collection[BridgePort]) -> list[Any]:
     """Add permanent neighbours of the host; return the error of each, or None. Idempotent."""
-    return await pipelined(*(_know(host, bridge, port) for port in ports))
+    return await pipelined(*(each for port in ports for each in _know(host, bridge, port)))
 
 
 async def forget(host: Any, bridge: int, addresses: Collection[str]) -> list[Any]:
     """Remove neighbours of the host; return the error of each, or None."""
-    return await pipelined(*(host.neigh("del", dst=ipv4, ifindex=bridge) for ipv4 in addresses))
+    return await pipelined(*(host.neigh("del", dst=each, ifindex=bridge) for each in addresses))
+
+
+async def remove(
+    host: Any, names: tuple[str, ...], bridge: int, ipv6_of: Callable[[str], str]
+) -> None:
+    """Remove links, and the host's neighbours on the bridge at their other ends; idempotent.
+
+    Args:
+        host: the socket of the lane.
+        names: of the links; several cost as much as one.
+        bridge: the kernel's index of the bridge; 0 without one.
+        ipv6_of: returns the IPv6 address of the task with an IPv4 address; empty if it has none.
+
+    Raises:
+        NetworkFailure: the kernel refused.
+    """
+    if len(names) == 1:
+        errors = await pipelined(host.link("del", ifname=names[0]))
+    else:
+        marked = await pipelined(
+            *(host.link("set", index=0, ifname=name, group=_DOOMED_GROUP) for name in names)
+        )
+        if all(error is not None for error in marked):
+            errors = marked
+        else:
+            errors = [*marked, *await pipelined(host.link("del", group=_DOOMED_GROUP))]
+    for error in errors:
+        if refused(error, errno.ENODEV):
+            raise failure(f"removing {', '.join(names)}", error)
+    if not bridge:
+        return
+    # The bridge's entries are removed with the link, but not the host's neighbour entry.
+    ipv4s = [address for address in map(address_of_link, names) if address]
+    known = [*ipv4s, *filter(None, map(ipv6_of, ipv4s))]
+    for error in await forget(host, bridge, known):
+        if refused(error, errno.ENOENT, errno.ENODEV):
+            raise failure("removing the neighbours of the host", error)

@@ -9,8 +9,11 @@ Tests: ``tests/integration/network/test_repairs.py``,
 from __future__ import annotations
 
 import enum
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from agent.network.kernel import neighbours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,7 +69,22 @@ def unknown_neighbours(ports: Iterable[BridgePort], bridge: str) -> list[BridgeP
         words = line.split()
         if len(words) == 6 and words[5] == bridge and words[2] == _FIXED:
             fixed.add((words[0], words[3]))
-    return [port for port in ports if (port.ipv4, port.mac) not in fixed]
+    known = list(ports)
+    by_ipv6 = _neighbours_by_ipv6(bridge) if any(port.ipv6 for port in known) else frozenset()
+    return [
+        port
+        for port in known
+        if (port.ipv4, port.mac) not in fixed
+        or (port.ipv6 and (port.ipv6, port.mac) not in by_ipv6)
+    ]
+
+
+def _neighbours_by_ipv6(bridge: str) -> frozenset[tuple[str, str]]:
+    try:
+        number = socket.if_nametoindex(bridge)
+    except OSError:
+        return frozenset()
+    return frozenset((n.address, n.mac) for n in neighbours.permanent() if n.link == number)
 
 
 def _place(name: str, is_member: bool, is_known: bool) -> Place:

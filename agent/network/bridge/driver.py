@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, ip_interface
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.network import addresses
 from agent.network.bridge import bridge_ports
 from agent.network.bridge.bridge_port_rules import BridgePortRules, Layout
 from agent.network.bridge.links import bridge_port_of
+from agent.network.claims import not_of_links
 from agent.network.drivers.contract import Subnet, WatchedLink
+from agent.network.drivers.leases import lease_behind, refuse_without_ipv6
 from agent.network.drivers.overlaps import refuse_overlap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from concurrent.futures import Executor
 
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool, Ipv6Lease
     from agent.network.bridge.bridge_ports import Place
     from agent.network.bridge.links import HostLinks, SandboxLink
     from agent.network.drivers.opening import DriverParts
@@ -31,21 +33,35 @@ class BridgeConfig(NamedTuple):
     """The input for the bridge and the rules."""
 
     bridge_addresses: frozenset[str]
+    """Of both families, with their prefix lengths."""
     pools: frozenset[str]
+    ipv6_pools: frozenset[str] = frozenset()
 
 
 def shape_of(pool: AddressPool, records: Iterable[SandboxRecord]) -> BridgeConfig:
     """Return the shape for the current pool, and for tasks with addresses of an earlier one."""
+    known = list(records)
     gateways = {f"{pool.gateway}/{pool.prefix_len}"}
-    gateways.update(f"{record.gateway}/{record.prefix_len}" for record in records)
+    gateways.update(f"{record.gateway}/{record.prefix_len}" for record in known)
     pools = {str(IPv4Interface(gateway).network) for gateway in gateways}
-    return BridgeConfig(frozenset(gateways), frozenset(pools))
+    ipv6 = pool.ipv6_network
+    if ipv6 is None:
+        return BridgeConfig(frozenset(gateways), frozenset(pools))
+    # Tasks with IPv6 have it from this pool: another one is refused while there are such tasks.
+    by_ipv6 = f"{pool.ipv6_gateway}/{ipv6.prefixlen}"
+    return BridgeConfig(frozenset({*gateways, by_ipv6}), frozenset(pools), frozenset({str(ipv6)}))
 
 
 def layout_of(shape: BridgeConfig, bridge: str) -> Layout:
     """Return the input for the rules for ports. Pure."""
-    gateways = frozenset(str(IPv4Interface(address).ip) for address in shape.bridge_addresses)
-    return Layout(shape.pools, gateways, (bridge,))
+    own = [ip_interface(address) for address in shape.bridge_addresses]
+    return Layout(
+        pools=shape.pools,
+        gateways=frozenset(str(each.ip) for each in own if each.version == 4),
+        task_links=(bridge,),
+        ipv6_pools=shape.ipv6_pools,
+        ipv6_gateways=frozenset(str(each.ip) for each in own if each.version == 6),
+    )
 
 
 async def open_bridge(parts: DriverParts) -> BridgeDriver:
@@ -60,6 +76,10 @@ async def open_bridge(parts: DriverParts) -> BridgeDriver:
         await asyncio.get_running_loop().run_in_executor(parts.files, left.rules.remove)
         routes = await parts.links.routes()
     refuse_overlap(parts.pool, settings.bridge, routes)
+    if parts.pool.ipv6_network is not None:
+        await refuse_without_ipv6(parts)
+        by_ipv6 = await parts.links.routes(ipv6=True)
+        refuse_overlap(parts.pool, settings.bridge, not_of_links(by_ipv6, parts.pool), ipv6=True)
     mtu = settings.mtu or await parts.links.default_mtu()
     return BridgeDriver(settings, links=parts.links, pool=parts.pool, files=parts.files, mtu=mtu)
 
@@ -68,6 +88,7 @@ class BridgeDriver:
     """Implements ``TaskDriver`` by a bridge of ours."""
 
     name = "bridge"
+    table_inside = ""
 
     def __init__(
         self,
@@ -83,6 +104,7 @@ class BridgeDriver:
         self._bridge = settings.bridge
         self._links = links
         self._pool = pool
+        self._masquerades = settings.ipv6_masquerade and pool.ipv6_network is not None
         self._files = files
         self._mtu = mtu
 
@@ -108,7 +130,14 @@ class BridgeDriver:
 
     def layout(self, records: Iterable[SandboxRecord]) -> Layout:
         """Return the pools and the bridge's addresses."""
-        return layout_of(shape_of(self._pool, records), self._bridge)
+        return layout_of(shape_of(self._pool, records), self._bridge)._replace(
+            ipv6_masquerade=self._masquerades,
+            agent_side_pool=str(self._pool.network) if self._pool.is_ipv6_only else "",
+        )
+
+    def ipv6_of(self, ipv4: str) -> Ipv6Lease | None:
+        """Return the address alone: everything else is behind the bridge's."""
+        return lease_behind(self._pool, ipv4)
 
     async def ensure(self, records: Collection[SandboxRecord]) -> list[str]:
         """Create or correct the bridge."""

@@ -10,21 +10,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import socket
 from functools import partial
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
-from agent.config.addresses import TASK_ADDRESS
 from agent.errors import NetworkFailure
-from agent.network.addresses import address_of_link
 from agent.network.bridge import bridge_port_setup
 from agent.network.bridge.bridge_port_rules import BridgePort
+from agent.network.bridge.bridge_shape import addresses_of, shape_bridge
 from agent.network.bridge.egress_links import leading_outside
+from agent.network.bridge.task_end import link_failure, make_task_end
 from agent.network.claims import Route
 from agent.network.kernel.namespaces import netlink_socket_in
 from agent.network.kernel.netlink import NetlinkLane, failure, pipelined, refused
@@ -33,21 +32,14 @@ from agent.network.settings import BRIDGE_SETTING
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
+    from agent.network.address_pool import Ipv6Lease
     from agent.network.sandbox_record import SandboxRecord
 
 TASK_INTERFACE = "eth0"
 AGENT_INTERFACE = "ecs-eth0"
 """Of a task whose ``eth0`` is an ENI: by it, the task reaches only the agent."""
-_TASK_INDEX = 100
-"""Index of the task's interface. Set by us, so that it need not be looked up; far from 1, because
-tunnel modules may have added their own devices to a new namespace."""
 _SKIP_STATS = 1 << 3
-_DOOMED_GROUP = 0x65637364
-"""Links in this group are removed together, in one grace period of the kernel."""
-_NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
-_BY_KERNEL, _ON_LINK = 2, 253
-"""``RTPROT_KERNEL``, ``RT_SCOPE_LINK``: these mark the routes that the kernel adds for
-addresses."""
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SOMEWHERE = "192.0.2.1"
 """An address that only the default route reaches; nothing is sent there."""
 _DEFAULT_MTU = 1500
@@ -78,6 +70,10 @@ class SandboxLink(NamedTuple):
     blocked: tuple[str, ...] = ()
     agent_only: bool = False
     """The link leads to the agent's address alone; the rest goes through an ENI."""
+    ipv6: Ipv6Lease | None = None
+    """Address and way out by IPv6; None without it."""
+    ipv6_only: bool = False
+    """The IPv4 address leads to the agent's address alone."""
 
     @property
     def interface(self) -> str:
@@ -87,15 +83,26 @@ class SandboxLink(NamedTuple):
 
 def bridge_port_of(spec: SandboxLink | SandboxRecord) -> BridgePort:
     """Return the port, for the rules, of a sandbox's link. Pure."""
-    return BridgePort(spec.host_interface, spec.mac, spec.ipv4)
+    ipv6 = spec.ipv6.address if spec.ipv6 is not None else ""
+    return BridgePort(spec.host_interface, spec.mac, spec.ipv4, ipv6)
 
 
 class HostLinks:
     """Bridge and links of one agent. Safe for concurrent use by tasks of one event loop."""
 
-    def __init__(self, lane: NetlinkLane, bridge: str) -> None:
+    def __init__(
+        self, lane: NetlinkLane, bridge: str, ipv6_of: Callable[[str], str] = lambda _ipv4: ""
+    ) -> None:
+        """Take the parts; nothing is changed.
+
+        Args:
+            lane: the thread for netlink.
+            bridge: name of the tasks' bridge.
+            ipv6_of: returns the IPv6 address of the task with an IPv4 address; empty if it has none.
+        """
         self._lane = lane
         self._bridge = bridge
+        self._ipv6_of = ipv6_of
         self._bridge_index = 0
         self._doomed: dict[str, asyncio.Future[None]] = {}
         self._sweep: asyncio.Task[None] | None = None
@@ -124,14 +131,15 @@ class HostLinks:
 
         return await self._lane.call(work)
 
-    async def routes(self) -> list[Route]:
-        """Return the host's IPv4 routes in all tables except ``local``, and its addresses."""
+    async def routes(self, *, ipv6: bool = False) -> list[Route]:
+        """Return the host's routes in all tables except ``local``, and its addresses, of one family."""
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
 
         async def work(host: Any) -> list[Route]:
             links = await self._dump(host.link, ext_mask=_SKIP_STATS)
             names = {message["index"]: message.get("ifname") for message in links}
-            routes = await self._dump(host.route, family=socket.AF_INET)
-            addresses = await self._dump(host.addr, family=socket.AF_INET)
+            routes = await self._dump(host.route, family=family)
+            addresses = await self._dump(host.addr, family=family)
             return [
                 *[_route(message, names) for message in routes if message.get("table") != 255],
                 *[_address(message, names) for message in addresses],
@@ -177,14 +185,14 @@ class HostLinks:
         """Create the bridge, or correct the existing one; return what was wrong with it.
 
         Args:
-            addresses: in ``a.b.c.d/len`` form; all others are removed from the bridge.
+            addresses: with their prefix lengths; all others are removed from the bridge.
             mac: set explicitly, so that it does not follow the lowest MAC of the ports.
             mtu: MTU of the bridge; ports may have other ones.
 
         Raises:
             NetworkFailure: the name belongs to a link that is not a bridge.
         """
-        wanted = frozenset(str(IPv4Interface(address)) for address in addresses)
+        wanted = frozenset(str(ip_interface(address)) for address in addresses)
 
         async def work(host: Any) -> tuple[int, list[str]]:
             is_new = True
@@ -204,9 +212,8 @@ class HostLinks:
                     f"{BRIDGE_SETTING}={self._bridge} is a link of kind {bridge.kind or 'device'}; "
                     "choose an unused name"
                 )
-            messages = await self._dump(host.addr, family=socket.AF_INET, index=bridge.number)
-            present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in messages}
-            wrong = await _shape_bridge(host, bridge, present, wanted)
+            present = addresses_of(await self._dump(host.addr, index=bridge.number))
+            wrong = await shape_bridge(host, bridge, present, wanted)
             if message.get("address") != mac:
                 wrong.append("with another MAC address")
                 (refusal,) = await pipelined(host.link("set", index=bridge.number, address=mac))
@@ -219,7 +226,7 @@ class HostLinks:
 
     async def bridge_differences(self, addresses: Iterable[str], mac: str) -> list[str]:
         """Return what ``ensure_bridge`` would correct, in its words; changes nothing."""
-        wanted = frozenset(str(IPv4Interface(address)) for address in addresses)
+        wanted = frozenset(str(ip_interface(address)) for address in addresses)
 
         async def work(host: Any) -> list[str]:
             try:
@@ -227,15 +234,21 @@ class HostLinks:
             except NetlinkError:
                 return ["gone"]
             bridge = _link(message)
-            found = await self._dump(host.addr, family=socket.AF_INET, index=bridge.number)
-            present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in found}
+            present = addresses_of(await self._dump(host.addr, index=bridge.number))
             wrong = [f"without {address}" for address in sorted(wanted - present)]
             wrong += [f"with {address}" for address in sorted(present - wanted)]
             wrong += [] if bridge.is_up else ["down"]
             if not wrong:
-                routes = await self._dump(host.route, family=socket.AF_INET, oif=bridge.number)
+                families = {ip_interface(address).version for address in wanted}
+                routes = [
+                    message
+                    for version in families
+                    for message in await self._dump(
+                        host.route, family=_FAMILIES[version], oif=bridge.number
+                    )
+                ]
                 reached = {f"{m.get('dst')}/{m['dst_len']}" for m in routes}
-                networks = {str(IPv4Interface(address).network) for address in wanted}
+                networks = {str(ip_interface(address).network) for address in wanted}
                 wrong += [f"without its route to {each}" for each in sorted(networks - reached)]
             return wrong + ([] if message.get("address") == mac else ["with another MAC address"])
 
@@ -257,12 +270,12 @@ class HostLinks:
             task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
             try:
                 await task.setup_endpoint()
-                await _make_task_end(task, host, spec)
+                await make_task_end(task, host, spec)
                 error = await bridge_port_setup.join_bridge(
                     host, self._bridge_index, bridge_port_of(spec)
                 )
                 if error is not None:
-                    raise _failure("putting on the bridge", spec, error)
+                    raise link_failure("putting on the bridge", spec, error)
             finally:
                 # An open socket keeps the namespace alive, even after the end of the sandbox.
                 task.close()
@@ -313,7 +326,12 @@ class HostLinks:
             doomed, self._doomed = self._doomed, {}
             try:
                 await self._lane.call(
-                    partial(_delete, names=tuple(doomed), bridge=self._bridge_index)
+                    partial(
+                        bridge_port_setup.remove,
+                        names=tuple(doomed),
+                        bridge=self._bridge_index,
+                        ipv6_of=self._ipv6_of,
+                    )
                 )
             except NetworkFailure as error:
                 for waiting in doomed.values():
@@ -329,127 +347,6 @@ class HostLinks:
                     waiting.cancel()
 
 
-async def _delete(host: Any, names: tuple[str, ...], bridge: int) -> None:
-    if len(names) == 1:
-        errors = await pipelined(host.link("del", ifname=names[0]))
-    else:
-        marked = await pipelined(
-            *(host.link("set", index=0, ifname=name, group=_DOOMED_GROUP) for name in names)
-        )
-        if all(error is not None for error in marked):
-            errors = marked
-        else:
-            errors = [*marked, *await pipelined(host.link("del", group=_DOOMED_GROUP))]
-    for error in errors:
-        if refused(error, errno.ENODEV):
-            raise failure(f"removing {', '.join(names)}", error)
-    if not bridge:
-        return
-    # The bridge's entries are removed with the link, but not the host's neighbour entry.
-    known = [address for address in map(address_of_link, names) if address]
-    for error in await bridge_port_setup.forget(host, bridge, known):
-        if refused(error, errno.ENOENT, errno.ENODEV):
-            raise failure("removing the neighbours of the host", error)
-
-
-async def _shape_bridge(
-    host: Any, bridge: HostLink, present: set[str], wanted: frozenset[str]
-) -> list[str]:
-    """Set the addresses and routes of the bridge and bring it up; return what was wrong with it."""
-    if not bridge.is_up:
-        silence = host.link("set", index=bridge.number, af_spec=_NO_IPV6_ADDRESS)
-        (refusal,) = await pipelined(silence)
-        if refused(refusal, errno.EAFNOSUPPORT):  # of a kernel without IPv6, where it is not needed
-            raise failure(f"configuring the bridge {bridge.name}", refusal)
-    wrong, requests = [], []
-    for address in sorted(wanted - present):
-        ipv4, _, length = address.partition("/")
-        requests.append(host.addr("add", index=bridge.number, address=ipv4, prefixlen=int(length)))
-        wrong.append(f"without {address}")
-    for address in sorted(present - wanted):
-        ipv4, _, length = address.partition("/")
-        requests.append(host.addr("del", index=bridge.number, address=ipv4, prefixlen=int(length)))
-        wrong.append(f"with {address}")
-    if not bridge.is_up:
-        requests.append(host.link("set", index=bridge.number, state="up"))
-        wrong.append("down")
-    for error in await pipelined(*requests):
-        if refused(error, errno.EEXIST, errno.EADDRNOTAVAIL):
-            raise failure(f"configuring the bridge {bridge.name}", error)
-    return wrong + await _shape_routes(host, bridge, wanted, told=not wrong)
-
-
-async def _shape_routes(
-    host: Any, bridge: HostLink, wanted: frozenset[str], *, told: bool
-) -> list[str]:
-    """Add missing routes that the kernel itself adds to a link for its addresses."""
-    interfaces = [IPv4Interface(address) for address in sorted(wanted)]
-    errors = await pipelined(
-        *(
-            host.route(
-                "add", dst=str(interface.network), oif=bridge.number, prefsrc=str(interface.ip),
-                proto=_BY_KERNEL, scope=_ON_LINK,
-            )
-            for interface in interfaces
-        )
-    )  # fmt: skip
-    wrong = []
-    for interface, error in zip(interfaces, errors, strict=True):
-        if refused(error, errno.EEXIST):
-            raise failure(f"adding the route to {interface.network}", error)
-        if error is None and told:
-            wrong.append(f"without its route to {interface.network}")
-    return wrong
-
-
-async def _make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
-    """Create the pair from inside the namespace and configure the inner end; one round trip."""
-    for last_try in (False, True):
-        added, silenced, *errors = await pipelined(
-            task.link(
-                "add", ifname=spec.interface, kind="veth", index=_TASK_INDEX,
-                address=spec.mac, mtu=spec.mtu,
-                peer={
-                    "ifname": spec.host_interface, "mtu": spec.mtu, "net_ns_pid": os.getpid(),
-                },
-            ),
-            task.link("set", index=_TASK_INDEX, af_spec=_NO_IPV6_ADDRESS),
-            task.link("set", index=_TASK_INDEX, state="up"),
-            *(_agent_only(task, spec) if spec.agent_only else _address_and_routes(task, spec)),
-        )  # fmt: skip
-        if added is None:
-            break
-        if last_try or added.code != errno.EEXIST:
-            raise _failure("creating the link", spec, added)
-        # One end may have been renamed or moved; removing either end removes the pair.
-        await pipelined(
-            host.link("del", ifname=spec.host_interface), task.link("del", ifname=spec.interface)
-        )
-    worst = next((error for error in errors if error is not None), None)
-    if worst is not None or refused(silenced, errno.EAFNOSUPPORT):
-        raise _failure("configuring the interface", spec, worst or silenced)
-
-
-def _address_and_routes(task: Any, spec: SandboxLink) -> list[Any]:
-    return [
-        task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=spec.prefix_len),
-        task.route("replace", dst="0.0.0.0/0", gateway=spec.gateway, oif=_TASK_INDEX),
-        *(task.route("replace", dst=prefix, type="blackhole") for prefix in spec.blocked),
-    ]
-
-
-def _agent_only(task: Any, spec: SandboxLink) -> list[Any]:
-    """Return the requests for an address without a network, so that nothing else goes this way."""
-    return [
-        task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=32),
-        task.route("replace", dst=f"{spec.gateway}/32", oif=_TASK_INDEX, scope=_ON_LINK),
-        task.route(
-            "replace", dst=f"{TASK_ADDRESS}/32", gateway=spec.gateway, oif=_TASK_INDEX,
-            prefsrc=spec.ipv4,
-        ),
-    ]  # fmt: skip
-
-
 def _link(message: Any) -> HostLink:
     info = message.get("linkinfo")
     return HostLink(
@@ -463,18 +360,15 @@ def _link(message: Any) -> HostLink:
 
 
 def _route(message: Any, names: Mapping[int, str]) -> Route:
-    destination = message.get("dst") or "0.0.0.0"  # noqa: S104 - the default route, not a socket
+    everything = "::" if message["family"] == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - a route
+    destination = message.get("dst") or everything
     return Route(
-        network=IPv4Network(f"{destination}/{message['dst_len']}", strict=False),
+        network=ip_network(f"{destination}/{message['dst_len']}", strict=False),
         interface=names.get(message.get("oif") or 0, ""),
         via_gateway=message.get("gateway") is not None,
     )
 
 
 def _address(message: Any, names: Mapping[int, str]) -> Route:
-    interface = IPv4Interface(f"{message.get('IFA_ADDRESS')}/{message['prefixlen']}")
+    interface = ip_interface(f"{message.get('IFA_ADDRESS')}/{message['prefixlen']}")
     return Route(interface.network, names.get(message["index"], ""), via_gateway=False)
-
-
-def _failure(what: str, spec: SandboxLink, error: NetlinkError) -> NetworkFailure:
-    return failure(f"{what} {spec.host_interface} of {spec.ipv4}", error)

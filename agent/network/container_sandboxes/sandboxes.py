@@ -7,7 +7,8 @@
                  └───────────────────────────────────────────────┘
 
 A taken sandbox is used by one container and never again. After a restart of the agent, a sandbox that
-a container has joined is held by it, and others are ready again.
+a container has joined is held by it, and others are ready again. Host ports of a ready sandbox are
+promised to nobody else; with the sandbox, they pass to the container that takes it.
 """
 
 from __future__ import annotations
@@ -21,33 +22,31 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from agent.errors import AgentError, NoSuchContainer
+from agent.errors import NoSuchContainer
 from agent.model.figures import ContainerSandboxFigures
-from agent.network import demand
-from agent.network.background import BackgroundTasks, settle
-from agent.network.container_sandboxes.creation import body, create
+from agent.network.container_sandboxes import kinds
+from agent.network.container_sandboxes.cut_off import CutOff
+from agent.network.container_sandboxes.maker import Maker
 from agent.network.container_sandboxes.owners import Owner
-from agent.network.demand import Demand
+from agent.network.container_sandboxes.refill import Refill, Stock
+from agent.network.container_sandboxes.removals import Removals
 from agent.network.kernel import namespaces
 from agent.network.memory import available_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
+    from agent.model.views import RepairView
+    from agent.network.container_sandboxes.kinds import Bindings, Kind
+    from agent.network.container_sandboxes.maker import Ports
     from agent.network.container_sandboxes.owners import Containers
-    from agent.runtime.protocol import ContainerEngine, ContainerSummary
+    from agent.runtime.protocol import ContainerEngine, ContainerState, EngineEvent
 
-MODES: Final = ("none",)
 _FRAGILE: Final = frozenset({"bridge"})
 """Modes in which a container loses its network with the sandbox. Without a link there is nothing to
 lose: the container itself keeps the namespace."""
 QUIET_S: Final = 0.5
 """Sandboxes are made when nothing was launched for this long."""
-STARVED_S: Final = 10.0
-"""After this long with launches all the time, they are made nevertheless."""
-LOOK_S: Final = 60.0
-"""How often it is decided again how many to keep, while some are."""
-RETRY_FIRST_S, RETRY_LAST_S = 1.0, 60.0
 CREATION_LIMIT_S: Final = 5.0
 """How long an orderly end waits for the sandbox that is being made."""
 _PARALLEL: Final = 8
@@ -64,6 +63,7 @@ class ContainerSandboxes:
         owner: str,
         image: str,
         load_image: Callable[[], Awaitable[object]],
+        ports: Ports,
         least: int,
         available_bytes: Callable[[], int] | None = None,
         identify: Callable[[int], namespaces.Process | None] = namespaces.identify,
@@ -77,64 +77,68 @@ class ContainerSandboxes:
             owner: identifies the agent among several on one host.
             image: reference of the pause image.
             load_image: loads it again after it was removed.
+            ports: picks the host ports of sandboxes.
             least: kept ready for a mode in use; 0 to make none at all.
             available_bytes: returns the host's available memory, may block; None to read it.
             identify: finds the process of a pid; blocks.
             clock: monotonic time in seconds.
             quiet_s: time without launches before sandboxes are made.
         """
-        self.problem = ""
-        """Why none can be made now; empty if they can."""
         self.hits = 0
         """Launches that got a ready sandbox."""
         self.misses = 0
         """Launches that could have used one, but none was ready."""
         self._runtime = runtime
-        self._owner = owner
-        self._image = image
-        self._load_image = load_image
+        self._maker = Maker(runtime, owner, image, load_image, ports)
         self._least = least
-        self._available_bytes = available_bytes or available_memory
         self._identify = identify
-        self._clock = clock
-        self._quiet_s = quiet_s
-        self._demand = dict.fromkeys(MODES, Demand())
-        self._ready: dict[str, deque[str]] = {mode: deque() for mode in MODES}
+        stock = Stock(self._counts, self._make, self._drop, available_bytes or available_memory)
+        self._refill = Refill(stock, least=least, clock=clock, quiet_s=quiet_s)
+        self._ready: dict[Kind, deque[str]] = {}
         self._held: dict[str, Owner] = {}
         """By engine id of the sandbox."""
         self._by_owner: dict[Owner, str] = {}
-        self._modes: dict[str, str] = {}
+        self._kinds: dict[str, Kind] = {}
+        self._bindings: dict[str, Bindings] = {}
+        self._promised: dict[str, Bindings] = {}
+        """Host ports of sandboxes that nobody has taken."""
+        self._making: Bindings = {}
+        """Host ports of the sandbox that is being made."""
+        self._turn = asyncio.Lock()
         self._alive: set[str] = set()
-        self._doomed: set[str] = set()
-        """Sandboxes to remove, by engine id, or by name where the engine has not told the id."""
-        self._creations = BackgroundTasks()
         self._exits = namespaces.ExitWatch()
-        self._lost: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        self._changed = asyncio.Event()
-        self._removals = asyncio.Event()
+        self._removals = Removals(runtime, self._removed)
+        self._cut_off = CutOff(runtime, self._give_up)
+        self._lost: asyncio.Queue[tuple[Owner, str]] = asyncio.Queue()
 
     # -- containers -----------------------------------------------------------------------------
 
-    def take(self, task_arn: str, container: str, mode: str) -> str:
+    def take(self, task_arn: str, container: str, kind: Kind) -> str:
         """Return the engine id of a sandbox for a container; empty if none is ready.
 
-        The same container gets the same one again while that is alive. Costs no call.
+        The same container gets the same one again while that is alive. Costs no call. The caller
+        owns the host ports of the sandbox (``bindings``) from now on, and releases them.
         """
         owner = Owner(task_arn, container)
         held = self._by_owner.get(owner, "")
         if held in self._alive:
             return held
-        if mode not in self._ready or self._least <= 0:
+        if self._least <= 0 or not kind.is_kept:
             return ""
-        self._demand[mode] = self._demand[mode].launched(self._clock())
-        self._changed.set()
-        if not self._ready[mode]:
+        self._refill.launched(kind)
+        ready = self._ready.get(kind)
+        if not ready:
             self.misses += 1
             return ""
         self.hits += 1
-        taken = self._ready[mode].popleft()
+        taken = ready.popleft()
+        self._promised.pop(taken, None)
         self._hold(taken, owner)
         return taken
+
+    def bindings(self, sandbox_id: str) -> Mapping[str, list[int]]:
+        """Return the host ports of a sandbox by ``port/protocol``; none for an unknown one."""
+        return self._bindings.get(sandbox_id, {})
 
     def of(self, task_arn: str, container: str) -> str:
         """Return the engine id of the sandbox that a container holds; empty for none."""
@@ -150,6 +154,25 @@ class ContainerSandboxes:
             if owner.task_arn == task_arn:
                 self._doom(sandbox_id)
 
+    async def give_way(self, ports: Collection[tuple[str, int]]) -> None:
+        """Have no ready sandbox hold these host ports, by protocol and number; promise them.
+
+        Costs nothing unless one holds them; then it is removed before this returns. The caller
+        releases the ports.
+        """
+        for protocol, port in ports:
+            self._maker.ports.hold(protocol, [port])
+        if kinds.overlap(self._making, ports):
+            async with self._turn:
+                pass
+        in_the_way = [each for each, held in self._promised.items() if kinds.overlap(held, ports)]
+        for each in in_the_way:
+            self._promised[each] = kinds.without(self._promised[each], ports)
+            self._doom(each)
+        if in_the_way:
+            self._refill.wake()
+            await self._removals.empty()
+
     # -- all of them ----------------------------------------------------------------------------
 
     async def take_over(self, found: Containers, stopped_tasks: Collection[str]) -> None:
@@ -159,25 +182,31 @@ class ContainerSandboxes:
             found: what the engine has.
             stopped_tasks: ARNs of tasks that need no network any more.
         """
-        running = [each for each in found.sandboxes if each.state in ("running", "paused")]
         slots = asyncio.Semaphore(_PARALLEL)
-        pids = await asyncio.gather(*(self._pid(each.id, slots) for each in running))
-        alive = {each.id: pid for each, pid in zip(running, pids, strict=True) if pid}
-        for each in found.sandboxes:
-            self._modes[each.id] = each.network_mode
-            owner = found.users.get(each.id)
-            if owner is not None and owner.task_arn not in stopped_tasks:
+        states = await asyncio.gather(*(self._state(each.id, slots) for each in found.sandboxes))
+        for each, state in zip(found.sandboxes, states, strict=True):
+            kind = kinds.read(each.network_mode, each.labels.get(kinds.PORTS_LABEL, ""))
+            bindings = dict(state.port_bindings) if state else {}
+            owner = found.owner(each.id, kinds.held_ports(bindings))
+            if kind is None or (owner is not None and owner.task_arn in stopped_tasks):
+                self._doom(each.id)
+                continue
+            self._kinds[each.id], self._bindings[each.id] = kind, bindings
+            alive = state is not None and await self._watch(each.id, state.pid)
+            if owner is not None:
                 self._hold(each.id, owner)
-                if not await self._watch(each.id, alive.get(each.id, 0)):
+                if not alive:
                     self._ended(each.id)
-            elif owner is None and self._is_usable(each) and each.id in alive:
-                await self._watch(each.id, alive[each.id])
-                self._ready[each.network_mode].append(each.id)
-                size = float(len(self._ready[each.network_mode]))  # it tells of the demand so far
-                self._demand[each.network_mode] = Demand(1, self._clock(), size)
+            elif alive and self._least > 0 and self._maker.suits(kind, bindings):
+                self._maker.hold(bindings)
+                self._promised[each.id] = bindings
+                self._ready.setdefault(kind, deque()).append(each.id)
+                # How many there are tells of the demand so far.
+                self._refill.found(kind, len(self._ready[kind]))
             else:
                 self._doom(each.id)
-        self._changed.set()
+        self._cut_off.suspect([*self._held, *self._all_ready()])
+        self._refill.wake()
 
     async def reconcile(self, task_arns: Collection[str]) -> None:
         """Remove the sandboxes of tasks that are not in the list, once control has sent all it wants."""
@@ -185,16 +214,24 @@ class ContainerSandboxes:
             if owner.task_arn not in task_arns:
                 self.release(owner.task_arn)
 
-    async def run(self, on_lost: Callable[[str, str], object]) -> None:
+    def take_note_of(self, event: EngineEvent) -> None:
+        """Have sandboxes looked at that may have been disconnected from their network."""
+        if event.action == "relist":
+            self._cut_off.suspect([*self._held, *self._all_ready()])
+        elif event.action == "disconnect" and event.container_id in self._alive:
+            self._cut_off.suspect([event.container_id])
+
+    async def run(self, on_lost: Callable[[str, str, str], object]) -> None:
         """Keep sandboxes ready and remove those that nobody needs, until cancelled.
 
         Args:
-            on_lost: told the ARN of a task that lost a container's network, and why.
+            on_lost: told the ARN of a task and the container that lost its network, and why.
         """
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tell(on_lost), name="container networks lost")
-            group.create_task(self._remove_doomed(), name="container sandboxes removed")
-            group.create_task(self._refill(), name="container sandboxes made")
+            group.create_task(self._removals.run(), name="container sandboxes removed")
+            group.create_task(self._refill.run(), name="container sandboxes made")
+            group.create_task(self._cut_off.run(), name="container sandboxes connected")
 
     async def finish(self, limit_s: float) -> None:
         """Wait for the sandbox that is being made, which ``run`` leaves behind when it is cancelled.
@@ -202,7 +239,7 @@ class ContainerSandboxes:
         Args:
             limit_s: seconds after which the creation is given up, and what came of it is to be removed.
         """
-        await self._creations.finish(limit_s)
+        await self._refill.finish(limit_s)
 
     async def remove_ready(self, limit_s: float = CREATION_LIMIT_S) -> None:
         """Remove what nobody has taken, and what is waiting to be removed; failures are logged.
@@ -210,10 +247,14 @@ class ContainerSandboxes:
         ``run`` must have ended. The sandbox that is being made is waited for, as in ``finish``.
         """
         await self.finish(limit_s)
-        for sandboxes in self._ready.values():
-            for sandbox_id in list(sandboxes):
-                self._doom(sandbox_id)
-        await self._empty_doomed()
+        for sandbox_id in self._all_ready():
+            self._doom(sandbox_id)
+        await self._removals.empty()
+
+    @property
+    def problem(self) -> str:
+        """Why none can be made now; empty if they can."""
+        return self._refill.problem
 
     @property
     def ready(self) -> int:
@@ -232,14 +273,28 @@ class ContainerSandboxes:
             ready=self.ready, held=self.held, hits=self.hits, misses=self.misses
         )
 
+    @property
+    def repairs(self) -> list[RepairView]:
+        """The newest repairs of sandboxes that others changed, oldest first."""
+        return list(self._cut_off.repairs)
+
     def close(self) -> None:
         """Watch no longer; all sandboxes stay. Idempotent."""
         self._exits.close()
 
     # -- one sandbox ----------------------------------------------------------------------------
 
-    def _is_usable(self, summary: ContainerSummary) -> bool:
-        return self._least > 0 and summary.network_mode in self._ready
+    def _counts(self) -> dict[Kind, int]:
+        return {kind: len(sandboxes) for kind, sandboxes in self._ready.items() if sandboxes}
+
+    def _drop(self, kind: Kind) -> None:
+        """Give the newest sandbox of a kind up."""
+        self._doom(self._ready[kind][-1])
+        if not self._ready[kind]:
+            del self._ready[kind]
+
+    def _all_ready(self) -> list[str]:
+        return [each for sandboxes in self._ready.values() for each in sandboxes]
 
     def _hold(self, sandbox_id: str, owner: Owner) -> None:
         self._held[sandbox_id] = owner
@@ -247,13 +302,16 @@ class ContainerSandboxes:
 
     def _doom(self, sandbox_id: str) -> None:
         self._forget(sandbox_id)
-        self._doomed.add(sandbox_id)
-        self._removals.set()
+        self._removals.add(sandbox_id)
+
+    def _removed(self, sandbox_id: str) -> None:
+        self._maker.release(self._promised.pop(sandbox_id, {}))
 
     def _forget(self, sandbox_id: str) -> None:
         self._exits.discard(sandbox_id)
         self._alive.discard(sandbox_id)
-        self._modes.pop(sandbox_id, None)
+        self._kinds.pop(sandbox_id, None)
+        self._bindings.pop(sandbox_id, None)
         owner = self._held.pop(sandbox_id, None)
         if owner is not None and self._by_owner.get(owner) == sandbox_id:
             del self._by_owner[owner]
@@ -261,13 +319,14 @@ class ContainerSandboxes:
             with contextlib.suppress(ValueError):
                 sandboxes.remove(sandbox_id)
 
-    async def _pid(self, sandbox_id: str, slots: asyncio.Semaphore) -> int:
+    async def _state(self, sandbox_id: str, slots: asyncio.Semaphore) -> ContainerState | None:
+        """Return the state of a sandbox that runs; None for any other."""
         async with slots:
             try:
                 state = await self._runtime.inspect_container(sandbox_id)
             except NoSuchContainer:
-                return 0
-            return state.pid if state.running else 0
+                return None
+            return state if state.running else None
 
     async def _watch(self, sandbox_id: str, pid: int) -> bool:
         process = await asyncio.to_thread(self._identify, pid) if pid else None
@@ -285,22 +344,42 @@ class ContainerSandboxes:
         if owner is None:
             _log.warning("ready sandbox of a container lost", sandbox=sandbox_id[:12])
             self._doom(sandbox_id)
-            self._changed.set()
+            self._refill.wake()
             return
-        if self._modes.get(sandbox_id) in _FRAGILE:
+        kind = self._kinds.get(sandbox_id)
+        if kind is not None and kind.mode in _FRAGILE:
             reason = f"the network sandbox of container {owner.container} stopped"
-            self._lost.put_nowait((owner.task_arn, reason))
+            self._lost.put_nowait((owner, reason))
 
-    async def _make(self, mode: str) -> None:
-        name = f"ecs-sandbox-{mode}-{secrets.token_hex(6)}"
+    def _give_up(self, sandbox_id: str, cause: str) -> None:
+        """A sandbox has lost its network for good."""
+        owner = self._held.get(sandbox_id)
+        if owner is None:
+            self._doom(sandbox_id)
+            self._refill.wake()
+            return
+        reason = f"the network sandbox of container {owner.container} cannot be used: {cause}"
+        self._lost.put_nowait((owner, reason))
+
+    async def _make(self, kind: Kind) -> None:
+        async with self._turn:
+            held = sum(len(ports) for each in self._promised.values() for ports in each.values())
+            bindings = self._making = self._maker.pick(kind, held)
+            try:
+                await self._make_with(kind, bindings)
+            finally:
+                self._making = {}
+
+    async def _make_with(self, kind: Kind, bindings: Bindings) -> None:
+        name = f"ecs-sandbox-{kind.mode}-{secrets.token_hex(6)}"
         try:
-            made = await create(
-                self._runtime, name, body(self._image, mode, self._owner), self._load_image
-            )
+            made = await self._maker.create(name, kind, bindings)
         except BaseException:
+            self._promised[name] = bindings
             self._doom(name)  # without an answer, it may be there nevertheless
             raise
-        self._modes[made] = mode
+        self._kinds[made], self._bindings[made] = kind, bindings
+        self._promised[made] = bindings
         try:
             await self._runtime.start_container(made)
             state = await self._runtime.inspect_container(made)
@@ -309,88 +388,13 @@ class ContainerSandboxes:
             self._doom(made)
             raise
         if is_alive:
-            self._ready[mode].append(made)
+            self._ready.setdefault(kind, deque()).append(made)
         else:
             self._doom(made)
 
     # -- loops ----------------------------------------------------------------------------------
 
-    async def _tell(self, on_lost: Callable[[str, str], object]) -> None:
+    async def _tell(self, on_lost: Callable[[str, str, str], object]) -> None:
         while True:
-            on_lost(*await self._lost.get())
-
-    async def _refill(self) -> None:
-        retry_s = RETRY_FIRST_S
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S if self.ready else None):
-                    await self._changed.wait()
-            self._changed.clear()
-            while (mode := await self._mode_to_fill()) is not None:
-                await self._quiet()
-                try:
-                    # It goes on if this is cancelled: the engine would make the container anyway.
-                    await asyncio.shield(self._creations.spawn(self._make(mode)))
-                except AgentError as error:
-                    self.problem = f"no sandbox of a container can be made: {error}"
-                    _log.warning("sandbox of a container not made", mode=mode, error=str(error))
-                    await asyncio.sleep(retry_s)
-                    retry_s = min(retry_s * 2, RETRY_LAST_S)
-                else:
-                    self.problem, retry_s = "", RETRY_FIRST_S
-            await self._drop_excess()
-
-    async def _mode_to_fill(self) -> str | None:
-        """Return the mode that lacks most; None if there are enough."""
-        missing = {mode: n - len(self._ready[mode]) for mode, n in (await self._wanted()).items()}
-        mode = max(missing, key=lambda each: missing[each])
-        return mode if missing[mode] > 0 else None
-
-    async def _drop_excess(self) -> None:
-        for mode, wanted in (await self._wanted()).items():
-            for _ in range(len(self._ready[mode]) - wanted):
-                self._doom(self._ready[mode][-1])
-
-    async def _wanted(self) -> dict[str, int]:
-        now = self._clock()
-        # What is ready already is no longer available, so it counts as if it were.
-        free = await asyncio.to_thread(self._available_bytes) + self.ready * demand.SANDBOX_BYTES
-        most = demand.most_for(free)
-        wanted = {}
-        for mode, launches in self._demand.items():
-            wanted[mode] = launches.wanted(now, least=self._least, most=most)
-            most -= wanted[mode]
-        return wanted
-
-    async def _quiet(self) -> None:
-        """Return when nothing was launched for a while, or launches have not stopped for long."""
-        began = self._clock()
-        while True:
-            now = self._clock()
-            last = max(launches.last for launches in self._demand.values())
-            left_s = min(last + self._quiet_s - now, began + STARVED_S - now)
-            if left_s <= 0:
-                return
-            await asyncio.sleep(left_s)
-
-    async def _remove_doomed(self) -> None:
-        retry_s = RETRY_FIRST_S
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(retry_s if self._doomed else None):
-                    await self._removals.wait()
-            self._removals.clear()
-            await self._empty_doomed()
-            retry_s = min(retry_s * 2, RETRY_LAST_S) if self._doomed else RETRY_FIRST_S
-
-    async def _empty_doomed(self) -> None:
-        slots = asyncio.Semaphore(_PARALLEL)
-        await settle(
-            "sandbox of a container not removed",
-            [(each[:12], self._remove(each, slots)) for each in list(self._doomed)],
-        )
-
-    async def _remove(self, sandbox_id: str, slots: asyncio.Semaphore) -> None:
-        async with slots:
-            await self._runtime.remove_container(sandbox_id, force=True)
-            self._doomed.discard(sandbox_id)
+            owner, reason = await self._lost.get()
+            on_lost(owner.task_arn, owner.container, reason)

@@ -13,16 +13,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.errors import NetworkFailure
-from agent.network.addresses import mac_of
+from agent.network.address_pool import Ipv6Lease
+from agent.network.addresses import mac_of, mac_of_ipv6
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.links import TASK_INTERFACE
+from agent.network.bridge.task_end import NO_IPV6_ADDRESS, TASK_INDEX, blackholes, way_out_by_ipv6
 from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends, parent, sandbox_rules
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
+from agent.network.drivers.leases import refuse_without_ipv6
 from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.drivers.routed import (
-    TASK_INDEX,
     RoutedDriver,
     layout_of,
     make_pair,
@@ -86,16 +88,34 @@ async def open_children(parts: DriverParts) -> ChildDriver:
     if found is None:
         raise parent.missing(settings.parent)
     await retire_bridge(parts)
-    refuse_overlap(
-        parts.pool, found.name, not_of_links(await parts.links.routes(), parts.pool.network)
-    )
-    if kind.is_on_link:
+    refuse_overlap(parts.pool, found.name, not_of_links(await parts.links.routes(), parts.pool))
+    subnet = Subnet(32, "")
+    if parts.pool.is_ipv6_only:
+        subnet = Subnet(32, parts.pool.gateway)
+    elif kind.is_on_link:
         subnet = parent.subnet_on(found, parts.pool, settings.gateway)
     else:
         parent.refuse_used(parts.pool, [each.partition("/")[0] for each in found.addresses])
-        subnet = Subnet(32, "")
+    ipv6_subnet = await _ipv6_subnet(parts, kind, found)
     await _probe(parts, kind, found)
-    return ChildDriver(parts, kind=kind, found=found, subnet=subnet)
+    return ChildDriver(parts, kind=kind, found=found, subnet=subnet, ipv6_subnet=ipv6_subnet)
+
+
+async def _ipv6_subnet(parts: DriverParts, kind: Kind, found: Parent) -> Subnet:
+    """Return what tasks are told by IPv6; of no use without a pool of it.
+
+    Raises:
+        NetworkFailure: the parent does not fit the pool, or the pool overlaps another network.
+    """
+    if parts.pool.ipv6_network is None:
+        return Subnet(128, "")
+    await refuse_without_ipv6(parts)
+    routes = not_of_links(await parts.links.routes(ipv6=True), parts.pool)
+    refuse_overlap(parts.pool, found.name, routes, ipv6=True)
+    if kind.is_on_link:
+        return parent.ipv6_subnet_on(found, parts.pool, parts.settings.ipv6_gateway)
+    parent.refuse_used_ipv6(parts.pool, [each.partition("/")[0] for each in found.ipv6_addresses])
+    return Subnet(128, "")
 
 
 async def _probe(parts: DriverParts, kind: Kind, found: Parent) -> None:
@@ -127,13 +147,18 @@ async def _probe(parts: DriverParts, kind: Kind, found: Parent) -> None:
 class ChildDriver(RoutedDriver):
     """Implements ``TaskDriver`` by children of a parent link."""
 
-    def __init__(self, parts: DriverParts, *, kind: Kind, found: Parent, subnet: Subnet) -> None:
+    table_inside = sandbox_rules.TABLE
+
+    def __init__(
+        self, parts: DriverParts, *, kind: Kind, found: Parent, subnet: Subnet, ipv6_subnet: Subnet
+    ) -> None:
         """Take the parts; nothing is changed before ``ensure``."""
         super().__init__(parts, mtu=min(parts.settings.mtu or found.mtu, found.mtu))
         self.name = kind.name
         self._kind = kind
         self._parent = found
         self._subnet = subnet
+        self._ipv6_subnet = ipv6_subnet
         self._orphans: set[str] = set()
         """Host ends of tasks whose interface went with an earlier parent."""
 
@@ -147,18 +172,25 @@ class ChildDriver(RoutedDriver):
         """The parent, whose MAC is not ours to decide; no host end is on it."""
         return WatchedLink(self._parent.name, self._parent.number, "", 0)
 
+    def ipv6_of(self, ipv4: str) -> Ipv6Lease | None:
+        """Return an address in the parent's network, with its router."""
+        address = self._pool.ipv6_of(ipv4)
+        return Ipv6Lease(address, *self._ipv6_subnet) if address else None
+
     def layout(self, records: Iterable[SandboxRecord]) -> Layout:
         """Return the pools; the host has no address in them, and forwards nothing."""
         layout = layout_of(self._pool, [each.ipv4 for each in records], ())
-        return layout._replace(is_routed=False)
+        return layout._replace(is_routed=False, ipv6_gateways=frozenset())
 
     def mac_of(self, ipv4: str) -> str:
         """Return the derived MAC, or that of the parent if tasks share it."""
-        return super().mac_of(ipv4) if self._kind.has_own_mac else self._parent.mac
+        if not self._kind.has_own_mac:
+            return self._parent.mac
+        return mac_of_ipv6(self._pool.ipv6_of(ipv4)) if self._pool.is_ipv6_only else mac_of(ipv4)
 
-    def _end(self, link: str, ipv4: str, gateway: str) -> HostEnd:
-        del gateway  # it is another host
-        return HostEnd(link, mac_of(ipv4), ipv4, _HOST_MAC, ADDRESS)
+    def _end_of(self, of: SandboxRecord | SandboxLink) -> HostEnd:
+        # The gateway is another host.
+        return HostEnd(of.host_interface, mac_of(of.ipv4), of.ipv4, _HOST_MAC, ADDRESS)
 
     async def ensure(self, records: Collection[SandboxRecord]) -> list[str]:
         """Look whether the parent is still there, and the same. Nothing of it is changed."""
@@ -216,18 +248,15 @@ class ChildDriver(RoutedDriver):
             if last_try or refusal.code not in (errno.EEXIST, errno.EBUSY):
                 raise_first(link, f"creating a child of {self._parent.name} for", [refusal])
             await pipelined(task.link("del", ifname=TASK_INTERFACE))
-        (silenced,) = await pipelined(
-            task.link("set", index=TASK_INDEX, af_spec=host_ends.NO_IPV6_ADDRESS)
-        )
+        (silenced,) = await pipelined(task.link("set", index=TASK_INDEX, af_spec=NO_IPV6_ADDRESS))
         if refused(silenced, errno.EAFNOSUPPORT):
             raise_first(link, "configuring the child for", [silenced])
         await make_pair(host, task, link, HOST_INTERFACE, _HOST_INDEX)
 
     async def _connect(self, link: SandboxLink, host: Any, task: Any) -> None:
-        end = self._end(link.host_interface, link.ipv4, link.gateway)
-        way_out = {"gateway": link.gateway} if link.gateway else {"scope": host_ends.LINK_SCOPE}
+        end = self._end_of(link)
         errors = await pipelined(
-            task.addr("add", index=TASK_INDEX, address=link.ipv4, prefixlen=link.prefix_len),
+            *_address(task, link),
             task.link("set", index=_HOST_INDEX, state="up"),
             task.link("set", index=TASK_INDEX, state="up"),
             task.neigh(
@@ -238,7 +267,22 @@ class ChildDriver(RoutedDriver):
                 "replace", dst=f"{ADDRESS}/32", oif=_HOST_INDEX, prefsrc=link.ipv4,
                 scope=host_ends.LINK_SCOPE,
             ),
-            task.route("replace", dst="0.0.0.0/0", oif=TASK_INDEX, **way_out),
-            *(task.route("replace", dst=each, type="blackhole") for each in link.blocked),
+            *_way_out(task, link),
+            *way_out_by_ipv6(task, link),
+            *blackholes(task, link.blocked),
         )  # fmt: skip
         raise_first(link, "configuring the interface", [*errors, await host_ends.set_up(host, end)])
+
+
+def _address(task: Any, link: SandboxLink) -> list[Any]:
+    """Return the request for the IPv4 address: of the child, or if it is for the agent, of the other link."""
+    if link.ipv6_only:
+        return [task.addr("add", index=_HOST_INDEX, address=link.ipv4, prefixlen=32)]
+    return [task.addr("add", index=TASK_INDEX, address=link.ipv4, prefixlen=link.prefix_len)]
+
+
+def _way_out(task: Any, link: SandboxLink) -> list[Any]:
+    if link.ipv6_only:
+        return []
+    way_out = {"gateway": link.gateway} if link.gateway else {"scope": host_ends.LINK_SCOPE}
+    return [task.route("replace", dst="0.0.0.0/0", oif=TASK_INDEX, **way_out)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from agent.network.address_pool import Ipv6Lease
     from agent.network.bridge.bridge_port_rules import BridgePort, Layout
     from agent.network.bridge.bridge_ports import Place
     from agent.network.bridge.links import SandboxLink
@@ -99,6 +100,9 @@ class TaskDriver(Protocol):
 
     name: str
     """As in ``ECS_TASK_NETWORK_DRIVER``, and in the rows of its sandboxes."""
+    table_inside: str
+    """Table of the netdev family in each task's namespace that decides what leaves it there; empty if
+    all that a task sends passes the rules of the host."""
 
     @property
     def rules(self) -> PortRules:
@@ -122,6 +126,10 @@ class TaskDriver(Protocol):
 
     def mac_of(self, ipv4: str) -> str:
         """Return the MAC of a new task's interface, as ECS shows it. Pure."""
+        ...
+
+    def ipv6_of(self, ipv4: str) -> Ipv6Lease | None:
+        """Return what a new task with this address has of IPv6; None without a pool of it. Pure."""
         ...
 
     def layout(self, records: Iterable[SandboxRecord]) -> Layout:

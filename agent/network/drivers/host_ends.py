@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.addresses import address_of_link
 from agent.network.bridge.bridge_ports import Place
+from agent.network.bridge.task_end import NO_IPV6_ADDRESS
+from agent.network.kernel import neighbours as neighbours_of
 from agent.network.kernel.netlink import pipelined, refused
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 LINKS: Final = Path("/sys/class/net")
 _NEIGHBOURS: Final = Path("/proc/net/arp")
 _ROUTES: Final = Path("/proc/net/route")
+_IPV6_ROUTES: Final = Path("/proc/net/ipv6_route")
 _UP_AND_SILENT: Final = 0x01 | 0x80
 """``IFF_UP``, ``IFF_NOARP``."""
 PERMANENT: Final = 0x80
@@ -33,7 +36,6 @@ LINK_SCOPE: Final = 253
 _FIXED: Final = "0x6"
 """``ATF_COM | ATF_PERM``."""
 _ALL_ONES: Final = "FFFFFFFF"
-NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 
 
 class HostEnd(NamedTuple):
@@ -47,6 +49,10 @@ class HostEnd(NamedTuple):
     host_mac: str
     source: str
     """Address of the host that tasks see."""
+    ipv6: str = ""
+    """Of the task; empty if it has none."""
+    ipv6_source: str = ""
+    """Address of the host that tasks see by IPv6; empty if any of its own will do."""
 
 
 async def set_up(host: Any, end: HostEnd) -> NetlinkError | None:
@@ -65,12 +71,21 @@ async def set_up(host: Any, end: HostEnd) -> NetlinkError | None:
 
 def ways(host: Any, number: int, end: HostEnd) -> list[Any]:
     """Return the requests for neighbour and route of a task."""
-    return [
+    requests = [
         host.neigh("replace", dst=end.ipv4, lladdr=end.mac, ifindex=number, state=PERMANENT),
         host.route(
             "replace", dst=f"{end.ipv4}/32", oif=number, prefsrc=end.source, scope=LINK_SCOPE
         ),
     ]
+    if end.ipv6:
+        source = {"prefsrc": end.ipv6_source} if end.ipv6_source else {}
+        requests += [
+            host.neigh("replace", dst=end.ipv6, lladdr=end.mac, ifindex=number, state=PERMANENT),
+            host.route(
+                "replace", dst=f"{end.ipv6}/128", oif=number, family=socket.AF_INET6, **source
+            ),
+        ]
+    return requests
 
 
 def present() -> frozenset[str]:
@@ -111,12 +126,40 @@ def unknown(ends: Collection[HostEnd]) -> list[HostEnd]:
         # link, destination, gateway, flags, references, use, metric, mask, ...
         if len(words) > 7 and words[7] == _ALL_ONES:
             routes.add((words[0], words[1]))
+    by_ipv6 = (
+        _known_by_ipv6() if any(end.ipv6 for end in ends) else _Known(frozenset(), frozenset())
+    )
     return [
         end
         for end in ends
         if (end.link, end.ipv4, end.mac) not in neighbours
         or (end.link, _number_of(end.ipv4)) not in routes
+        or (
+            end.ipv6
+            and (
+                (end.link, end.ipv6, end.mac) not in by_ipv6.neighbours
+                or (end.link, socket.inet_pton(socket.AF_INET6, end.ipv6).hex())
+                not in by_ipv6.routes
+            )
+        )
     ]
+
+
+class _Known(NamedTuple):
+    neighbours: frozenset[tuple[str, str, str]]
+    """Link, address and MAC of each."""
+    routes: frozenset[tuple[str, str]]
+    """Link and address, in digits without colons, of each that is to one address."""
+
+
+def _known_by_ipv6() -> _Known:
+    names = dict(socket.if_nameindex())
+    # destination, its length, source, its length, gateway, metric, references, use, flags, link
+    routes = (words for words in _words(_IPV6_ROUTES) if len(words) == 10 and words[1] == "80")
+    return _Known(
+        frozenset((names.get(n.link, ""), n.address, n.mac) for n in neighbours_of.permanent()),
+        frozenset((words[9], words[0]) for words in routes),
+    )
 
 
 def _number_of(ipv4: str) -> str:

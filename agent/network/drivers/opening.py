@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.errors import ConfigError, NetworkFailure
-from agent.network.settings import DRIVER_SETTING
+from agent.network.settings import DRIVER_SETTING, IPV6_POOL_SETTING, POOL_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from concurrent.futures import Executor
 
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool
     from agent.network.bridge.links import HostLinks
     from agent.network.drivers.contract import TaskDriver
     from agent.network.kernel.netlink import NetlinkLane
@@ -58,11 +58,14 @@ async def open_driver(parts: DriverParts) -> TaskDriver:
     raise ConfigError(f"{DRIVER_SETTING}={name!r} is not one of {', '.join(DRIVERS)}")
 
 
-def refuse_change(driver: str, claimed: Collection[SandboxRecord]) -> None:
-    """Refuse another driver than the one by which living tasks have their addresses. Pure.
+def refuse_change(driver: str, claimed: Collection[SandboxRecord], pool: AddressPool) -> None:
+    """Refuse another driver, or other IPv6, than that by which living tasks have their addresses. Pure.
+
+    A pool of IPv4 may change while tasks run, but not that of their IPv6: the place of an address in
+    the one is its place in the other.
 
     Raises:
-        NetworkFailure: one of these tasks has another driver; the text names both.
+        NetworkFailure: one of these tasks has something else; the text names both.
     """
     others = sorted({record.driver for record in claimed} - {driver})
     if others:
@@ -70,3 +73,10 @@ def refuse_change(driver: str, claimed: Collection[SandboxRecord]) -> None:
             f"{DRIVER_SETTING}={driver}, but tasks on this host still run with {', '.join(others)}; "
             "set it back, drain the host and wait until its tasks have stopped, and change it then"
         )
+    for record in claimed:
+        if record.ipv6 is not None and record.ipv6.address != pool.ipv6_of(record.ipv4):
+            raise NetworkFailure(
+                f"a task on this host still runs with {record.ipv6.address}, which is not from "
+                f"{pool.shown}; set {POOL_SETTING} and {IPV6_POOL_SETTING} back, drain the host and "
+                "wait until its tasks have stopped, and change them then"
+            )

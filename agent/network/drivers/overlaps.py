@@ -6,29 +6,43 @@ from typing import TYPE_CHECKING
 
 from agent.errors import NetworkFailure
 from agent.network import claims
-from agent.network.settings import POOL_SETTING
+from agent.network.settings import IPV6_POOL_SETTING, POOL_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from ipaddress import IPv4Network, IPv6Network
 
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool
     from agent.network.claims import Route
 
 
-def refuse_overlap(pool: AddressPool, own: str, routes: Iterable[Route]) -> None:
+def refuse_overlap(
+    pool: AddressPool, own: str, routes: Iterable[Route], *, ipv6: bool = False
+) -> None:
     """Refuse a pool that overlaps a network of the host.
 
     Args:
         pool: the addresses of tasks.
         own: name of the link whose networks do not count.
-        routes: routes and addresses of the host.
+        routes: routes and addresses of the host, of the family that is looked at.
+        ipv6: whether that is IPv6.
 
     Raises:
         NetworkFailure: it overlaps; the text names the setting and what uses its addresses.
     """
-    found = claims.clash(pool.network, own, routes)
+    setting = POOL_SETTING
+    network: IPv4Network | IPv6Network = pool.network
+    if ipv6:
+        if pool.ipv6_network is None:
+            return
+        setting, network = IPV6_POOL_SETTING, pool.ipv6_network
+    elif pool.is_ipv6_only:
+        # A range inside one that is for single links: it is more specific, and meets nobody.
+        routes = [route for route in routes if route.network.prefixlen >= network.prefixlen]
+        setting = "the addresses by which tasks with IPv6 alone reach the agent"
+    found = claims.clash(network, own, routes)
     if found is not None:
         raise NetworkFailure(
-            f"{POOL_SETTING}={pool.network} overlaps {found.network} of this host "
+            f"{setting}={network} overlaps {found.network} of this host "
             f"({found.interface or 'no interface'}); choose a network that nothing else uses"
         )

@@ -21,12 +21,20 @@ from agent.errors import NetworkFailure
 from agent.network.addresses import link_prefixes, mac_of
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.links import TASK_INTERFACE
+from agent.network.bridge.task_end import (
+    NO_IPV6_ADDRESS,
+    TASK_INDEX,
+    blackholes,
+    way_out_by_ipv6,
+)
 from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
+from agent.network.drivers.leases import lease_behind, refuse_without_ipv6
 from agent.network.drivers.link_rules import LinkRules
 from agent.network.drivers.overlaps import refuse_overlap
+from agent.network.host.agent_address import ADDRESS
 from agent.network.kernel import nft
 from agent.network.kernel.namespaces import netlink_socket_in
 from agent.network.kernel.netlink import failure, pipelined, refused
@@ -37,7 +45,7 @@ if TYPE_CHECKING:
 
     from pyroute2.netlink.exceptions import NetlinkError
 
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool, Ipv6Lease
     from agent.network.bridge.bridge_ports import Place
     from agent.network.bridge.links import SandboxLink
     from agent.network.drivers.opening import DriverParts
@@ -45,8 +53,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TASK_INDEX: Final = 100
-"""Index of the task's interface; see ``bridge.links``."""
 _LOOPBACK: Final = 1
 _UNREACHABLE_METRIC: Final = 0xFFFF_0000
 """Less wanted than any other route to the pool."""
@@ -55,7 +61,11 @@ _UNREACHABLE_METRIC: Final = 0xFFFF_0000
 async def open_routed(parts: DriverParts) -> RoutedDriver:
     """Return the driver; raises ``NetworkFailure`` if the pool overlaps another network."""
     await retire_bridge(parts)
-    refuse_overlap(parts.pool, "", not_of_links(await parts.links.routes(), parts.pool.network))
+    refuse_overlap(parts.pool, "", not_of_links(await parts.links.routes(), parts.pool))
+    if parts.pool.ipv6_network is not None:
+        await refuse_without_ipv6(parts)
+        by_ipv6 = await parts.links.routes(ipv6=True)
+        refuse_overlap(parts.pool, "", not_of_links(by_ipv6, parts.pool), ipv6=True)
     return RoutedDriver(parts, mtu=parts.settings.mtu or await parts.links.default_mtu())
 
 
@@ -70,13 +80,22 @@ def layout_of(pool: AddressPool, ipv4s: Iterable[str], gateways: Iterable[str]) 
     """Return the input for the rules: the pool, and tasks with addresses of an earlier one. Pure."""
     pools = {str(pool.network), *(f"{ipv4}/32" for ipv4 in ipv4s if ipv4 not in pool)}
     links = tuple(f"{prefix}*" for each in sorted(pools) for prefix in link_prefixes(each))
-    return Layout(frozenset(pools), frozenset(gateways), links)
+    ipv6 = frozenset() if pool.ipv6_network is None else frozenset({str(pool.ipv6_network)})
+    return Layout(
+        pools=frozenset(pools),
+        gateways=frozenset(gateways),
+        task_links=links,
+        ipv6_pools=ipv6,
+        ipv6_gateways=frozenset({pool.ipv6_gateway}) if ipv6 else frozenset(),
+        agent_side_pool=str(pool.network) if pool.is_ipv6_only else "",
+    )
 
 
 class RoutedDriver:
     """Implements ``TaskDriver`` by routes. The drivers with a parent are made of it, too."""
 
     name = "routed"
+    table_inside = ""
 
     def __init__(self, parts: DriverParts, *, mtu: int) -> None:
         """Take the parts; nothing is changed before ``ensure``."""
@@ -106,6 +125,10 @@ class RoutedDriver:
         """Return the derived MAC."""
         return mac_of(ipv4)
 
+    def ipv6_of(self, ipv4: str) -> Ipv6Lease | None:
+        """Return the address alone: everything else is behind the gateway."""
+        return lease_behind(self._pool, ipv4)
+
     def layout(self, records: Iterable[SandboxRecord]) -> Layout:
         """Return the pools and the gateways, of this pool and of earlier ones."""
         known = list(records)
@@ -125,6 +148,7 @@ class RoutedDriver:
                     for gateway in sorted(self._gateways(records))
                 ),
                 host.route("replace", **self._unreachable()),
+                *self._ensure_ipv6(host),
             )
             for error in errors:
                 if refused(error, errno.EEXIST):
@@ -133,6 +157,15 @@ class RoutedDriver:
         if missing:
             await self._lane.call(work)
         return missing
+
+    def _ensure_ipv6(self, host: Any) -> list[Any]:
+        if self._pool.ipv6_network is None:
+            return []
+        gateway = self._pool.ipv6_gateway
+        return [
+            host.addr("add", index=_LOOPBACK, address=gateway, prefixlen=128),
+            host.route("replace", **self._unreachable_by_ipv6()),
+        ]
 
     async def differences(self, records: Collection[SandboxRecord]) -> list[str]:
         """Return which gateway or route is missing."""
@@ -147,11 +180,27 @@ class RoutedDriver:
         ]
         if not any(r.network == self._pool.network and not r.interface for r in routes):
             found.append(f"the route for unused addresses of {self._pool.network} was gone")
+        return found + (await self._missing_of_ipv6() if self._pool.ipv6_network else [])
+
+    async def _missing_of_ipv6(self) -> list[str]:
+        routes = await self._links.routes(ipv6=True)
+        gateway, network = f"{self._pool.ipv6_gateway}/128", self._pool.ipv6_network
+        found = []
+        if not any(str(r.network) == gateway and r.interface == "lo" for r in routes):
+            found.append(f"the gateway {gateway} was gone")
+        if not any(r.network == network and r.interface in ("", "lo") for r in routes):
+            found.append(f"the route for unused addresses of {network} was gone")
         return found
 
     def _unreachable(self) -> dict[str, Any]:
         return {
             "dst": str(self._pool.network), "type": "unreachable", "priority": _UNREACHABLE_METRIC
+        }  # fmt: skip
+
+    def _unreachable_by_ipv6(self) -> dict[str, Any]:
+        return {
+            "dst": str(self._pool.ipv6_network), "type": "unreachable",
+            "priority": _UNREACHABLE_METRIC, "family": socket.AF_INET6,
         }  # fmt: skip
 
     async def attach(self, netns: int, link: SandboxLink) -> None:
@@ -175,8 +224,9 @@ class RoutedDriver:
         await self._lane.call(work)
 
     async def _make(self, link: SandboxLink, host: Any, task: Any) -> None:
-        end = self._end(link.host_interface, link.ipv4, link.gateway)
+        end = self._end_of(link)
         await make_pair(host, task, link, TASK_INTERFACE, TASK_INDEX)
+        everywhere = f"{ADDRESS}/32" if link.ipv6_only else "0.0.0.0/0"
         errors = await pipelined(
             task.link("set", index=TASK_INDEX, state="up"),
             task.addr("add", index=TASK_INDEX, address=link.ipv4, prefixlen=link.prefix_len),
@@ -187,16 +237,18 @@ class RoutedDriver:
             task.route(
                 "replace", dst=f"{link.gateway}/32", oif=TASK_INDEX, scope=host_ends.LINK_SCOPE
             ),
-            task.route("replace", dst="0.0.0.0/0", gateway=link.gateway, oif=TASK_INDEX),
-            *(task.route("replace", dst=each, type="blackhole") for each in link.blocked),
+            task.route("replace", dst=everywhere, gateway=link.gateway, oif=TASK_INDEX),
+            *way_out_by_ipv6(task, link, end.host_mac),
+            *blackholes(task, link.blocked),
         )  # fmt: skip
         raise_first(link, "configuring the interface", [*errors, await host_ends.set_up(host, end)])
 
-    def _end(self, link: str, ipv4: str, gateway: str) -> HostEnd:
-        return HostEnd(link, mac_of(ipv4), ipv4, mac_of(gateway), gateway)
-
-    def _end_of(self, record: SandboxRecord) -> HostEnd:
-        return self._end(record.host_interface, record.ipv4, record.gateway)
+    def _end_of(self, of: SandboxRecord | SandboxLink) -> HostEnd:
+        ipv4, gateway, ipv6 = of.ipv4, of.gateway, of.ipv6
+        end = HostEnd(of.host_interface, mac_of(ipv4), ipv4, mac_of(gateway), gateway)
+        if ipv6 is None:
+            return end
+        return end._replace(ipv6=ipv6.address, ipv6_source=ipv6.gateway)
 
     async def present(self) -> frozenset[str]:
         """Return the names of the links of tasks that are on no bridge."""
@@ -253,12 +305,22 @@ class RoutedDriver:
             errors = await pipelined(
                 host.addr("del", index=_LOOPBACK, address=self._pool.gateway, prefixlen=32),
                 host.route("del", **self._unreachable()),
+                *self._remove_ipv6(host),
             )
             for error in errors:
                 if refused(error, errno.EADDRNOTAVAIL, errno.ESRCH, errno.ENOENT):
                     raise failure("removing the gateway of tasks", error)
 
         await self._lane.call(work)
+
+    def _remove_ipv6(self, host: Any) -> list[Any]:
+        if self._pool.ipv6_network is None:
+            return []
+        gateway = self._pool.ipv6_gateway
+        return [
+            host.addr("del", index=_LOOPBACK, address=gateway, prefixlen=128),
+            host.route("del", **self._unreachable_by_ipv6()),
+        ]
 
     async def _block(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
@@ -276,7 +338,7 @@ async def make_pair(host: Any, task: Any, link: SandboxLink, name: str, number: 
                 address=mac_of(link.ipv4),
                 peer={"ifname": link.host_interface, "mtu": link.mtu, "net_ns_pid": os.getpid()},
             ),
-            task.link("set", index=number, af_spec=host_ends.NO_IPV6_ADDRESS),
+            task.link("set", index=number, af_spec=NO_IPV6_ADDRESS),
         )  # fmt: skip
         if added is None:
             break

@@ -1,8 +1,8 @@
 """What a task may send through an interface that the host does not see: rules inside its namespace.
 
 Frames of ``macvlan`` and ``ipvlan`` go from the namespace straight to the wire, or to a neighbour on
-the same parent. So they are filtered where they leave the namespace: only ARP and IPv4 with the task's
-own addresses pass, and nothing to a blocked address. A container needs ``NET_ADMIN`` to change these
+the same parent. So they are filtered where they leave the namespace: only ARP and packets with the task's
+own addresses pass, of IPv6 also what it says of itself as a neighbour, and nothing to a blocked address. A container needs ``NET_ADMIN`` to change these
 rules; one that has it can, which is why docs/task-networking.md names these drivers as those where a
 privileged task is not held.
 """
@@ -10,9 +10,11 @@ privileged task is not held.
 from __future__ import annotations
 
 from functools import partial
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.errors import NetworkFailure
+from agent.network.bridge import ipv6_port_rules
 from agent.network.bridge.bridge_port_rules import NO_HOSTS
 from agent.network.kernel import namespaces, nft
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from agent.network.bridge.links import SandboxLink
 
 FAMILY: Final = "netdev"
+_NEIGHBOUR_ADVERTISEMENT: Final = 136
+_MEMBERSHIPS: Final = (131, 132, 143)
+"""ICMPv6 types of listeners to multicasts (RFC 2710, RFC 3810), without an address of the link."""
+_OF_ROUTERS: Final = (2, 3, 4, 134, 137)
+"""ICMPv6 types: errors of routers, advertisements, redirects."""
 TABLE: Final = "ecs_task"
 
 
@@ -43,7 +50,7 @@ def ruleset(link: SandboxLink, interface: str, *, has_own_mac: bool) -> list[dic
     is_arp = nft.match(nft.field("ether", "type"), "arp")
     is_ip = nft.match(nft.field("ether", "type"), "ip")
     # Multicast stays on the link, and harms nobody who has not asked for it.
-    never = sorted({*link.blocked, *NO_HOSTS} - {"224.0.0.0/3"})
+    never = nft.prefixes({*link.blocked, *NO_HOSTS} - {"224.0.0.0/3"})
     own_mac = [
         rule("foreign MAC", nft.match(nft.field("ether", "saddr"), link.mac, "!="), *drop),
         rule("foreign MAC in ARP", is_arp,
@@ -59,12 +66,44 @@ def ruleset(link: SandboxLink, interface: str, *, has_own_mac: bool) -> list[dic
             rule("own ARP", is_arp, nft.match(nft.field("arp", "saddr ip"), link.ipv4),
                  {"accept": None}),
             rule("blocked address", is_ip, nft.match(
-                nft.field("ip", "daddr"), {"set": [nft.prefix(each) for each in never]}), *drop),
+                nft.field("ip", "daddr"), {"set": never}), *drop),
             rule("own packets", is_ip, nft.match(nft.field("ip", "saddr"), link.ipv4),
                  {"accept": None}),
+            *(rule(comment, *expressions) for comment, expressions in _by_ipv6(link)),
             rule("all else", *drop),
         ],
     )  # fmt: skip
+
+
+def _by_ipv6(link: SandboxLink) -> list[ipv6_port_rules.Rule]:
+    """Return comment and expressions of the rules for IPv6; none if the task has none.
+
+    Here a task does find its neighbours, and is found by them: an answer must be about its own address. Of
+    that, it can tell a wrong MAC, and does not get its own packets then.
+    """
+    if link.ipv6 is None:
+        return []
+    is_ipv6 = nft.match(nft.field("ether", "type"), "ip6")
+    is_icmp = nft.match(nft.meta("l4proto"), "ipv6-icmp")
+    own = nft.match(nft.field("ip6", "saddr"), link.ipv6.address)
+    kind = nft.field("icmpv6", "type")
+    target = {"payload": {"base": "th", "offset": 64, "len": 128}}
+    about_another = nft.match(target, str(int(IPv6Address(link.ipv6.address))), "!=")
+    drop: tuple[dict[str, Any], ...] = ({"counter": None}, {"drop": None})
+    # Multicast stays on the link, and so do neighbours and routers with link-local addresses.
+    never = {*link.blocked, *ipv6_port_rules.NO_HOSTS} - {"fe80::/10", "ff00::/8"}
+    return [
+        ("blocked IPv6 address", [is_ipv6, nft.match(
+            nft.field("ip6", "daddr"), {"set": nft.prefixes(never, ipv6=True)}), *drop]),
+        ("IPv6 answer for another",
+         [is_ipv6, is_icmp, nft.match(kind, _NEIGHBOUR_ADVERTISEMENT), about_another, *drop]),
+        ("IPv6 routers",
+         [is_ipv6, is_icmp, nft.match(kind, {"set": list(_OF_ROUTERS)}), *drop]),
+        ("own IPv6 packets", [is_ipv6, own, {"accept": None}]),
+        # By these, switches learn where its multicasts are wanted, among them questions of neighbours.
+        ("IPv6 memberships", [is_ipv6, is_icmp, nft.match(nft.field("ip6", "saddr"), "::"),
+                              nft.match(kind, {"set": list(_MEMBERSHIPS)}), {"accept": None}]),
+    ]  # fmt: skip
 
 
 def put(netns: int, link: SandboxLink, interface: str, *, has_own_mac: bool) -> None:

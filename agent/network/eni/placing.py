@@ -25,8 +25,6 @@ from agent.network.kernel.netlink import failure, pipelined, refused
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-IPV6_METADATA: Final = "fd00:ec2::254/128"
-"""Where instance metadata is reached by IPv6."""
 _IPV4_DEFAULT: Final = "0.0.0.0/0"
 _IPV6_DEFAULT: Final = "::/0"
 _NO_DUPLICATES: Final = 0x02
@@ -248,7 +246,7 @@ def changes(
 
 async def _route(task: Any, index: int, eni: TaskEni, blocked: Iterable[str]) -> None:
     requests = []
-    prefixes = [*blocked, *([IPV6_METADATA] if blocked and eni.ipv6 else [])]
+    prefixes = [prefix for prefix in blocked if eni.ipv6 or ":" not in prefix]
     for prefix in prefixes:
         family = socket.AF_INET6 if ":" in prefix else socket.AF_INET
         requests.append(task.route("replace", dst=prefix, type="blackhole", family=family))

@@ -125,23 +125,25 @@ class GroupRules:
         """
         ids = tuple(sorted(set(groups)))
         with self._lock:
-            of_task = list(addresses)
-            made = self._admit_quickly(of_task, ids)
-            if made is not None:
+            made = 0
+            left = list(addresses)
+            while left and (quickly := self._admit_quickly(left[0], ids)) is not None:
+                made += quickly
+                del left[0]
+            if not left:
                 return made
-            for address in of_task:
+            for address in left:
                 self._note(address, ids)
             if self._is_inherited:
                 if not ids:
-                    return 0
+                    return made
                 self._is_inherited = False
-            return self._write()
+            return made + self._write()
 
-    def _admit_quickly(self, addresses: list[str], ids: tuple[str, ...]) -> int | None:
+    def _admit_quickly(self, address: str, ids: tuple[str, ...]) -> int | None:
         """Change the elements of one address; None, and nothing is done, if that is not enough."""
-        if len(addresses) != 1 or not self._written:
+        if not self._written:
             return None
-        (address,) = addresses
         before = self._tasks.get(address, ())
         if before == ids:
             return 0 if self._is_current else None

@@ -41,10 +41,17 @@ def comment_of(bridge: str) -> str:
 class DockerChain:
     """The rules of one agent. One caller at a time."""
 
-    def __init__(self, bridge: str, owner: str = "") -> None:
-        """Take the link of tasks, or a pattern for theirs; ``owner`` marks the rules of the latter."""
+    def __init__(self, bridge: str, owner: str = "", *, program: str = "iptables") -> None:
+        """Take the names; nothing is changed.
+
+        Args:
+            bridge: the link of tasks, or a pattern for theirs.
+            owner: marks the rules of the latter.
+            program: ``iptables`` or ``ip6tables``.
+        """
         self._bridge = bridge
         self._owner = owner or bridge
+        self._program = program
 
     def ensure(self, outside: Collection[str]) -> None:
         """Add missing rules of ours and remove extra ones, in one transaction; idempotent.
@@ -71,11 +78,11 @@ class DockerChain:
         Raises:
             NetworkFailure: ``iptables`` failed or did not answer.
         """
-        self._change([f"-D {CHAIN} {_line(words)}" for words in self._ours(_listed() or [])])
+        self._change([f"-D {CHAIN} {_line(words)}" for words in self._ours(self._listed() or [])])
 
     def _compare(self, outside: Collection[str]) -> tuple[list[str], list[str]]:
         """Return the missing rules, without the chain's name, and the extra ones, with it."""
-        listed = _listed()
+        listed = self._listed()
         if listed is None:
             return [], []
         rules = wanted(self._bridge, outside, self._owner)
@@ -94,12 +101,20 @@ class DockerChain:
     def _ours(self, listed: Iterable[list[str]]) -> list[list[str]]:
         return [words for words in listed if comment_of(self._owner) in words]
 
+    def _listed(self) -> list[list[str]] | None:
+        """Return the arguments of each rule in the chain; None if there is no such chain."""
+        answer = _iptables(self._program, "-S", CHAIN)
+        if answer is None or answer.returncode != 0:
+            return None
+        lines = [shlex.split(line) for line in answer.stdout.splitlines()]
+        return [words[2:] for words in lines if words[:2] == ["-A", CHAIN]]
+
     def _change(self, *changes: Collection[str]) -> None:
         lines = [line for part in changes for line in part]
         if not lines:
             return
         text = "\n".join(["*filter", *lines, "COMMIT", ""])
-        answer = nft.run("iptables-restore", "-w", _LOCK_WAIT_S, "--noflush", text=text)
+        answer = nft.run(f"{self._program}-restore", "-w", _LOCK_WAIT_S, "--noflush", text=text)
         if answer.returncode != 0:
             raise NetworkFailure(
                 f"rules for {self._bridge} cannot be added to {CHAIN}: {answer.stderr.strip()}"
@@ -108,7 +123,7 @@ class DockerChain:
 
 def has_legacy_tables() -> bool:
     """Return whether this is legacy ``iptables``, whose changes nftables does not report."""
-    answer = _iptables("--version")
+    answer = _iptables("iptables", "--version")
     return answer is not None and "legacy" in answer.stdout
 
 
@@ -118,19 +133,10 @@ def _line(words: Iterable[str]) -> str:
     return " ".join(f'"{word}"' if " " in word else word for word in escaped)
 
 
-def _listed() -> list[list[str]] | None:
-    """Return the arguments of each rule in the chain; None if there is no such chain."""
-    answer = _iptables("-S", CHAIN)
-    if answer is None or answer.returncode != 0:
-        return None
-    lines = [shlex.split(line) for line in answer.stdout.splitlines()]
-    return [words[2:] for words in lines if words[:2] == ["-A", CHAIN]]
-
-
-def _iptables(*arguments: str) -> subprocess.CompletedProcess[str] | None:
+def _iptables(program: str, *arguments: str) -> subprocess.CompletedProcess[str] | None:
     """Run iptables; None if it is not installed, in which case Docker does not use it either."""
     try:
-        return nft.run("iptables", "-w", _LOCK_WAIT_S, *arguments)
+        return nft.run(program, "-w", _LOCK_WAIT_S, *arguments)
     except NetworkFailure as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from agent.network.addresses import link_prefixes
 from agent.network.bridge.bridge_port_rules import NO_HOSTS, Layout
 from agent.network.groups.group_rules import GroupRules
-from agent.network.host import agent_address, link_ruleset
+from agent.network.host import agent_address, ipv6_ruleset, link_ruleset
 from agent.network.host.docker_chain import CHAIN, DockerChain
 from agent.network.kernel import nft
 
@@ -67,7 +67,7 @@ def ruleset(
     from_bridge = nft.match(nft.meta("iifname"), bridge)
     source, target = nft.field("ip", "saddr"), nft.field("ip", "daddr")
     pool_set = f"@{POOLS_SET}"
-    never = [nft.prefix(cidr) for cidr in sorted({*blocked, *NO_HOSTS})]
+    never = nft.prefixes({*blocked, *NO_HOSTS})
 
     def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
         return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
@@ -84,6 +84,7 @@ def ruleset(
     body: list[dict[str, Any]] = [
         {"set": {**place, "name": POOLS_SET, "type": "ipv4_addr", "flags": ["interval"],
                  "elem": [nft.prefix(pool) for pool in pools]}},
+        *ipv6_ruleset.sets(place, wanted.layout),
         {"set": {**place, "name": OUTSIDE_SET, "type": "ifname", "elem": sorted(wanted.outside)}},
         hooked("sources", "filter", "prerouting", -300),
         hooked("between", "filter", "forward", -10),
@@ -94,7 +95,8 @@ def ruleset(
         *(rule("sources", "past the bridge", nft.match(nft.meta("iifname"), f"{prefix}*"), drop)
           for pool in pools for prefix in link_prefixes(pool)),
         rule("sources", "no foreign sources", from_bridge, nft.match(source, pool_set, "!="), drop),
-        rule("sources", "no IPv6", from_bridge, nft.match(nft.meta("nfproto"), "ipv6"), drop),
+        *(rule("sources", comment, *expressions) for comment, expressions in
+          ipv6_ruleset.sources(wanted.layout, bridge, blocked)),
         rule("sources", "blocked address", from_bridge, nft.match(target, {"set": never}), counter, drop),
         rule("sources", "a task's address from elsewhere",
              nft.match(nft.meta("iifname"), {"set": [bridge, "lo"]}, "!="), nft.match(source, pool_set),
@@ -110,6 +112,8 @@ def ruleset(
         rule("outside", "tasks to outside", nft.match(source, pool_set),
              nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),
              {"masquerade": None}),
+        *(rule("outside", comment, *expressions) for comment, expressions in
+          ipv6_ruleset.outside(wanted.layout, bridge)),
         rule("own", "to the agent's server", *agent_address.to_server(doors)),
         rule("containers", "to the agent's server", *agent_address.to_server(doors)),
         *(rule("agent", comment, *expressions) for comment, expressions in agent_address.guard(doors)),
@@ -144,7 +148,9 @@ class Firewall:
         self._bridge = doors.task_bridge or TASK_LINKS
         self._blocked = tuple(blocked)
         self._doors = doors
-        self._docker = DockerChain(self._bridge, owner=doors.task_bridge or table)
+        owner = doors.task_bridge or table
+        self._docker = DockerChain(self._bridge, owner)
+        self._docker_ipv6 = DockerChain(self._bridge, owner, program="ip6tables")
 
     def ensure(self, wanted: Wanted, ports: Iterable[BridgePort] | None = None) -> None:
         """Create or correct the tables and our rules in Docker's chain; idempotent.
@@ -160,10 +166,15 @@ class Firewall:
         if not self._has(commands):
             nft.apply(commands)
         self.ports.ensure(wanted.layout, ports)
-        self.groups.set_place(wanted.layout.gateways)
+        self.groups.set_place(wanted.layout.gateways | wanted.layout.ipv6_gateways)
         self.groups.ensure()
-        if wanted.layout.is_routed:
-            self._docker.ensure(wanted.outside)
+        for chain in self._docker_chains(wanted):
+            chain.ensure(wanted.outside)
+
+    def _docker_chains(self, wanted: Wanted) -> list[DockerChain]:
+        if not wanted.layout.is_routed:
+            return []
+        return [self._docker, *([self._docker_ipv6] if wanted.layout.ipv6_pools else [])]
 
     def differences(self, wanted: Wanted) -> list[str]:
         """Return in words what differs from the state after ``ensure``; empty if nothing does."""
@@ -172,7 +183,7 @@ class Firewall:
             found.append(f"the firewall table {self._table} was changed or removed")
         found += self.ports.differences(wanted.layout)
         found += self.groups.differences()
-        if wanted.layout.is_routed and not self._docker.is_intact(wanted.outside):
+        if not all(chain.is_intact(wanted.outside) for chain in self._docker_chains(wanted)):
             found.append(f"rules for {self._bridge} were missing from {CHAIN}, or were changed")
         return found
 
@@ -182,6 +193,7 @@ class Firewall:
         self.ports.remove()
         self.groups.remove()
         self._docker.remove()
+        self._docker_ipv6.remove()
 
     def _commands(self, wanted: Wanted) -> list[dict[str, Any]]:
         if not self._doors.task_bridge:

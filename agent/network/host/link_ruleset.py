@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.network.host import agent_address
+from agent.network.host import agent_address, ipv6_ruleset
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
+    from agent.network.bridge.bridge_port_rules import Layout
     from agent.network.host.agent_address import Doors
     from agent.network.host.firewall import Wanted
 
@@ -64,6 +65,7 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors) -> list[dict[str, Any]]
     body: list[dict[str, Any]] = [
         {"set": {**place, "name": _POOLS, "type": "ipv4_addr", "flags": ["interval"],
                  "elem": [nft.prefix(pool) for pool in sorted(layout.pools)]}},
+        *ipv6_ruleset.sets(place, layout),
         {"set": {**place, "name": _OUTSIDE, "type": "ifname", "elem": sorted(wanted.outside)}},
         {"chain": {**place, "name": "from_task"}},
         {"chain": {**place, "name": "of_task"}},
@@ -77,6 +79,9 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors) -> list[dict[str, Any]]
         rule("sources", "a task's address from elsewhere",
              nft.match(nft.meta("iifname"), "lo", "!="), nft.match(source, f"@{_POOLS}"),
              counter, drop),
+        *(rule("of_task", comment, *expressions)
+          for comment, expressions in ipv6_ruleset.agent_side(layout)),
+        *(rule("sources", comment, *expressions) for comment, expressions in _by_ipv6(layout)),
         *of_tasks("between", "of tasks", to("from_task")),
         *between,
         rule("from_task", "into other networks of this host", counter, drop),
@@ -92,3 +97,7 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors) -> list[dict[str, Any]]
         body += of_tasks("agent", agent_address.CLOSED, *agent_address.to_closed_ports(doors))
     body += [rule("agent", comment, *expressions) for comment, expressions in others]
     return nft.replacement(_FAMILY, table, body)
+
+
+def _by_ipv6(layout: Layout) -> list[ipv6_ruleset.Rule]:
+    return [ipv6_ruleset.from_elsewhere("lo")] if layout.ipv6_pools else []

@@ -17,7 +17,7 @@ from agent.errors import NetworkFailure
 from agent.network import addresses
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.egress_links import EgressLinks
-from agent.network.bridge.links import bridge_port_of
+from agent.network.bridge.links import TASK_INTERFACE, bridge_port_of
 from agent.network.host import docker_chain, firewall, forwarding
 from agent.network.host.agent_address import ADDRESS
 from agent.network.host.kernel_messages import EVERYTHING, Part
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.model.security_groups import SecurityGroup
+    from agent.network.address_pool import Ipv6Lease
     from agent.network.bridge.bridge_port_rules import BridgePort, Layout
     from agent.network.bridge.links import HostLinks, SandboxLink
     from agent.network.drivers.contract import Subnet, TaskDriver, WatchedLink
@@ -94,7 +95,7 @@ class HostNetwork:
         await self._driver.ensure(records)
         wanted = self._wanted_for(self._driver.layout(records))
         if wanted.layout.is_routed:
-            await self._block(forwarding.turn_on, self._driver.watched.name)
+            await self._turn_forwarding_on(wanted.layout)
         await self._agent_address.ensure()
         await self._block(self._rules.ensure, wanted, ports)
         self._seen = None  # the next check compares
@@ -133,7 +134,7 @@ class HostNetwork:
             if found or parts & Part.FORWARDING:
                 off = await self._switches_off(wanted.layout)
                 if off:
-                    await self._block(forwarding.turn_on, self._driver.watched.name)
+                    await self._turn_forwarding_on(wanted.layout)
                     found.append(f"{' and '.join(off)} was 0")
             found += await self._rules_and_address(parts, wanted)
             gone = []
@@ -174,7 +175,12 @@ class HostNetwork:
     async def _switches_off(self, layout: Layout) -> list[str]:
         if not layout.is_routed:
             return []
-        return await self._block(forwarding.switches_off, self._driver.watched.name)
+        switches_off = partial(forwarding.switches_off, ipv6=bool(layout.ipv6_pools))
+        return await self._block(switches_off, self._driver.watched.name)
+
+    async def _turn_forwarding_on(self, layout: Layout) -> None:
+        turn_on = partial(forwarding.turn_on, ipv6=bool(layout.ipv6_pools))
+        await self._block(turn_on, self._driver.watched.name)
 
     async def _rules_and_address(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
         found = []
@@ -221,9 +227,22 @@ class HostNetwork:
         """Name of the driver, as in the rows of its sandboxes."""
         return self._driver.name
 
+    @property
+    def rules_inside(self) -> tuple[str, str] | None:
+        """Table in each task's namespace that decides what leaves by an interface, and that interface.
+
+        None if all that tasks send passes the rules of this host.
+        """
+        table = self._driver.table_inside
+        return (table, TASK_INTERFACE) if table else None
+
     def mac_of(self, ipv4: str) -> str:
         """Return the MAC of a new task's interface."""
         return self._driver.mac_of(ipv4)
+
+    def ipv6_of(self, ipv4: str) -> Ipv6Lease | None:
+        """Return what a new task with this address has of IPv6."""
+        return self._driver.ipv6_of(ipv4)
 
     @property
     def mtu(self) -> int:
@@ -280,12 +299,15 @@ class HostNetwork:
         await self._change_of_ours(partial(self._rules.ports.dismiss, link))
         ipv4 = addresses.address_of_link(link)
         if ipv4 is not None:
-            await self.admit_to_groups([ipv4], ())
-            await self._forget_connections(ipv4)
+            ipv6 = self._driver.ipv6_of(ipv4)
+            own = [ipv4, ipv6.address] if ipv6 is not None else [ipv4]
+            await self.admit_to_groups(own, ())
+            for address in own:
+                await self._forget_connections(address)
 
-    async def _forget_connections(self, ipv4: str) -> None:
+    async def _forget_connections(self, address: str) -> None:
         try:
-            await self._block(connections.forget, ipv4)
+            await self._block(connections.forget, address)
         except NetworkFailure as error:
             # Not worth keeping the task for: it matters only to the next one with its address.
             if not self._told_of_connections:

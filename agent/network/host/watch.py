@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _NETFILTER: Final = 12
 _ROUTE_GROUPS: Final = (1, 5, 7, 24)
 """``RTNLGRP_LINK``, ``_IPV4_IFADDR``, ``_IPV4_ROUTE``, ``_IPV4_NETCONF``."""
+_IPV6_GROUPS: Final = (9, 11, 25)
+"""``RTNLGRP_IPV6_IFADDR``, ``_IPV6_ROUTE``, ``_IPV6_NETCONF``."""
 _NFTABLES_GROUPS: Final = (7,)
 _ADD_MEMBERSHIP: Final = 1
 _SOL_NETLINK: Final = 270
@@ -51,19 +53,22 @@ class HostWatch:
         self,
         ours: Callable[[], kernel_messages.Ours],
         on_damage: Callable[[kernel_messages.Part], None],
+        *,
+        ipv6: bool = False,
     ) -> None:
         """Start to listen. If the kernel returns no socket, log it and rely on regular checks.
 
         Args:
             ours: returns what belongs to us at this moment.
             on_damage: called, perhaps several times, for one damage; must not block.
+            ipv6: whether tasks have IPv6.
         """
         self._ours = ours
         self._on_damage = on_damage
         self._sockets: list[socket.socket] = []
         loop = asyncio.get_running_loop()
         for protocol, groups in (
-            (socket.NETLINK_ROUTE, _ROUTE_GROUPS),
+            (socket.NETLINK_ROUTE, _ROUTE_GROUPS + (_IPV6_GROUPS if ipv6 else ())),
             (_NETFILTER, _NFTABLES_GROUPS),
         ):
             try:

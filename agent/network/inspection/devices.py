@@ -12,19 +12,22 @@ if TYPE_CHECKING:
 
 _LINKS: Final = Path("/sys/class/net")
 _UP: Final = 1
+_KINDS: Final = {"bridge": "bridge", "routed": "gateway"}
+"""What the shared link is, by driver; for all others, the parent."""
 
 
 def devices(
-    bridge: str, ports: Iterable[tuple[str, str]], links: Path = _LINKS
+    shared: str, driver: str, ports: Iterable[tuple[str, str]], links: Path = _LINKS
 ) -> list[DeviceView]:
-    """Return the bridge and the host's ends of task links.
+    """Return the link that all tasks depend on, and the host's ends of task links.
 
     Args:
-        bridge: name of the bridge.
+        shared: name of the link.
+        driver: name of the driver, which says what kind of link that is.
         ports: name of a link, and address of the task at its other end.
         links: a directory like ``/sys/class/net``.
     """
-    found = [_device(links / bridge, "bridge", "")]
+    found = [_device(links / shared, _KINDS.get(driver, "parent"), "")]
     return found + [_device(links / name, "task", ipv4) for name, ipv4 in ports]
 
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from concurrent.futures import Executor
 
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool
     from agent.network.host.shared import HostNetwork
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.sandbox_table import SandboxTable
@@ -94,32 +94,39 @@ class NetworkInspection:
         records = sorted(self._table.records.values(), key=lambda r: IPv4Address(r.ipv4))
         ports = [(record.host_interface, record.ipv4) for record in records]
         links, listed = await asyncio.gather(
-            self._block(devices.devices, self._host.watched.name, ports),
+            self._block(devices.devices, self._host.watched.name, self._host.driver, ports),
             self._block(rules.listed, self._settings.table),
         )
         return NetworkView(
-            pools=[self._pool(links[0].mtu)],
+            pools=self._pools(),
             sandboxes=[self._sandbox(record) for record in records],
             devices=links,
             rules=listed,
             problems=self._upkeep.problems,
         )
 
-    def _pool(self, mtu: int) -> PoolView:
+    def _pools(self) -> list[PoolView]:
         pool = self._addresses
-        return PoolView(
-            cidr=str(pool.network),
-            gateway=pool.gateway,
-            interface=self._settings.bridge,
-            mtu=mtu,
-            size=pool.size,
-            held=pool.held,
-            resting=pool.resting,
-        )
+        networks = [(str(pool.network), pool.gateway)]
+        if pool.ipv6_network is not None:
+            networks.append((str(pool.ipv6_network), pool.ipv6_gateway))
+        return [
+            PoolView(
+                cidr=cidr,
+                gateway=gateway,
+                interface=self._host.watched.name,
+                mtu=self._host.mtu,
+                size=pool.size,
+                held=pool.held,
+                resting=pool.resting,
+            )
+            for cidr, gateway in networks
+        ]
 
     def _sandbox(self, record: SandboxRecord) -> SandboxView:
         return SandboxView(
             ipv4=record.ipv4,
+            ipv6=record.ipv6.address if record.ipv6 is not None else "",
             state=self._table.state_of(record),
             task=record.task_arn,
             mac=record.mac,
@@ -178,9 +185,11 @@ class NetworkInspection:
 
         async with self._tracing:
             netns = trace.open_netns(await self._process_of(task_arn, runtime_ids))
+            inside = self._host.rules_inside if task_arn in self._table.by_task else None
+            within = trace.Inside(*inside) if inside else None
             try:
                 probe = trace.Probe(peer, port, protocol)
-                return await self._finish(trace.run, self._settings.table, netns, probe)
+                return await self._finish(trace.run, self._settings.table, netns, probe, within)
             finally:
                 os.close(netns)
 

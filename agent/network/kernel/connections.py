@@ -28,11 +28,13 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
 _NESTED, _TYPE_MASK = 0x8000, 0x3FFF
 _ORIGINAL, _ZONE, _FILTER = 1, 18, 25
-_IP, _SOURCE = 1, 1
+_IP = 1
 _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _BY_SOURCE: Final = 1
 _HEADER: Final = struct.Struct("=IHHII")
-_FAMILY: Final = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_FAMILY_BYTES: Final = 4
+_FAMILIES: Final = {socket.AF_INET: 1, socket.AF_INET6: 3}
+"""The attribute of a source address, by family."""
 _CODE: Final = struct.Struct("=i")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _DATAGRAM: Final = 262_144
@@ -41,7 +43,7 @@ _AT_ONCE: Final = 200
 _LIMIT_S: Final = 10.0
 
 
-def forget(ipv4: str) -> int:
+def forget(address: str) -> int:
     """Remove every connection started from an address; return their number. Idempotent.
 
     Takes 3 ms, because the kernel scans the whole table.
@@ -54,39 +56,41 @@ def forget(ipv4: str) -> int:
         with socket.socket(socket.AF_NETLINK, kind, _NETFILTER) as talk:
             talk.settimeout(_LIMIT_S)
             talk.bind((0, 0))
-            found = list(_listed(talk, ipv4))
+            found = list(_listed(talk, address))
             for start in range(0, len(found), _AT_ONCE):
-                _remove(talk, found[start : start + _AT_ONCE])
+                _remove(talk, found[start : start + _AT_ONCE], _family_of(address))
     except OSError as error:
-        raise NetworkFailure(f"connections of {ipv4} cannot be removed: {error}") from None
+        raise NetworkFailure(f"connections of {address} cannot be removed: {error}") from None
     return len(found)
 
 
-def listing(ipv4: str) -> bytes:
+def listing(address: str) -> bytes:
     """Return the request for the connections started from this address. Pure.
 
     Kernels before 5.8 ignore the filter and list all.
     """
-    address = _attribute(_SOURCE, socket.inet_aton(ipv4))
+    family = _family_of(address)
+    source = _attribute(_FAMILIES[family], socket.inet_pton(family, address))
     flags = struct.pack("=I", _BY_SOURCE)
-    content = _attribute(_ORIGINAL | _NESTED, _attribute(_IP | _NESTED, address)) + _attribute(
+    content = _attribute(_ORIGINAL | _NESTED, _attribute(_IP | _NESTED, source)) + _attribute(
         _FILTER | _NESTED,
         _attribute(_FILTER_ORIGINAL, flags) + _attribute(_FILTER_REPLY, bytes(4)),
     )
-    return _message(_GET, _REQUEST | _DUMP, 1, content)
+    return _message(_GET, _REQUEST | _DUMP, 1, content, family)
 
 
-def removal(number: int, tuples: bytes) -> bytes:
+def removal(number: int, tuples: bytes, family: int = socket.AF_INET) -> bytes:
     """Return the request that removes one connection. Pure."""
-    return _message(_DELETE, _REQUEST | _ACK, number, tuples)
+    return _message(_DELETE, _REQUEST | _ACK, number, tuples, family)
 
 
-def tuples_of(body: bytes, ipv4: str) -> bytes:
-    """Return the attributes that identify a connection; empty if it is not of ``ipv4``. Pure."""
-    attributes = dict(_attributes(body[len(_FAMILY) :]))
+def tuples_of(body: bytes, address: str) -> bytes:
+    """Return the attributes that identify a connection; empty if it is not of ``address``. Pure."""
+    attributes = dict(_attributes(body[_FAMILY_BYTES:]))
+    family = _family_of(address)
     original = attributes.get(_ORIGINAL, b"")
     addresses = dict(_attributes(dict(_attributes(original)).get(_IP, b"")))
-    if addresses.get(_SOURCE) != socket.inet_aton(ipv4):
+    if addresses.get(_FAMILIES[family]) != socket.inet_pton(family, address):
         return b""
     zone = _attribute(_ZONE, attributes[_ZONE]) if _ZONE in attributes else b""
     return _attribute(_ORIGINAL | _NESTED, original) + zone
@@ -103,19 +107,19 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
         start += (length + 3) & ~3
 
 
-def _listed(talk: socket.socket, ipv4: str) -> Iterator[bytes]:
-    talk.send(listing(ipv4))
+def _listed(talk: socket.socket, address: str) -> Iterator[bytes]:
+    talk.send(listing(address))
     while True:
         for kind, body in messages(talk.recv(_DATAGRAM)):
             if kind in (_ERROR, _DONE):
                 _raise(body)
                 return
-            if kind == _NEW and (tuples := tuples_of(body, ipv4)):
+            if kind == _NEW and (tuples := tuples_of(body, address)):
                 yield tuples
 
 
-def _remove(talk: socket.socket, found: list[bytes]) -> None:
-    talk.send(b"".join(removal(number, tuples) for number, tuples in enumerate(found, 1)))
+def _remove(talk: socket.socket, found: list[bytes], family: int) -> None:
+    talk.send(b"".join(removal(number, each, family) for number, each in enumerate(found, 1)))
     waiting = len(found)
     while waiting > 0:
         for kind, body in messages(talk.recv(_DATAGRAM)):
@@ -130,8 +134,12 @@ def _raise(body: bytes, *tolerated: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _message(kind: int, flags: int, number: int, content: bytes) -> bytes:
-    body = _FAMILY + content
+def _family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _message(kind: int, flags: int, number: int, content: bytes, family: int) -> bytes:
+    body = struct.pack("=BBH", family, 0, 0) + content
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, number, 0) + body
 
 

@@ -52,6 +52,14 @@ def identify(pid: int) -> Process | None:
     return Process(pid, int(fields[19]), netns)
 
 
+def boot_id() -> str:
+    """Return the kernel's id of this boot; empty if it has none. Blocks on ``/proc``."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
 def own_netns() -> int:
     """Return the inode of this process's network namespace. Blocks on ``/proc``."""
     return Path("/proc/self/ns/net").stat().st_ino

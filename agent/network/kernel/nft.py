@@ -129,6 +129,11 @@ def prefix(cidr: str) -> dict[str, Any]:
     return {"prefix": {"addr": address, "len": int(length)}}
 
 
+def prefixes(cidrs: Iterable[str], *, ipv6: bool = False) -> list[dict[str, Any]]:
+    """Return those prefixes of one IP version as values, each once and in order. Pure."""
+    return [prefix(cidr) for cidr in sorted(set(cidrs)) if (":" in cidr) is ipv6]
+
+
 def _writable(what: dict[str, Any]) -> dict[str, Any]:
     # nft rejects an empty list of elements.
     return {key: value for key, value in what.items() if key != "elem" or value}

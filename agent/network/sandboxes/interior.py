@@ -18,6 +18,9 @@ from agent.network.kernel.namespaces import netlink_socket_in
 from agent.network.kernel.netlink import failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.network.address_pool import Ipv6Lease
     from agent.network.kernel.netlink import NetlinkLane
     from agent.network.sandbox_record import SandboxRecord
 
@@ -29,18 +32,28 @@ class Interior(NamedTuple):
     mtu: int
     is_up: bool
     addresses: frozenset[str]
-    """IPv4 addresses in ``a.b.c.d/len`` form."""
+    """With their prefix lengths, of both families."""
     gateway: str
-    """Gateway of the default route; empty if there is none."""
+    """Gateway of the default route by IPv4; empty if there is none."""
+    ipv6_gateway: str = ""
+    """The same by IPv6."""
 
     def serves(self, record: SandboxRecord) -> bool:
         """Return whether the task has the network in its row."""
         return (
             self.is_up
             and self.mac == record.mac
-            and f"{record.ipv4}/{record.prefix_len}" in self.addresses
-            and self.gateway == record.gateway
+            and (record.ipv6_only or self._serves_ipv4(record))
+            and (record.ipv6 is None or self._serves_ipv6(record.ipv6))
         )
+
+    def _serves_ipv4(self, record: SandboxRecord) -> bool:
+        own = f"{record.ipv4}/{record.prefix_len}"
+        return own in self.addresses and self.gateway == record.gateway
+
+    def _serves_ipv6(self, ipv6: Ipv6Lease) -> bool:
+        own = f"{ipv6.address}/{ipv6.prefix_len}"
+        return own in self.addresses and self.ipv6_gateway == ipv6.gateway
 
 
 async def read(lane: NetlinkLane, netns: int, interface: str = TASK_INTERFACE) -> Interior | None:
@@ -74,13 +87,9 @@ async def _interior(task: Any, interface: str) -> Interior | None:
     link = next((m for m in links if m.get("ifname") == interface), None)
     if link is None:
         return None
-    addresses = [m async for m in await task.addr("dump", family=socket.AF_INET)]
+    addresses = [m async for m in await task.addr("dump")]
     routes = [m async for m in await task.route("dump", family=socket.AF_INET)]
-    gateways = [
-        m.get("gateway")
-        for m in routes
-        if m["dst_len"] == 0 and m.get("oif") == link["index"] and m.get("gateway")
-    ]
+    by_ipv6 = [m async for m in await task.route("dump", family=socket.AF_INET6)]
     return Interior(
         mac=link.get("address") or "",
         mtu=link.get("mtu") or 0,
@@ -90,5 +99,12 @@ async def _interior(task: Any, interface: str) -> Interior | None:
             for m in addresses
             if m["index"] == link["index"]
         ),
-        gateway=gateways[0] if gateways else "",
+        gateway=_gateway(routes, link["index"]),
+        ipv6_gateway=_gateway(by_ipv6, link["index"]),
     )
+
+
+def _gateway(routes: Iterable[Any], link: int) -> str:
+    """Return the gateway of the default route through a link; empty if there is none."""
+    through = (m for m in routes if m["dst_len"] == 0 and m.get("oif") == link)
+    return str(next((m.get("gateway") for m in through if m.get("gateway")), ""))

@@ -19,7 +19,7 @@ from agent.network.sandboxes.survey import address_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.recovery import RecoveryPlan
     from agent.runtime.protocol import ContainerSummary

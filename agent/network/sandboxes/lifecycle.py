@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from agent.errors import StateFailure
+from agent.errors import NetworkFailure, StateFailure
 from agent.network import demand
 from agent.network.background import BackgroundTasks, settle
 from agent.network.host.kernel_messages import Part
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.model.eni import TaskEni
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool
     from agent.network.host.repair_loop import Suspicions
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.recovery import RecoveryPlan
@@ -101,6 +101,38 @@ class SandboxLifecycle:
         while (record := await self.warm.obtain()).ipv4 in self._table.dead:
             self._table.scrap[record.ipv4] = record
             self._suspicions.add(Part.PORTS)
+        return record
+
+    async def obtain_at(self, ipv4: str, asked: str) -> SandboxRecord:
+        """Return a sandbox with this address of the pool, ready or made now.
+
+        An address at rest is given, too: who asks for it wants what was there before.
+
+        Args:
+            ipv4: the address, which the pool has.
+            asked: the task's own words for it.
+
+        Raises:
+            NetworkFailure: another task has it, or the kernel refused.
+            RuntimeFailure: the engine could not create a sandbox.
+        """
+        ready = self.warm.take_out(ipv4)
+        if ready is not None:
+            return ready
+        if self._addresses.is_held(ipv4):
+            record = self._table.records.get(ipv4)
+            holder = record.task_arn if record is not None else ""
+            raise NetworkFailure(
+                f"the task asks for the address {asked}, which "
+                + (f"{holder} has" if holder else "is being made ready or removed; try again")
+            )
+        self._addresses.hold(ipv4)
+        try:
+            record = await self._make_at(ipv4)
+        except BaseException:
+            self._addresses.give_back(ipv4, asyncio.get_running_loop().time())
+            raise
+        self._begin_watch(record)
         return record
 
     async def obtain_for(self, eni: TaskEni) -> SandboxRecord:
@@ -188,7 +220,7 @@ class SandboxLifecycle:
         while True:
             ipv4 = self._addresses.take(now())
             try:
-                record = await self._maker.make(ipv4, eni)
+                return await self._make_at(ipv4, eni)
             except NameTaken as error:
                 # Put it in quarantine like a released address, and try the next one.
                 self._addresses.give_back(ipv4, now())
@@ -196,9 +228,12 @@ class SandboxLifecycle:
             except BaseException:
                 self._addresses.give_back(ipv4, now())
                 raise
-            else:
-                self._table.records[ipv4] = record
-                return record
+
+    async def _make_at(self, ipv4: str, eni: TaskEni | None = None) -> SandboxRecord:
+        """Make a sandbox with an address that is held for it."""
+        record = await self._maker.make(ipv4, eni)
+        self._table.records[ipv4] = record
+        return record
 
     async def _most(self) -> int:
         """Return how many sandboxes may be ready: limited by memory, and by a quarter of the pool."""

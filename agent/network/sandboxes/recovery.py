@@ -17,7 +17,7 @@ from agent.network.addresses import address_of_link
 from agent.network.sandbox_record import FORM, FORM_LABEL
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from ipaddress import IPv4Network
 
     from agent.network.sandbox_record import SandboxRecord
@@ -121,14 +121,15 @@ def match(
 def of_unknown_groups(rows: Iterable[SandboxRecord], plan: RecoveryPlan) -> list[str]:
     """Return the addresses of living tasks of which no row says their security groups."""
     tasks = {row.ipv4: row.task_arn for row in rows}
-    return [kept.ipv4 for kept in plan.kept if tasks.get(kept.ipv4) != kept.task_arn]
+    unknown = [kept for kept in plan.kept if tasks.get(kept.ipv4) != kept.task_arn]
+    return [address for kept in unknown for address in kept.addresses]
 
 
-def drop_of_others(plan: RecoveryPlan, driver: str) -> None:
-    """Move the unclaimed sandboxes of another driver to those that are dropped."""
-    others = [record for record in plan.ready if record.driver != driver]
-    plan.ready[:] = [record for record in plan.ready if record.driver == driver]
-    plan.dropped.extend(others)
+def drop_unfit(plan: RecoveryPlan, is_fit: Callable[[SandboxRecord], bool]) -> None:
+    """Move the unclaimed sandboxes that new tasks cannot have to those that are dropped."""
+    unfit = [record for record in plan.ready if not is_fit(record)]
+    plan.ready[:] = [record for record in plan.ready if is_fit(record)]
+    plan.dropped.extend(unfit)
 
 
 def _corrected(

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.model.eni import TaskEni
+    from agent.network.address_pool import Ipv6Lease
     from agent.network.host.shared import HostNetwork
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
@@ -38,6 +39,17 @@ SANDBOX_LABEL = "ecs-host-agent.sandbox"
 ADDRESS_LABEL = "ecs-host-agent.sandbox-address"
 ENI_LABEL = "ecs-host-agent.sandbox-eni"
 """The interface that the sandbox was made for, as JSON, in case its row is lost."""
+
+
+IPV6_SYSCTLS: Final = {
+    # The engine turns IPv6 off in a namespace without a network of its own.
+    "net.ipv6.conf.all.disable_ipv6": "0",
+    # The address is leased, so nobody else has it, and nobody else gives addresses or routes.
+    "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.default.accept_ra": "0",
+    "net.ipv6.conf.default.autoconf": "0",
+}
+"""Settings of a namespace with IPv6, made by the engine before anything is in it."""
 
 
 class NameTaken(NetworkFailure):
@@ -57,6 +69,9 @@ def container_body(
     dns: resolvers.Resolvers,
     labels: dict[str, str],
     eni: TaskEni | None = None,
+    *,
+    ipv6: Ipv6Lease | None = None,
+    ipv6_only: bool = False,
 ) -> dict[str, Any]:
     """Return the create body of a pause container. Pure.
 
@@ -65,7 +80,8 @@ def container_body(
     the order.
     """
     hostname = addresses.hostname_of(ipv4) if eni is None else eni.hostname
-    own = [ipv4] if eni is None else eni.ipv4 or eni.ipv6
+    named = ipv6.address if ipv6 is not None and ipv6_only else ipv4
+    own = [named] if eni is None else eni.ipv4 or eni.ipv6
     if eni is not None and (eni.dns_servers or eni.dns_search):
         dns = resolvers.Resolvers(
             servers=eni.dns_servers or dns.servers,
@@ -88,6 +104,7 @@ def container_body(
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
             "LogConfig": {"Type": "none"},
+            **({"Sysctls": IPV6_SYSCTLS} if ipv6 is not None and eni is None else {}),
         },
     }
 
@@ -104,6 +121,7 @@ class SandboxMaker:
         image: str,
         load_image: Callable[[], Awaitable[object]],
         files: Executor,
+        boot_id: str,
     ) -> None:
         self._engine = engine
         self._host = host
@@ -114,6 +132,7 @@ class SandboxMaker:
         self._files = files
         self._slots = asyncio.Semaphore(settings.parallel)
         self._warned_of_dns = False
+        self._boot_id = boot_id
 
     async def make(self, ipv4: str, eni: TaskEni | None = None) -> SandboxRecord:
         """Return a new, complete sandbox with this address.
@@ -176,7 +195,8 @@ class SandboxMaker:
         labels = {SANDBOX_LABEL: self._settings.owner, ADDRESS_LABEL: ipv4, FORM_LABEL: FORM}
         if eni is not None:
             labels[ENI_LABEL] = sandbox_record.encode(eni).decode()
-        body = container_body(self._image, ipv4, dns, labels, eni)
+        ipv6, ipv6_only = self._host.ipv6_of(ipv4), self._settings.is_ipv6_only
+        body = container_body(self._image, ipv4, dns, labels, eni, ipv6=ipv6, ipv6_only=ipv6_only)
         try:
             return await self._create_as(name, body)
         except NoSuchImage:
@@ -234,13 +254,20 @@ class SandboxMaker:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=time.time(),
+            boot_id=self._boot_id,
             driver=self._host.driver,
+            ipv6=attachment.ipv6,
+            ipv6_only=attachment.ipv6_only,
             eni=eni,
         )
 
     def _attachment(
         self, ipv4: str, record: SandboxRecord | None = None, *, agent_only: bool = False
     ) -> SandboxLink:
+        agent_only = agent_only or (record is not None and record.eni is not None)
+        ipv6 = None if agent_only else self._host.ipv6_of(ipv4)
+        if record is not None:
+            ipv6 = record.ipv6
         return SandboxLink(
             host_interface=addresses.link_name_of(ipv4),
             mac=record.mac if record else self._host.mac_of(ipv4),
@@ -248,8 +275,16 @@ class SandboxMaker:
             prefix_len=record.prefix_len if record else self._host.subnet.prefix_len,
             gateway=record.gateway if record else self._host.subnet.gateway,
             mtu=record.mtu if record else self._host.mtu,
-            blocked=self._settings.blocked_addresses,
-            agent_only=agent_only or (record is not None and record.eni is not None),
+            blocked=tuple(
+                prefix
+                for prefix in self._settings.blocked_addresses
+                if ipv6 is not None or ":" not in prefix
+            ),
+            agent_only=agent_only,
+            ipv6=ipv6,
+            ipv6_only=record.ipv6_only
+            if record
+            else ipv6 is not None and self._settings.is_ipv6_only,
         )
 
     def _resolvers(self) -> resolvers.Resolvers:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from concurrent.futures import Executor
 
-    from agent.network.addresses import AddressPool
+    from agent.network.address_pool import AddressPool
     from agent.network.bridge.links import HostLinks
     from agent.network.drivers.contract import TaskDriver
     from agent.network.kernel.netlink import NetlinkLane
@@ -170,9 +170,16 @@ class Survey:
         if found is None or not own:
             return None  # it was restarted: the namespace with the address is another one
         _log.warning("sandbox recognized without a matching row", ipv4=ipv4)
+        ipv6 = self._driver.ipv6_of(ipv4)
+        if ipv6 is not None and f"{ipv6.address}/{ipv6.prefix_len}" not in found.addresses:
+            ipv6 = None
+        ipv6_only = ipv6 is not None and self._pool.is_ipv6_only
+        told_elsewhere = eni is not None or ipv6_only
         return SandboxRecord(
             ipv4=ipv4,
-            prefix_len=self._driver.subnet.prefix_len if eni else int(own[0].partition("/")[2]),
+            prefix_len=self._driver.subnet.prefix_len
+            if told_elsewhere
+            else int(own[0].partition("/")[2]),
             gateway=found.gateway or self._driver.subnet.gateway,
             mac=found.mac,
             mtu=found.mtu,
@@ -183,7 +190,10 @@ class Survey:
             started_ticks=process.started_ticks,
             netns=process.netns,
             created_at=state.created_at,
+            boot_id=await self._block(namespaces.boot_id),
             driver=self._driver.name,
+            ipv6=ipv6,
+            ipv6_only=ipv6_only,
             eni=eni,
         )
 
@@ -220,7 +230,12 @@ class Survey:
 
 def living(rows: Collection[SandboxRecord]) -> frozenset[str]:
     """Return the addresses whose pause process is still the same. Blocks on ``/proc``."""
-    return frozenset(r.ipv4 for r in rows if namespaces.identify(r.pid) == r.process)
+    boot_id = namespaces.boot_id()
+    return frozenset(
+        row.ipv4
+        for row in rows
+        if row.is_of_boot(boot_id) and namespaces.identify(row.pid) == row.process
+    )
 
 
 def eni_of(state: ContainerState) -> TaskEni | None:

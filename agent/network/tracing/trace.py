@@ -3,8 +3,9 @@
 The kernel itself is asked: a table that exists only meanwhile marks the packets of this one
 connection, and the kernel reports each rule that they meet, whoever made it. That is exact for
 nftables, which includes Docker's and firewalld's rules, but shows nothing of ``iptables-legacy``,
-nor of packets that do not pass the host's own network stack. Only packets of the task's side are
-traced, not the answers.
+nor of packets that do not pass the host's own network stack. Where those of a task do not, because its
+interface is on the wire itself, the rules in the task's namespace are asked in the same way. Only packets
+of the task's side are traced, not the answers.
 
 Everything here blocks, for at most ``LIMIT_S`` and the time of a few ``nft`` calls.
 Tests: ``tests/unit/network/tracing``, ``tests/integration/network/test_trace.py``.
@@ -18,13 +19,17 @@ import os
 import selectors
 import socket
 import time
+from functools import partial
 from ipaddress import ip_address
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from agent.errors import NetworkFailure
 from agent.model.network_views import TraceStep, TraceView
 from agent.network.kernel import namespaces, nft
 from agent.network.tracing import messages, steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LIMIT_S: Final = 2.5
 """How long to wait for an answer of the other side."""
@@ -54,6 +59,14 @@ class Probe(NamedTuple):
     """``tcp`` or ``udp``."""
 
 
+class Inside(NamedTuple):
+    """Rules in the task's own namespace that decide what leaves it."""
+
+    table: str
+    """In the netdev family."""
+    interface: str
+
+
 def table_name(table: str) -> str:
     """Return the name of the table that exists during a trace."""
     return f"{table}_trace"
@@ -71,14 +84,7 @@ def clear(table: str) -> None:
 
 def ruleset(table: str, probe: Probe, source: str, source_port: int) -> list[dict[str, Any]]:
     """Return the commands for a table that has the packets of one connection traced. Pure."""
-    ip = "ip" if ip_address(probe.peer).version == 4 else "ip6"
-    packets = [
-        nft.match(nft.field(ip, "saddr"), source),
-        nft.match(nft.field(ip, "daddr"), probe.peer),
-        nft.match(nft.field(probe.protocol, "sport"), source_port),
-        nft.match(nft.field(probe.protocol, "dport"), probe.port),
-    ]
-    trace = {"mangle": {"key": nft.meta("nftrace"), "value": 1}}
+    marks = _marks(probe, source, source_port)
     commands = []
     for family, hooks in (("inet", ("prerouting", "output")), ("bridge", ("prerouting",))):
         place = {"family": family, "table": table}
@@ -86,20 +92,43 @@ def ruleset(table: str, probe: Probe, source: str, source_port: int) -> list[dic
         for hook in hooks:
             chain = {**place, "name": hook, "type": "filter", "hook": hook, "prio": _BEFORE_ALL}
             body.append({"chain": {**chain, "policy": "accept"}})
-            body.append(
-                {"rule": {**place, "chain": hook, "comment": "trace", "expr": [*packets, trace]}}
-            )
+            body.append({"rule": {**place, "chain": hook, "comment": "trace", "expr": marks}})
         commands += nft.replacement(family, table, body)
     return commands
 
 
-def run(table: str, netns: int, probe: Probe) -> TraceView:
+def ruleset_inside(
+    table: str, interface: str, probe: Probe, source: str, source_port: int
+) -> list[dict[str, Any]]:
+    """Return the commands for such a table where packets leave the task's namespace. Pure."""
+    place = {"family": "netdev", "table": table}
+    chain = {**place, "name": "egress", "type": "filter", "hook": "egress", "dev": interface}
+    marks = _marks(probe, source, source_port)
+    return nft.replacement("netdev", table, [
+        {"chain": {**chain, "prio": _BEFORE_ALL, "policy": "accept"}},
+        {"rule": {**place, "chain": "egress", "comment": "trace", "expr": marks}},
+    ])  # fmt: skip
+
+
+def _marks(probe: Probe, source: str, source_port: int) -> list[dict[str, Any]]:
+    ip = "ip" if ip_address(probe.peer).version == 4 else "ip6"
+    return [
+        nft.match(nft.field(ip, "saddr"), source),
+        nft.match(nft.field(ip, "daddr"), probe.peer),
+        nft.match(nft.field(probe.protocol, "sport"), source_port),
+        nft.match(nft.field(probe.protocol, "dport"), probe.port),
+        {"mangle": {"key": nft.meta("nftrace"), "value": 1}},
+    ]
+
+
+def run(table: str, netns: int, probe: Probe, within: Inside | None = None) -> TraceView:
     """Try the connection once and return what happened to it. One call at a time per host.
 
     Args:
         table: name of the agent's tables.
         netns: descriptor of the namespace from which to connect; stays open.
         probe: the connection.
+        within: rules in the namespace that decide what leaves it; None if those of the host do.
 
     Raises:
         NetworkFailure: the namespace cannot be entered, or ``nft`` failed.
@@ -113,18 +142,33 @@ def run(table: str, netns: int, probe: Probe) -> TraceView:
                 return _view(probe, "", "no route in the task's namespace", [])
             raise NetworkFailure(f"no connection can be tried from the task: {error}") from None
         closing.callback(ours.close)
-        listening = _listen()
-        closing.callback(listening.close)
+        own, port = table_name(table), ours.getsockname()[1]
+        listening = [_listen()]
+        closing.callback(listening[0].close)
         closing.callback(clear, table)
-        own = table_name(table)
-        nft.apply(ruleset(own, probe, source, ours.getsockname()[1]))
+        nft.apply(ruleset(own, probe, source, port))
+        if within is not None:
+            listening.append(namespaces.inside(netns, _listen))
+            closing.callback(listening[1].close)
+            closing.callback(namespaces.inside, netns, partial(nft.remove, "netdev", own))
+            marking = ruleset_inside(own, within.interface, probe, source, port)
+            namespaces.inside(netns, partial(nft.apply, marking))
         answer, events = _try(ours, listening, probe)
-        first = steps.first_packet(events, own)
-        texts: dict[steps.RuleKey, str] = {}
-        for family, name in {(event.family, event.table) for event in first}:
-            listed = nft.run("nft", "-a", "list", "table", family, name)
-            texts |= steps.texts_of(family, name, listed.stdout)
-    return _view(probe, source, answer, steps.steps_of(first, texts, table))
+        found = _steps(events[0], own, table)
+        if within is not None:
+            reading = partial(_steps, events[1], own, within.table)
+            found = namespaces.inside(netns, reading) + found
+    return _view(probe, source, answer, found)
+
+
+def _steps(events: list[messages.TraceEvent], own: str, ours: str) -> list[TraceStep]:
+    """Return the steps of the first packet, with the texts of rules in this thread's namespace."""
+    first = steps.first_packet(events, own)
+    texts: dict[steps.RuleKey, str] = {}
+    for family, name in {(event.family, event.table) for event in first}:
+        listed = nft.run("nft", "-a", "list", "table", family, name)
+        texts |= steps.texts_of(family, name, listed.stdout)
+    return steps.steps_of(first, texts, ours)
 
 
 def open_netns(pid: int) -> int:
@@ -180,10 +224,10 @@ def _listen() -> socket.socket:
 
 
 def _try(
-    ours: socket.socket, listening: socket.socket, probe: Probe
-) -> tuple[str, list[messages.TraceEvent]]:
-    """Connect, or send one empty datagram; return how it ended and what the kernel reported."""
-    events: list[messages.TraceEvent] = []
+    ours: socket.socket, listening: Sequence[socket.socket], probe: Probe
+) -> tuple[str, list[list[messages.TraceEvent]]]:
+    """Connect, or send one empty datagram; return how it ended and what the kernel reported to each."""
+    events: list[list[messages.TraceEvent]] = [[] for _ in listening]
     answer = ""
     begun = ours.connect_ex((probe.peer, probe.port))
     if probe.protocol == "udp":
@@ -192,16 +236,18 @@ def _try(
         answer = _ANSWERS.get(begun, os.strerror(begun))
     until = time.monotonic() + (_CALM_S if answer else LIMIT_S)
     with selectors.DefaultSelector() as selector:
-        selector.register(listening, selectors.EVENT_READ)
+        for heard, each in zip(events, listening, strict=True):
+            selector.register(each, selectors.EVENT_READ, heard)
         wanted = selectors.EVENT_WRITE if probe.protocol == "tcp" else selectors.EVENT_READ
         if not answer:
             selector.register(ours, wanted)
         while (left_s := until - time.monotonic()) > 0:
             for key, _ in selector.select(left_s):
-                if key.fileobj is listening:
+                if key.data is not None:
+                    reporting = cast("socket.socket", key.fileobj)
                     with contextlib.suppress(OSError):  # too many reports for the buffer
-                        news = messages.decode(listening.recv(_DATAGRAM))
-                        events += news
+                        news = messages.decode(reporting.recv(_DATAGRAM))
+                        key.data.extend(news)
                         if any(event.verdict == "drop" for event in news):
                             until = min(until, time.monotonic() + _CALM_S)
                     continue

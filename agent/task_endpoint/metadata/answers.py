@@ -181,7 +181,11 @@ class MetadataAnswers:
         if shared_namespaces.needs_holder(payload):
             holder = ids.holder_engine_name(payload.arn, payload.family, payload.version)
         targets = [each for each in (*made.values(), sandbox, holder) if each]
-        found: Mapping[str, ContainerDetails] = await self._sources.observations.of(targets)
+        observations = self._sources.observations
+        described = (
+            observations.in_networks if payload.mode is NetworkMode.BRIDGE else observations.of
+        )
+        found: Mapping[str, ContainerDetails] = await described(targets)
         return SeenTask(
             record=record,
             details={name: found[each] for name, each in made.items() if each in found},

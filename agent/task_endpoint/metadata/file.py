@@ -138,7 +138,7 @@ class MetadataFiles:
         file = self._directory(place.task_arn) / _part(place.container, place.task_arn)
         if not container.runtime_id:
             return False  # its start was heard of before its creation was recorded
-        seen = (await self._observations.of([container.runtime_id])).get(container.runtime_id)
+        seen = await self._described(record, container.runtime_id)
         if seen is None:
             return False
         if not seen.state.running:
@@ -149,6 +149,12 @@ class MetadataFiles:
         except OSError as error:
             _log.warning("metadata file not completed", file=str(file), error=error.strerror)
         return True
+
+    async def _described(self, record: AgentTask, target: str) -> ContainerDetails | None:
+        is_bridge = record.payload.mode is NetworkMode.BRIDGE
+        observations = self._observations
+        described = observations.in_networks if is_bridge else observations.of
+        return (await described([target])).get(target)
 
     async def _content(self, record: AgentTask, name: str, seen: ContainerDetails) -> bytes:
         network = record.network

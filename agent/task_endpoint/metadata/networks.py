@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import TYPE_CHECKING
 
 from agent.model.eni import IPV6_PREFIX_LEN
@@ -48,20 +48,36 @@ def of_task(network: TaskNetwork, sandbox: ContainerDetails | None, *, extended:
     mode = NetworkMode.AWSVPC.value
     if network.eni is not None:
         return _of_eni(network.eni, extended=extended)
+    ipv4 = [network.ipv4] if network.ipv4 else []
+    ipv6 = [network.ipv6] if network.ipv6 else []
     if not extended:
-        return Network(network_mode=mode, ipv4_addresses=[network.ipv4])
-    subnet = IPv4Network(f"{network.ipv4}/{network.prefix_len}", strict=False)
+        return Network(network_mode=mode, ipv4_addresses=ipv4, ipv6_addresses=ipv6)
+    subnets = [
+        str(ip_network(f"{address}/{length}", strict=False)) if address else ""
+        for address, length in (
+            (network.ipv4, network.prefix_len),
+            (network.ipv6, network.ipv6_prefix_len),
+        )
+    ]
     return NetworkV4(
         network_mode=mode,
-        ipv4_addresses=[network.ipv4],
+        ipv4_addresses=ipv4,
+        ipv6_addresses=ipv6,
         attachment_index=0,
         mac_address=network.mac,
-        ipv4_subnet_cidr_block=str(subnet),
+        ipv4_subnet_cidr_block=subnets[0],
+        ipv6_subnet_cidr_block=subnets[1],
         domain_name_servers=list(sandbox.dns_servers) if sandbox else [],
         domain_name_search_list=list(sandbox.dns_search) if sandbox else [],
         private_dns_name=network.hostname,
         subnet_gateway_ipv4_address=(
             f"{network.gateway}/{network.prefix_len}" if network.gateway else ""
+        ),
+        # As Amazon ECS, which tells only tasks with IPv6 alone.
+        subnet_gateway_ipv6_address=(
+            f"{network.ipv6_gateway}/{network.ipv6_prefix_len}"
+            if network.ipv6_gateway and not network.ipv4
+            else ""
         ),
     )
 
@@ -103,7 +119,7 @@ def _of_engine(details: ContainerDetails, *, extended: bool) -> list[Network]:
     """
     made = NetworkV4 if extended else Network
     ends = [(end.network, end.ipv4, end.ipv6) for end in details.networks]
-    # A container that joined a sandbox of its own has no link: see ``engine.warm_network``.
+    # One that joined a sandbox has none here, unless that was described, too: in none mode.
     mode = (
         NetworkMode.NONE.value if joined(details.state.network_mode) else details.state.network_mode
     )

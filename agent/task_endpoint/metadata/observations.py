@@ -11,8 +11,10 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from msgspec.structs import replace
 
 from agent.errors import RuntimeFailure
+from agent.runtime.protocol import joined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,6 +63,24 @@ class Observations:
                     group.create_task(self._ask(each, found))
         except TimeoutError:
             _log.debug("containers not described in time", containers=len(wanted) - len(found))
+        return found
+
+    async def in_networks(self, targets: Iterable[str]) -> Mapping[str, ContainerDetails]:
+        """Return the same, each with networks and ports of the sandbox that it has joined, if any.
+
+        A container whose sandbox cannot be described is missing.
+        """
+        found = dict(await self.of(targets))
+        sandboxes = {
+            each: sandbox
+            for each, details in found.items()
+            if (sandbox := joined(details.state.network_mode))
+        }
+        described = await self.of(sandboxes.values()) if sandboxes else {}
+        for each, sandbox in sandboxes.items():
+            details, place = found.pop(each), described.get(sandbox)
+            if place is not None:
+                found[each] = replace(details, networks=place.networks, ports=place.ports)
         return found
 
     async def _ask(self, target: str, found: dict[str, ContainerDetails]) -> None:

@@ -31,7 +31,7 @@ SETTINGS = NetworkSettings(
     check_interval_s=60.0,
     dns_servers=("192.0.2.53",),
     introspection_port=51678,
-    blocked_addresses=("169.254.169.254/32",),
+    blocked_addresses=("169.254.169.254/32", "fd00:ec2::254/128"),
     closed_ports=(6820,),
 )
 

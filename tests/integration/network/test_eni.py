@@ -388,7 +388,7 @@ async def test_whatever_request_fails_a_repetition_ends_in_the_same_state(
 
     monkeypatch.setattr(placing, "AsyncIPRoute", failing)
     record = networks._table.in_use()[0]
-    there = networks._enis
+    there = networks._claims._enis
     for work in (there.give_back, there.place):
         number, failures = 0, 0
         while True:

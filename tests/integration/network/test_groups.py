@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from agent.network.host.firewall import groups_table
 from agent.network.kernel import namespaces
 from agent.network.sandboxes.recovery import Holder
 from tests.integration.network.conftest import SETTINGS
+from tests.integration.network.drivers.site import HOST, OUTSIDE, ROUTER, Site, site
+from tests.integration.network.drivers.test_drivers import CONNECT
 from tests.support.fleet import eventually
 
 if TYPE_CHECKING:
@@ -73,6 +76,32 @@ class Task:
         """Return a connection to an address, or None if packets there are dropped."""
         made = await asyncio.to_thread(self._inside, socket.socket)
         return await asyncio.to_thread(_connected, made, address, port)
+
+    def asks(self, address: str, port: int) -> bool:
+        """Return whether a closed port of an address answers, which takes a packet each way."""
+        with self._inside(socket.socket) as made:
+            made.settimeout(SOON_S)
+            try:
+                made.connect((address, port))
+            except ConnectionRefusedError:
+                return True
+            except TimeoutError:
+                return False
+        raise AssertionError(f"port {port} of {address} is open")
+
+
+def _accepted(listener: socket.socket) -> socket.socket:
+    """Return the newest connection of those that wait, of which the others have ended."""
+    while True:
+        made, _ = listener.accept()
+        made.settimeout(0.1)
+        try:
+            if made.recv(1, socket.MSG_PEEK) == b"":
+                made.close()
+                continue
+        except TimeoutError:
+            pass
+        return made
 
 
 def _connected(made: socket.socket, address: str, port: int) -> socket.socket | None:
@@ -162,6 +191,66 @@ async def test_what_rules_allow_passes_in_both_directions_and_nothing_else(
     assert await asyncio.to_thread(counted, "sgr-http") == 1
     assert await asyncio.to_thread(counted, "dropped-in") > 0
     assert await asyncio.to_thread(counted, "dropped-out") > 0
+
+
+async def test_the_driver_routed_filters_in_both_directions(host: Host) -> None:
+    """Between tasks, towards the host, and towards another machine, which has no masquerading before it."""
+    with site() as wire:
+        wire.at_router("ip", "route", "add", "192.0.3.0/28", "via", HOST)
+        networks = await host.networks(driver="routed", pool_cidr="192.0.3.0/28")
+        outside = GroupRule(
+            id="sgr-lan", protocol="tcp", from_port=81, to_port=81, cidr_ipv4=f"{ROUTER}/32"
+        )
+        web_rules = SecurityGroup(id="sg-web", rules=(HTTP, outside))
+        await networks.take_groups(updates(web_rules, CLIENTS, DEFAULT, full=True))
+        web = await claimed(networks, "web", "sg-web")
+        client = await claimed(networks, "client", "sg-clients")
+        stranger = await claimed(networks, "stranger", "sg-default")
+        try:
+            await _routed_is_filtered(networks, wire, web, client, stranger)
+        finally:
+            for name in ("web", "client", "stranger"):
+                await networks.release(f"arn:aws:ecs:r:0:task/c/{name}")
+            assert await rules() == ""
+            await networks.remove_host_objects()
+
+
+async def _routed_is_filtered(
+    networks: TaskNetworks, wire: Site, web: Task, client: Task, stranger: Task
+) -> None:
+    async def from_router(target: Task, port: int) -> bool:
+        said = await asyncio.to_thread(
+            wire.at_router, sys.executable, "-c", CONNECT, target.address, str(port)
+        )
+        return said.strip() == "open"
+
+    with (
+        await web.listening(80) as listener,
+        await web.listening(81),
+        await stranger.listening(80),
+    ):
+        assert await reaches(client, web, 80)
+        assert not await reaches(client, web, 81)
+        assert not await reaches(stranger, web, 80)
+        assert not await reaches(client, stranger, 80)
+        assert await host_reaches(stranger, 80)  # the host is in the default group
+        assert not await host_reaches(web, 80)
+        assert await from_router(web, 81)
+        assert not await from_router(web, 80)
+        assert not await from_router(stranger, 80)
+        for task, expected in ((stranger, True), (client, False), (web, False)):  # who may send out
+            sent = await asyncio.to_thread(task.asks, OUTSIDE, 9)
+            assert sent is expected, task.address
+        living = await client.connected(web.address, 80)
+        assert living is not None
+        served = await asyncio.to_thread(_accepted, listener)
+        await networks.take_groups(updates(SecurityGroup(id="sg-web")))
+        assert not await reaches(client, web, 80)
+        served.settimeout(SOON_S)
+        living.sendall(b"still here")
+        assert await asyncio.to_thread(served.recv, 64) == b"still here"
+        served.close()
+        living.close()
 
 
 async def test_a_connection_outlives_its_rule_and_new_ones_are_dropped(

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.engine.labels import LABEL_CONTAINER
-from agent.errors import EngineRefused
-from agent.model.payload import EngineConfig
+from agent.errors import EngineRefused, EngineTimeout
+from agent.model.payload import EngineConfig, PortMapping
+from agent.network.container_sandboxes.kinds import PORTS_LABEL as LABEL_PORTS
 from agent.runtime.protocol import joined
+from tests.support.memory_engine import Fault
 from tests.support.task_host import TaskHost
 from tests.support.tasks import ARN, container
 
@@ -96,3 +98,97 @@ async def test_one_whose_sandbox_died_before_it_started_is_made_again(
     assert killed
     assert joined(box(host, "a").network_mode) not in killed
     assert box(host, "a").status == "running"
+
+
+WEB = [PortMapping(container_port=80), PortMapping(container_port_range="8000-8001")]
+
+
+async def web_warmed_up(host: TaskHost) -> None:
+    await host.order(container("first", port_mappings=WEB), arn="first", network_mode="bridge")
+    await host.until_known("RUNNING", "first")
+    await host.until(lambda: host.container_sandboxes.ready >= 2)
+
+
+def published(host: TaskHost, name: str) -> list[int]:
+    """Return the host ports of the sandbox that a container is in."""
+    bindings = host.container_sandboxes.bindings(joined(box(host, name).network_mode))
+    return [port for each in bindings.values() for port in each]
+
+
+async def test_a_container_has_the_host_ports_of_its_sandbox(host: TaskHost) -> None:
+    await web_warmed_up(host)
+    assert box(host, "first").network_mode == "bridge"
+    await host.order(container("a", port_mappings=WEB), network_mode="bridge")
+    await host.until_known("RUNNING")
+    one, first, last = published(host, "a")
+    assert "PortBindings" not in box(host, "a").host_config
+    record = host.engine.tasks.record(ARN)
+    assert record is not None
+    assert record.host_ports == {"a/80/tcp": [one], "a/8000-8001/tcp": [first, last]}
+    shown = record.containers["a"].bindings
+    assert [each.host_port or each.host_port_range for each in shown] == [one, f"{first}-{last}"]
+    await host.stop()
+    await host.until(lambda: one not in host.ports.held)
+
+
+async def test_a_certain_port_of_the_host_is_published_by_the_engine(host: TaskHost) -> None:
+    await web_warmed_up(host)
+    ready = next(b for b in host.runtime.boxes.values() if LABEL_PORTS in b.labels)
+    ports = ready.host_config["PortBindings"]["80/tcp"]
+    fixed = [PortMapping(container_port=80, host_port=int(ports[0]["HostPort"]))]
+    await host.order(container("a", port_mappings=fixed), network_mode="bridge")
+    await host.until_known("RUNNING")
+    assert box(host, "a").network_mode == "bridge"
+    assert box(host, "a").host_config["PortBindings"] == {"80/tcp": ports}
+    assert ready.id not in host.runtime.boxes, "a ready sandbox keeps a port from a task"
+    assert fixed[0].host_port in host.ports.held
+    await host.stop()
+    await host.until(lambda: fixed[0].host_port not in host.ports.held)
+
+
+async def test_ports_that_were_saved_before_a_crash_come_with_their_sandbox(host: TaskHost) -> None:
+    await web_warmed_up(host)
+    host.runtime.fault("create", Fault(EngineTimeout("slow"), delay_s=30.0, container="a"))
+    await host.order(container("a", port_mappings=WEB), network_mode="bridge")
+    await host.until(lambda: host.container_sandboxes.held == 1)
+    sandbox = host.container_sandboxes.of(ARN, "a")
+    record = host.engine.tasks.record(ARN)
+    assert record is not None
+    ports = record.host_ports
+    await host.until(lambda: bool(ports))
+    await host.crash()
+    host.runtime.clear_faults()
+    await host.start()
+    await host.until_known("RUNNING")
+    assert joined(box(host, "a").network_mode) == sandbox
+    record = host.engine.tasks.record(ARN)
+    assert record is not None
+    assert record.host_ports == ports
+
+
+async def test_ports_of_a_lost_record_are_those_of_the_sandbox(host: TaskHost) -> None:
+    await web_warmed_up(host)
+    await host.order(container("a", port_mappings=WEB), network_mode="bridge")
+    await host.until_known("RUNNING")
+    ports = published(host, "a")
+    await host.crash()
+    for file in host.path.parent.glob(f"{host.path.name}*"):
+        file.unlink()
+    await host.start()
+    await host.order(container("a", port_mappings=WEB), network_mode="bridge")
+    await host.until_known("RUNNING")
+    record = host.engine.tasks.record(ARN)
+    assert record is not None
+    assert [port for each in record.host_ports.values() for port in each] == ports
+    assert set(ports) <= host.ports.held
+
+
+async def test_a_running_container_that_loses_its_network_ends_its_task(host: TaskHost) -> None:
+    await web_warmed_up(host)
+    await host.order(container("a", port_mappings=WEB), network_mode="bridge")
+    await host.until_known("RUNNING")
+    host.container_sandboxes._ended(joined(box(host, "a").network_mode))
+    await host.until_known("STOPPED")
+    record = host.engine.tasks.record(ARN)
+    assert record is not None
+    assert record.reason.endswith("the network sandbox of container a stopped")

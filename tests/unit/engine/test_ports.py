@@ -78,7 +78,7 @@ def test_a_port_that_is_published_twice_has_two_names() -> None:
     assert [b.host_port for b in shown] == [1, 2, 3]
     record = new_record(a)
     record.host_ports = picked
-    assert ports.picked_ports(record) == [("tcp", [1]), ("udp", [2]), ("tcp", [3])]
+    assert ports.held_ports(record) == [("tcp", [1]), ("udp", [2]), ("tcp", [3])]
 
 
 def test_what_was_picked_is_read_back_from_what_the_engine_was_asked_for() -> None:
@@ -98,3 +98,36 @@ def test_what_was_picked_is_read_back_from_what_the_engine_was_asked_for() -> No
     bindings = {port: [int(b["HostPort"]) for b in each] for port, each in asked.items()}
     del bindings["9/tcp"]
     assert ports.published(a, bindings) == picked
+
+
+def test_certain_ports_are_those_that_no_other_can_stand_in_for() -> None:
+    mappings = [
+        PortMapping(container_port=80, host_port=8080),
+        PortMapping(container_port=53, host_port=5353, protocol="udp"),
+        PortMapping(container_port=81),
+        PortMapping(container_port_range="9000-9001"),
+        PortMapping(container_port=82, host_port=8082, protocol="sctp"),
+    ]
+    a = container("a", port_mappings=mappings)
+
+    bridge, host = payload(a, network_mode="bridge"), payload(a, network_mode="host")
+    assert ports.certain_ports(bridge, a) == [("tcp", 8080), ("udp", 5353)]
+    assert ports.certain_ports(host, a) == [("tcp", 80), ("udp", 53), ("tcp", 81)]
+    assert ports.certain_ports(payload(a, network_mode="none"), a) == []
+
+
+def test_a_sandbox_is_ready_only_for_ports_that_may_be_any() -> None:
+    any_port = [
+        PortMapping(container_port=80),
+        PortMapping(container_port_range="9000-9001", protocol="udp"),
+        PortMapping(container_port_range="7-7"),
+    ]
+    a = container("a", port_mappings=any_port)
+
+    assert ports.ready_ports(a) == ("80/tcp", "9000-9001/udp", "7/tcp")
+    assert ports.ready_ports(container("b")) == ()
+    fixed = [*any_port, PortMapping(container_port=81, host_port=81)]
+    assert ports.ready_ports(container("c", port_mappings=fixed)) is None
+    assert list(ports.stand_ins(container("c", port_mappings=fixed))) == [
+        "c/80/tcp", "c/9000-9001/udp", "c/7-7/tcp"
+    ]  # fmt: skip

@@ -87,6 +87,21 @@ def test_what_holds_a_container_up_is_told_while_it_is_to_come_up(
         assert reports.signature(record, trouble) == reports.signature(record, LiveState())
 
 
+@pytest.mark.parametrize("ipv4", ["10.0.0.2", ""])
+def test_a_report_shows_the_ipv6_address(ipv4: str) -> None:
+    record = fresh()
+    record.network_held = True
+    record.network = replace(NETWORK, ipv4=ipv4, ipv6="fd00::2")
+    change = reports.change_of(record, LiveState(), NOW)
+    assert changes.decode(changes.encode(change)) == change
+    shown = change.containers[0].network_interfaces[0]
+    assert (shown.private_ipv4_address, shown.ipv6_address) == (ipv4, "fd00::2")
+    details = change.attachments[0].details
+    assert details["privateIPv6Address"] == "fd00::2"
+    assert details.get("privateIPv4Address", "") == ipv4
+    assert record.network.any_address == (ipv4 or "fd00::2")
+
+
 def test_a_report_is_whole_and_goes_over_the_wire() -> None:
     record = fresh()
     record.network, record.network_held = NETWORK, True

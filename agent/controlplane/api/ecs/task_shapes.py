@@ -16,7 +16,14 @@ if TYPE_CHECKING:
     from agent.model.task import NetworkBinding
 
 # The order in which ECS lists the details of an interface.
-_DETAILS = ("subnetId", "networkInterfaceId", "macAddress", "privateDnsName", "privateIPv4Address")
+_DETAILS = (
+    "subnetId",
+    "networkInterfaceId",
+    "macAddress",
+    "privateDnsName",
+    "privateIPv4Address",
+    "privateIPv6Address",
+)
 
 
 def task(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         AttachmentChange,
         ContainerChange,
         ManagedAgentChange,
+        NetworkInterface,
         TaskChange,
     )
     from agent.model.task import NetworkBinding
@@ -137,10 +138,18 @@ def _container(container: ContainerChange, wire: ReportFormat) -> Request:
         told["networkBindings"] = bindings
     if wire.ours and container.network_interfaces:
         told["networkInterfaces"] = [
-            {"attachmentId": one.attachment_id, "privateIpv4Address": one.private_ipv4_address}
+            {name: value for name, value in _interface(one).items() if value}
             for one in container.network_interfaces
         ]
     return told
+
+
+def _interface(one: NetworkInterface) -> dict[str, str]:
+    return {
+        "attachmentId": one.attachment_id,
+        "privateIpv4Address": one.private_ipv4_address,
+        "ipv6Address": one.ipv6_address,
+    }
 
 
 def _bindings(bindings: list[NetworkBinding], wire: ReportFormat) -> list[Request]:

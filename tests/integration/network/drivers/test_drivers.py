@@ -18,7 +18,9 @@ from tests.integration.network.drivers.site import HOST, OUTSIDE, ROUTER, Site, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.model.network_views import TraceView
     from agent.model.task import TaskNetwork
+    from agent.network.pool import TaskNetworks
     from tests.integration.network.conftest import Host
 
 pytestmark = pytest.mark.integration
@@ -109,6 +111,7 @@ async def test_tasks_are_reached_by_their_addresses_and_take_no_others(
                 assert place.at_router(sys.executable, "-c", CONNECT, HOST, "6820") == "open\n"
             assert await reach(one, "169.254.169.254", 80) == "nothing"
         await asyncio.to_thread(_nobody_takes_anothers_place, place, one, two)
+        await _what_operators_see(networks, place, driver, two.ipv4)
 
         run("ip", "link", "del", one.host_interface)
         with pytest.raises(
@@ -122,6 +125,33 @@ async def test_tasks_are_reached_by_their_addresses_and_take_no_others(
         await networks.release("arn:one")
         await networks.release("arn:two")
         await networks.remove_host_objects()
+
+
+async def _what_operators_see(
+    networks: TaskNetworks, place: Site, driver: str, neighbour: str
+) -> None:
+    """The rules that a task's packets really meet, in its own namespace where they leave it there."""
+    inspection = networks.inspection
+
+    async def traced(peer: str, port: int) -> TraceView:
+        return await inspection.trace("arn:one", [], peer=peer, port=port, protocol="tcp")
+
+    for peer in (OUTSIDE, neighbour):
+        view = await traced(peer, 9)
+        assert (view.answer, view.dropped_by) == ("refused", None)
+        own = {(step.family, step.table) for step in view.steps if step.rule == "own packets"}
+        table = (
+            ("netdev", "ecs_task") if driver == "macvlan" else ("inet", "ecs_test_network_links")
+        )
+        assert own == {table}
+    to_agent = await traced("169.254.170.2", 9)
+    assert to_agent.dropped_by is not None
+    shown = await inspection.view()
+    (pool,), shared = shown.pools, shown.devices[0]
+    kind, name = {"routed": ("gateway", "lo"), "macvlan": ("parent", place.link)}[driver]
+    assert (shared.kind, shared.name, shared.state) == (kind, name, "UP")
+    assert (pool.interface, pool.mtu) == (name, 1500)
+    assert pool.gateway == {"routed": "192.0.3.1", "macvlan": ROUTER}[driver]
 
 
 def _nobody_takes_anothers_place(place: Site, one: TaskNetwork, two: TaskNetwork) -> None:

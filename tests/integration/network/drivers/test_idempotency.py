@@ -18,7 +18,8 @@ from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.errors import NetworkFailure
-from agent.network.addresses import AddressPool, link_name_of
+from agent.network.address_pool import AddressPool
+from agent.network.addresses import link_name_of
 from agent.network.bridge.links import HostLinks, SandboxLink
 from agent.network.drivers.opening import DriverParts, open_driver
 from agent.network.kernel.netlink import NetlinkLane

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.network.addresses import link_name_of, link_prefixes, mac_of
-from agent.network.bridge import bridge_port_rules
+from agent.network.bridge import bridge_port_rules, ipv6_port_rules
 from agent.network.bridge.bridge_port_rules import BridgePort, Layout
 
 LAYOUT = Layout(frozenset({"10.207.0.0/20"}), frozenset({"10.207.0.1"}))
@@ -70,3 +70,29 @@ def test_the_beginnings_of_names_are_of_the_pools_links_and_of_no_others(
     assert is_known(last)
     assert first == 0 or not is_known(first - 1)
     assert last == 2**32 - 1 or not is_known(last + 1)
+
+
+IPV6_LAYOUT = LAYOUT._replace(
+    ipv6_pools=frozenset({"fd00::/64"}), ipv6_gateways=frozenset({"fd00::1"})
+)
+
+
+def test_rules_for_ipv6_come_before_the_end_and_do_not_grow_with_tasks() -> None:
+    ports = [port(f"10.207.1.{n}")._replace(ipv6=f"fd00::1{n:02x}") for n in range(200)]
+    none = rules_of(bridge_port_rules.ruleset("t", IPV6_LAYOUT, ()))
+    assert none == rules_of(bridge_port_rules.ruleset("t", IPV6_LAYOUT, (), ports))
+    assert len(none) < 20
+    names = [r["comment"].rpartition(" ")[0] for r in none if r["chain"] == "from_task"]
+    assert names[-6:] == [
+        "blocked IPv6 address", "IPv6 address that nobody has", "IPv6 routers and neighbours",
+        "IPv6 unreachable by a router", "own IPv6 packets", "all else",
+    ]  # fmt: skip
+
+
+def test_an_element_of_ipv6_is_as_the_set_keeps_it() -> None:
+    elements = bridge_port_rules.elements_of(port("10.207.0.5")._replace(ipv6="fd00::5"))
+    address = bytes.fromhex("fd00" + "0" * 27 + "5")
+    key = b"ecs0acf0005" + bytes(5) + bytes.fromhex("0a580acf0005") + bytes(2) + address
+    assert elements[2:] == (
+        (ipv6_port_rules.PORTS_SET, key), (ipv6_port_rules.ADDRESSES_SET, address),
+    )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -10,19 +12,25 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.errors import NetworkFailure
-from agent.network.addresses import AddressPool, link_name_of
+from agent.network.address_pool import AddressPool, Ipv6Lease
+from agent.network.addresses import link_name_of, mac_of_ipv6
 from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.links import SandboxLink
 from agent.network.claims import Route, not_of_links
 from agent.network.drivers import link_rules, sandbox_rules
+from agent.network.drivers.leases import why_without_ipv6
 from agent.network.drivers.opening import refuse_change
-from agent.network.drivers.parent import Parent, subnet_on
+from agent.network.drivers.parent import Parent, ipv6_subnet_on, subnet_on
 from agent.network.drivers.routed import layout_of
 from agent.network.host import link_ruleset
 from agent.network.host.agent_address import Doors
 from agent.network.host.firewall import Wanted
-from agent.network.sandboxes.recovery import RecoveryPlan, drop_of_others
+from agent.network.sandbox_record import decode, encode
+from agent.network.sandboxes.recovery import RecoveryPlan, drop_unfit
 from tests.unit.network.builders import record
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 POOL = AddressPool("192.0.2.32/27", quarantine_s=1)
 PARENT = Parent(
@@ -88,7 +96,7 @@ def test_routes_of_the_driver_itself_do_not_count_as_others() -> None:
         Route(IPv4Network("192.0.2.40/32"), link_name_of("192.0.2.40"), via_gateway=False),
     ]
     other = Route(IPv4Network("192.0.2.32/28"), "docker0", via_gateway=False)
-    assert not_of_links([*own, other], POOL.network) == [other]
+    assert not_of_links([*own, other], POOL) == [other]
 
 
 def test_rules_name_links_of_the_pool_and_of_tasks_of_an_earlier_one() -> None:
@@ -147,14 +155,103 @@ def test_a_shared_mac_is_not_compared() -> None:
 
 
 def test_another_driver_is_refused_while_tasks_have_the_old_one() -> None:
-    refuse_change("routed", [])
-    refuse_change("bridge", [record(5, "arn")])
+    refuse_change("routed", [], POOL)
+    refuse_change("bridge", [record(5, "arn")], POOL)
     with pytest.raises(NetworkFailure, match=r"ECS_TASK_NETWORK_DRIVER=routed, but .* bridge; set"):
-        refuse_change("routed", [record(5, "arn")])
+        refuse_change("routed", [record(5, "arn")], POOL)
 
 
 def test_unclaimed_sandboxes_of_another_driver_are_dropped() -> None:
     old, new = record(5), replace(record(6), driver="routed")
     plan = RecoveryPlan([], [old, new], [], [], [], [], [], [])
-    drop_of_others(plan, "routed")
+    drop_unfit(plan, lambda row: row.driver == "routed")
     assert (plan.ready, plan.dropped) == ([new], [old])
+
+
+IPV6_POOL = AddressPool("192.0.2.32/27", ipv6_cidr="2001:db8::20:0/112", quarantine_s=1)
+IPV6_PARENT = PARENT._replace(ipv6_addresses=frozenset({"2001:db8::2/64"}), ipv6_gateway="fe80::1")
+
+
+def test_tasks_are_told_the_ipv6_network_and_router_of_the_parent() -> None:
+    assert ipv6_subnet_on(IPV6_PARENT, IPV6_POOL, "") == (64, "fe80::1")
+    assert ipv6_subnet_on(IPV6_PARENT, IPV6_POOL, "2001:db8::1") == (64, "2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("parent", "gateway", "said"),
+    [
+        (PARENT, "", "not part of a network of lan0 (no IPv6"),
+        (IPV6_PARENT._replace(ipv6_addresses=frozenset({"fd00::2/64"})), "", "not part of a network"),
+        (IPV6_PARENT._replace(ipv6_gateway=""), "", "set ECS_TASK_NETWORK_IPV6_GATEWAY"),
+        (IPV6_PARENT, "2001:db9::1", "set ECS_TASK_NETWORK_IPV6_GATEWAY"),
+        (IPV6_PARENT, "192.0.2.1", "set ECS_TASK_NETWORK_IPV6_GATEWAY"),
+        (IPV6_PARENT, "2001:db8::20:9", "contains 2001:db8::20:9"),
+        (
+            IPV6_PARENT._replace(ipv6_addresses=frozenset({"2001:db8::20:7/64"})), "",
+            "contains 2001:db8::20:7",
+        ),
+    ],
+)  # fmt: skip
+def test_a_pool_of_ipv6_that_does_not_fit_the_parent_is_refused(
+    parent: Parent, gateway: str, said: str
+) -> None:
+    with pytest.raises(NetworkFailure) as failure:
+        ipv6_subnet_on(parent, IPV6_POOL, gateway)
+    assert said in str(failure.value)
+
+
+def test_a_child_answers_only_for_its_own_ipv6_address() -> None:
+    link = LINK._replace(ipv6=Ipv6Lease("2001:db8::20:2", 64, "fe80::1"))
+    commands = sandbox_rules.ruleset(link, "eth0", has_own_mac=True)
+    rules = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
+    names = [rule["comment"].rpartition(" ")[0] for rule in rules]
+    at = names.index
+    assert (
+        at("IPv6 answer for another") < at("IPv6 routers") < at("own IPv6 packets") < at("all else")
+    )
+    without = sandbox_rules.ruleset(LINK, "eth0", has_own_mac=True)
+    assert not [c for c in without if "IPv6" in str(c)]
+
+
+@pytest.mark.parametrize(
+    ("ipv4_cidr", "ipv6_cidr"),
+    [("192.0.2.0/27", "2001:db8::20:0/112"), ("192.0.2.32/27", "fd00::/64"), ("192.0.2.32/27", ""),
+     ("", "2001:db8::20:0/112")],
+)  # fmt: skip
+def test_other_ipv6_is_refused_while_tasks_have_it(ipv4_cidr: str, ipv6_cidr: str) -> None:
+    task = replace(
+        record(34, "arn", "192.0.2"), ipv6=Ipv6Lease(IPV6_POOL.ipv6_of("192.0.2.34"), 128, "x")
+    )
+    refuse_change("bridge", [task], IPV6_POOL)
+    refuse_change("bridge", [record(34, "arn", "192.0.2")], POOL)
+    other = AddressPool(ipv4_cidr, ipv6_cidr=ipv6_cidr, quarantine_s=1)
+    with pytest.raises(NetworkFailure, match=r"still runs with 2001:db8::20:2, .*set .* back"):
+        refuse_change("bridge", [task], other)
+
+
+def test_what_a_task_shows_with_ipv6_alone() -> None:
+    alone = replace(record(2), ipv6=Ipv6Lease("fd00::2", 128, "fd00::1"), ipv6_only=True)
+    shown = alone.network()
+    assert (shown.ipv4, shown.gateway, shown.ipv6) == ("", "", "fd00::2")
+    assert shown.asks_from == alone.ipv4
+    assert alone.addresses == ("fd00::2",)
+    assert decode(encode(alone)) == alone
+    both = replace(alone, ipv6_only=False)
+    assert both.addresses == (both.ipv4, "fd00::2")
+    assert both.network().asks_from == both.ipv4
+
+
+def test_why_a_host_has_no_ipv6(tmp_path: Path) -> None:
+    assert "this kernel has no IPv6" in why_without_ipv6(tmp_path)
+    for name in ("all", "default"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "disable_ipv6").write_text("0\n", encoding="ascii")
+    assert why_without_ipv6(tmp_path) == ""
+    (tmp_path / "default" / "disable_ipv6").write_text("1\n", encoding="ascii")
+    assert "set net.ipv6.conf.default.disable_ipv6=0" in why_without_ipv6(tmp_path)
+
+
+def test_tasks_of_two_hosts_with_ipv6_alone_have_different_macs() -> None:
+    macs = {mac_of_ipv6(f"2001:db8::{host}:2") for host in range(200)}
+    assert len(macs) == 200
+    assert all(re.fullmatch(r"0a(:[0-9a-f]{2}){5}", mac) for mac in macs)

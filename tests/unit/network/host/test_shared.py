@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from agent.network.addresses import AddressPool
+from agent.network.address_pool import AddressPool
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.driver import shape_of
 from agent.network.host import firewall

@@ -67,7 +67,17 @@ def test_a_link_is_read_with_its_counters(tmp_path: Path) -> None:
         "statistics/rx_packets": "1", "statistics/tx_bytes": "20", "statistics/tx_packets": "2",
     }.items():  # fmt: skip
         (link / name).write_text(f"{text}\n")
-    bridge, port = devices.devices("ecs-br0", [("ecs0a090002", "10.9.0.2")], links=tmp_path)
+    ports = [("ecs0a090002", "10.9.0.2")]
+    bridge, port = devices.devices("ecs-br0", "bridge", ports, links=tmp_path)
     assert (bridge.state, bridge.kind, bridge.mtu) == ("GONE", "bridge", 0)
     assert (port.state, port.mtu, port.ipv4) == ("UP", 1400, "10.9.0.2")
     assert (port.rx_bytes, port.rx_packets, port.tx_bytes, port.tx_packets) == (10, 1, 20, 2)
+
+
+@pytest.mark.parametrize(
+    ("driver", "kind"),
+    [("bridge", "bridge"), ("routed", "gateway"), ("macvlan", "parent"), ("ipvlan-l3", "parent")],
+)
+def test_the_link_of_all_tasks_is_called_what_it_is(tmp_path: Path, driver: str, kind: str) -> None:
+    (shared,) = devices.devices("eth0", driver, [], links=tmp_path)
+    assert (shared.name, shared.kind) == ("eth0", kind)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import IPv4Network
 from typing import TYPE_CHECKING
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.network import addresses, sandbox_record
+from agent.network.kernel import namespaces
 from agent.network.sandboxes import recovery
+from agent.network.sandboxes import survey as surveys
 from agent.runtime.protocol import ContainerSummary
 from tests.unit.network.builders import record
 
@@ -207,3 +211,13 @@ def test_nothing_is_overlooked_and_no_living_task_is_touched(
     assert {row.container_id for row in found.kept} == {f"c{n}" for n in living}
     assert set(found.stray_containers) == {f"c{n}" for n in states} - {r.container_id for r in rows}
     assert set(found.stray_links) == names - {row.host_interface for row in rows}
+
+
+def test_a_row_of_an_earlier_boot_is_of_no_living_process() -> None:
+    own = namespaces.identify(os.getpid())
+    assert own is not None
+    pid, ticks, netns = own
+    row = replace(record(5, "arn"), pid=pid, started_ticks=ticks, netns=netns)
+    here = replace(row, boot_id=namespaces.boot_id())
+    assert surveys.living([row]) == surveys.living([here]) == {row.ipv4}
+    assert surveys.living([replace(row, boot_id="another")]) == frozenset()

@@ -149,6 +149,27 @@ def test_a_task_in_awsvpc_mode_has_one_network_and_its_pause_container(version: 
 
 
 @VERSIONS
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_task_with_ipv6_shows_it(version: int, alone: bool) -> None:
+    record = new_record(container("web"), network_mode="awsvpc")
+    record.network = msgspec.structs.replace(
+        NETWORK, ipv6="fd00::5", ipv6_prefix_len=128, ipv6_gateway="fd00::1",
+        **({"ipv4": "", "prefix_len": 0, "gateway": ""} if alone else {}),
+    )  # fmt: skip
+    put(record, "web", ContainerStatus.RUNNING, engine_name="ecs-web-1-web-00")
+    seen = SeenTask(record=record, details={"web": details("web")}, sandbox=None)
+    built = on_wire(build.task(seen, HOST, extended=version == 4))
+    network = built["Containers"][-1]["Networks"][0]
+    assert network.get("IPv4Addresses", []) == ([] if alone else ["10.207.0.5"])
+    assert network["IPv6Addresses"] == ["fd00::5"]
+    if version == 4:
+        assert network["IPv6SubnetCIDRBlock"] == "fd00::5/128"
+        assert ("IPv4SubnetCIDRBlock" in network) is not alone
+        # As Amazon ECS, which tells only tasks with IPv6 alone.
+        assert network.get("SubnetGatewayIpv6Address") == ("fd00::1/128" if alone else None)
+
+
+@VERSIONS
 def test_host_mode_has_an_empty_address_and_the_ports_of_the_host(version: int) -> None:
     record = new_record(container("web"), network_mode="host")
     put(

@@ -6,9 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from agent.errors import EngineUnavailable
-from agent.runtime.protocol import EngineEvent
+from agent.runtime.protocol import EndpointInNetwork, EngineEvent, PublishedPort
 from agent.task_endpoint.metadata.observations import Observations
 from tests.support.memory_engine import MemoryEngine
 
@@ -57,6 +58,33 @@ async def test_a_running_container_is_asked_about_again_after_an_event(action: s
     seen.take_note_of(EngineEvent(action=action, container_id=one))
     await seen.of([one])
     assert engine.asked == [one, one]
+
+
+async def test_a_container_in_a_sandbox_is_told_of_its_networks_and_ports() -> None:
+    place = EndpointInNetwork(network="bridge", ipv4="172.17.0.9")
+    port = PublishedPort(container_port=80, protocol="tcp", host_port=40_000, host_ip="0.0.0.0")
+
+    class Engine(MemoryEngine):
+        async def describe_container(
+            self, id_or_name: str, *, limit_s: float = 30.0
+        ) -> ContainerDetails:
+            told = await super().describe_container(id_or_name, limit_s=limit_s)
+            return replace(told, networks=(place,), ports=(port,)) if id_or_name == own else told
+
+    engine = Engine()
+    own = await made(engine, "sandbox", runs=True)
+    names = {"in": f"container:{own}", "lost": "container:gone", "plain": "bridge"}
+    ids = {}
+    for name, mode in names.items():
+        body = {"Image": "busybox", "HostConfig": {"NetworkMode": mode}}
+        ids[name] = await engine.create_container(name, body)
+    found = await Observations(engine).in_networks(ids.values())
+
+    assert found[ids["in"]].networks == (place,)
+    assert found[ids["in"]].ports == (port,)
+    assert found[ids["in"]].state.id == ids["in"]
+    assert found[ids["plain"]].networks == ()
+    assert ids["lost"] not in found, "nobody knows where it is"
 
 
 async def test_what_may_change_without_a_word_is_not_kept() -> None:
