@@ -56,6 +56,7 @@ from agent.controlplane.parts import Parts
 from agent.controlplane.roles.issuer import RoleIssuer
 from agent.controlplane.roles.settings import RoleSettings
 from agent.controlplane.roles.sts import StsRoles
+from agent.controlplane.scaling.action_loop import ActionLoop
 from agent.controlplane.scaling.loop import ScalingLoop
 from agent.controlplane.schedules.loop import ScheduleLoop
 from agent.controlplane.secrets.keeper import SecretKeeper
@@ -212,6 +213,7 @@ async def serve(
                 group.create_task(ServiceLoop(parts).run(), name="services"),
                 group.create_task(ScalingLoop(parts, metrics).run(), name="scaling"),
                 group.create_task(ScheduleLoop(parts).run(), name="schedules"),
+                group.create_task(ActionLoop(parts).run(), name="scheduled actions"),
                 group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
                     _reload(

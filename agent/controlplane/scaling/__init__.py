@@ -8,8 +8,10 @@
     steps.py     pure: what a step scaling policy wants, by its alarms
     alarm.py     what is stored: alarms on figures of a service; pure: their state
     decision.py  pure: what all policies of a target want together, with cooldowns and limits
+    scheduled.py pure: when scheduled actions are due, and the limits that they set
     acts.py      carries a decision out: count, target and activity in one transaction
     loop.py      wakes when a minute of figures is closed
+    action_loop.py  wakes when a target changes or the time of a scheduled action has come
 
 A decision only changes ``ServiceRecord.desired_count``, as UpdateService does; ``services`` does the rest. The
 transaction compares the service and the target, and the target remembers the minute that was decided on, so

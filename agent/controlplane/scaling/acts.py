@@ -15,7 +15,7 @@ from agent.controlplane.store.contract import Put, as_read, unchanged
 
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
-    from agent.controlplane.scaling.target import ScalableTarget
+    from agent.controlplane.scaling.target import ScalableTarget, ScheduledAction
     from agent.controlplane.services.record import ServiceRecord
     from agent.controlplane.store.contract import KeyValue, Op, Store
 
@@ -52,6 +52,23 @@ def limits_activity(cause: str, target: ScalableTarget, now: float) -> Activity:
     )
 
 
+def failed_limits(
+    cause: str, target: ScalableTarget, action: ScheduledAction, now: float
+) -> Activity:
+    """Return the activity of a scheduled action whose limits do not go with those of the target."""
+    low = target.min_capacity if action.min_capacity is None else action.min_capacity
+    high = target.max_capacity if action.max_capacity is None else action.max_capacity
+    return Activity(
+        id=str(uuid.uuid4()),
+        description=f"Setting min capacity to {low} and max capacity to {high}",
+        cause=cause,
+        at=now,
+        ended_at=now,
+        status=kinds.FAILED,
+        message=f"Maximum capacity ({high}) cannot be less than minimum capacity ({low})",
+    )
+
+
 def not_scaled(cause: str, current: int, code: str, now: float) -> Activity:
     """Return the activity of a change that the limits of the target do not allow."""
     return Activity(
@@ -60,7 +77,7 @@ def not_scaled(cause: str, current: int, code: str, now: float) -> Activity:
         cause=cause,
         at=now,
         ended_at=now,
-        status="Failed",
+        status=kinds.FAILED,
         not_scaled=code,
         current=current,
     )

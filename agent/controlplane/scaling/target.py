@@ -32,12 +32,15 @@ ACTIVITIES_KEPT_S = 42 * 24 * 3600.0
 """For how long, as on AWS."""
 POLICIES_MOST = 50
 """Of one target; the quota of AWS."""
+ACTIONS_MOST = 200
+"""The same of scheduled actions."""
 CAPACITY_MOST = 5000
 """The most tasks of a service."""
 
 IN_PROGRESS = "InProgress"
 SUCCESSFUL = "Successful"
 OVERRIDDEN = "Overridden"
+FAILED = "Failed"
 
 
 class Policy(Record, frozen=True):
@@ -58,6 +61,27 @@ class Policy(Record, frozen=True):
     def may_scale_in(self) -> bool:
         """Whether a target tracking policy lowers the count too."""
         return not self.configuration.get("DisableScaleIn", False)
+
+
+class ScheduledAction(Record, frozen=True):
+    """Limits that a target gets at some times."""
+
+    name: str
+    id: str
+    """The UUID in its ARN."""
+    schedule: str
+    """``at(...)``, ``rate(...)`` or ``cron(...)``."""
+    zone: str = "UTC"
+    start_at: float = 0.0
+    """It is not due before; 0 for no start."""
+    end_at: float = 0.0
+    """It is not due behind; 0 for no end."""
+    min_capacity: int | None = None
+    """None keeps what the target has."""
+    max_capacity: int | None = None
+    created_at: float = 0.0
+    done_at: float = 0.0
+    """The last time that it was due and was done; the time when it was put at first."""
 
 
 class Suspended(Record, frozen=True):
@@ -95,6 +119,8 @@ class ScalableTarget(Record, frozen=True):
     tags: dict[str, str] = field(default_factory=dict)
     policies: list[Policy] = field(default_factory=list)
     """By name."""
+    actions: list[ScheduledAction] = field(default_factory=list)
+    """By name."""
     last_out: Scaled | None = None
     last_in: Scaled | None = None
     minute: int = 0
@@ -122,6 +148,10 @@ class ScalableTarget(Record, frozen=True):
     def policy(self, name: str) -> Policy | None:
         """Return the policy of a name; None if there is none."""
         return next((one for one in self.policies if one.name == name), None)
+
+    def action(self, name: str) -> ScheduledAction | None:
+        """Return the scheduled action of a name; None if there is none."""
+        return next((one for one in self.actions if one.name == name), None)
 
     def within(self, count: int) -> int:
         """Return the count that is nearest to one and within the limits."""

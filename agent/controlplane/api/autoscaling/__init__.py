@@ -5,6 +5,7 @@
     targets.py     RegisterScalableTarget, DeregisterScalableTarget, DescribeScalableTargets
     policies.py    PutScalingPolicy, DeleteScalingPolicy, DescribeScalingPolicies
     policy_rules.py  what a policy may be; pure
+    scheduled_actions.py  PutScheduledAction, DeleteScheduledAction, DescribeScheduledActions
     activities.py  DescribeScalingActivities        tags.py   tags of targets
     naming.py      resource ids and ARNs; pure       errors.py   errors of the service
 

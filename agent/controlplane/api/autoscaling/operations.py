@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.api.autoscaling import activities, policies, tags, targets
+from agent.controlplane.api.autoscaling import (
+    activities,
+    policies,
+    scheduled_actions,
+    tags,
+    targets,
+)
 from agent.controlplane.api.autoscaling.errors import TRANSLATIONS
 from agent.controlplane.api.translation import translated
 
@@ -15,6 +21,12 @@ if TYPE_CHECKING:
 def handlers() -> Handlers:
     """Return the handlers of one server."""
     return translated(
-        {**targets.HANDLERS, **policies.HANDLERS, **activities.HANDLERS, **tags.HANDLERS},
+        {
+            **targets.HANDLERS,
+            **policies.HANDLERS,
+            **scheduled_actions.HANDLERS,
+            **activities.HANDLERS,
+            **tags.HANDLERS,
+        },
         TRANSLATIONS,
     )

@@ -330,6 +330,52 @@ async def test_pages(endpoint: Endpoint, scaling: AwsClient) -> None:
     assert code == "InvalidNextTokenException"
 
 
+async def test_a_scheduled_action_is_put_shown_changed_and_deleted(scaling: AwsClient) -> None:
+    await registered(scaling)
+    day = {
+        **SHOP,
+        "ScheduledActionName": "day",
+        "Schedule": "cron(0 8 ? * MON-FRI *)",
+        "Timezone": "Europe/Berlin",
+        "ScalableTargetAction": {"MinCapacity": 5},
+    }
+    await scaling.call("put_scheduled_action", **day)
+    (shown,) = (await scaling.call("describe_scheduled_actions", ServiceNamespace="ecs"))[
+        "ScheduledActions"
+    ]
+    assert shown.items() >= day.items()
+    assert shown["ScheduledActionARN"].endswith(
+        ":resource/ecs/service/default/shop:scheduledActionName/day"
+    )
+    change = {**SHOP, "ScheduledActionName": "day", "Schedule": "rate(2 hours)"}
+    await scaling.call("put_scheduled_action", **change)
+    (shown,) = (
+        await scaling.call(
+            "describe_scheduled_actions", ServiceNamespace="ecs", ScheduledActionNames=["day"]
+        )
+    )["ScheduledActions"]
+    assert (shown["Schedule"], shown["ScalableTargetAction"]) == (
+        "rate(2 hours)",
+        {"MinCapacity": 5},
+    )
+    for changed, text in (
+        ({"Schedule": "cron(0 8 * * *)"}, "Schedule: "),
+        ({"Schedule": "at(2001-01-01T00:00:00)"}, "would never be due"),
+        ({"Timezone": "Mars/Base"}, "Timezone: "),
+        ({"ScalableTargetAction": {}}, "needs MinCapacity or MaxCapacity"),
+        ({"ScalableTargetAction": {"MinCapacity": 5, "MaxCapacity": 4}}, "cannot be less than"),
+        ({"StartTime": 2_000_000_000, "EndTime": 1_900_000_000}, "EndTime must be later"),
+    ):
+        code, told = await scaling.refused("put_scheduled_action", **(day | changed))
+        assert (code, text in told) == ("ValidationException", True), told
+    code, told = await scaling.refused("put_scheduled_action", **SHOP, ScheduledActionName="night")
+    assert (code, "Schedule is required" in told) == ("ValidationException", True)
+    gone = {**SHOP, "ScheduledActionName": "day"}
+    await scaling.call("delete_scheduled_action", **gone)
+    code, _ = await scaling.refused("delete_scheduled_action", **gone)
+    assert code == "ObjectNotFoundException"
+
+
 STEPS: dict[str, Any] = {
     "AdjustmentType": "ChangeInCapacity",
     "StepAdjustments": [
