@@ -1,18 +1,25 @@
-"""The loop behind scheduled actions: wakes when a target changes or the time of an action has come."""
+"""The loop behind scheduled actions: wakes when a target changes or the time of an action has come.
+
+It holds when the next action of each target is due, and reads the target when that time has come. A second loop over the
+same store, or a restart at any moment, is safe: what an action does is in the transaction that records it as done.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
+import random
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from agent.controlplane import access, records
 from agent.controlplane.scaling import acts, scheduled
 from agent.controlplane.scaling import target as kinds
+from agent.controlplane.scaling.loop import belongs
 from agent.controlplane.scaling.target import ScalableTarget
-from agent.controlplane.services.record import ACTIVE, ServiceRecord
+from agent.controlplane.schedules import expressions
+from agent.controlplane.services.record import ServiceRecord
 from agent.controlplane.store.contract import Compacted, StoreFailure
 
 if TYPE_CHECKING:
@@ -21,9 +28,13 @@ if TYPE_CHECKING:
     from agent.controlplane.scaling.target import Activity
     from agent.controlplane.store.contract import Watch
 
-_LONGEST_SLEEP_S = 600.0
+_LONGEST_SLEEP_S: Final = 600.0
 """Due times are wall-clock times; after this, the clock is read again."""
-_RETRY_S = 1.0
+_RETRY_S: Final = 1.0
+_CONFLICT_S: Final = 0.02
+_TURN_LIMIT_S: Final = 60.0
+_AGAIN_S: Final = 60.0
+"""When a target is looked at again that could not be, for a fault that is not the store's."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +45,7 @@ class ActionLoop:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._due: dict[str, float] = {}
-        """By the key of a target that has actions."""
+        """When to look at a target that has actions, by its key; Unix seconds."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -43,21 +54,23 @@ class ActionLoop:
                 await self._follow()
             except Compacted:
                 _log.warning("scheduled actions fell behind; reading the store again")
-            except (StoreFailure, TimeoutError) as error:
-                _log.warning("scheduled actions cannot be done; trying again", error=repr(error))
+            except StoreFailure as error:
+                _log.warning(
+                    "scheduled actions get no changes from the store; trying again",
+                    error=str(error),
+                )
                 await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
         store = self._parts.store
-        revision = store.revision
-        await self.load()
-        async with store.watch(kinds.TARGETS, after_revision=revision) as watch:
+        async with store.watch(kinds.TARGETS, after_revision=store.revision) as watch:
+            await self.load()
             while True:
                 await self.act()
                 await self._wait(watch)
 
     async def load(self) -> None:
-        """Read when the actions of all targets are due; raises what the store raises."""
+        """Look at all targets with actions as soon as possible; raises what the store raises."""
         self._due.clear()
         async for found in access.scan(self._parts.store, ScalableTarget, kinds.TARGETS):
             self._note(found.kv.key, found.record)
@@ -75,29 +88,58 @@ class ActionLoop:
             self._note(event.kv.key, found.record if found is not None else None)
 
     def _note(self, key: str, target: ScalableTarget | None) -> None:
-        due = scheduled.next_due(target) if target is not None else math.inf
-        if due < math.inf:
-            self._due[key] = due
+        if target is not None and target.actions:
+            self._due[key] = 0.0
         else:
             self._due.pop(key, None)
 
     async def act(self) -> None:
-        """Do the actions whose time has come; raises what the store raises."""
+        """Do the actions whose time has come; what cannot be done is tried again."""
         now = self._parts.clock()
         for key in [key for key, at in self._due.items() if at <= now]:
+            try:
+                async with asyncio.timeout(_TURN_LIMIT_S):
+                    due = await self._turn(key)
+            except (StoreFailure, TimeoutError) as error:
+                _log.warning(
+                    "scheduled actions cannot be done; trying again", key=key, error=repr(error)
+                )
+                due = now + _RETRY_S
+            except Exception as error:  # noqa: BLE001 - a fault of one target must not stop all others
+                _log.error(
+                    "scheduled actions cannot be done; trying again in a minute",
+                    key=key,
+                    error=repr(error),
+                )
+                due = now + _AGAIN_S
+            if due < math.inf:
+                self._due[key] = due
+            else:
+                del self._due[key]
+
+    async def _turn(self, key: str) -> float:
+        """Do what is due for a target now, and return when to look at it again; endless for never."""
+        while True:
             found = await access.find(self._parts.store, ScalableTarget, key)
             if found is None:
-                del self._due[key]
-                continue
-            self._note(key, await self._act_on(found, now))
+                return math.inf
+            for zone in {action.zone for action in found.record.actions}:
+                await asyncio.to_thread(expressions.zone, zone)  # its file is read at first
+            after = await self._act_on(found, self._parts.clock())
+            if after is not None:
+                return scheduled.next_due(after)
+            # An operator, a policy or another loop was faster.
+            await asyncio.sleep(random.uniform(0, _CONFLICT_S))  # noqa: S311 - spreads retries
 
-    async def _act_on(self, found: Found[ScalableTarget], now: float) -> ScalableTarget:
-        """Do what is due for a target, and return it as it is then."""
+    async def _act_on(self, found: Found[ScalableTarget], now: float) -> ScalableTarget | None:
+        """Do what is due for a target, and return it as it is then; None if others changed it meanwhile."""
         target = found.record
+        changed, activities = after_actions(target, now)
+        if changed is target:
+            return target
         key = records.service_key(target.cluster, target.service)
         service = await access.find(self._parts.store, ServiceRecord, key)
-        changed, activities = after_actions(target, now)
-        if service is None or service.record.status != ACTIVE:
+        if service is None or not belongs(target, service.record):
             return changed  # the target goes with its service
         desired = service.record.desired_count
         cause = next((one.cause for one in activities if one.status == kinds.SUCCESSFUL), None)
@@ -113,7 +155,17 @@ class ActionLoop:
             activities=activities,
             now=now,
         )
-        return changed if done else target
+        if not done:
+            return None
+        for one in reversed(activities):
+            _log.info(
+                "scheduled action done",
+                target=target.resource_id,
+                cause=one.cause,
+                did=one.description,
+                status=one.status,
+            )
+        return changed
 
 
 def after_actions(target: ScalableTarget, now: float) -> tuple[ScalableTarget, list[Activity]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from agent.controlplane.scaling.target import ScalableTarget, ScheduledAction
     from agent.controlplane.services.record import ServiceRecord
     from agent.controlplane.store.contract import KeyValue, Op, Store
+
+_APART_S: Final = 0.001
+"""Between the times of two activities of one transaction."""
 
 
 def is_deploying(service: ServiceRecord) -> bool:
@@ -127,6 +130,8 @@ async def commit(
 
 
 def _with(old: list[Activity], new: list[Activity], now: float) -> ActivitiesRecord:
+    # Lists are by time, so what happens at once is told as one after the other.
+    new = [replace(one, at=one.at - place * _APART_S) for place, one in enumerate(new)]
     if any(one.status == kinds.IN_PROGRESS for one in new):
         old = [_ended(one, kinds.OVERRIDDEN, now) for one in old]
     kept = [

@@ -34,6 +34,8 @@ POLICIES_MOST = 50
 """Of one target; the quota of AWS."""
 ACTIONS_MOST = 200
 """The same of scheduled actions."""
+UTC = "UTC"
+"""The time zone of actions that name none."""
 CAPACITY_MOST = 5000
 """The most tasks of a service."""
 
@@ -71,7 +73,7 @@ class ScheduledAction(Record, frozen=True):
     """The UUID in its ARN."""
     schedule: str
     """``at(...)``, ``rate(...)`` or ``cron(...)``."""
-    zone: str = "UTC"
+    zone: str = UTC
     start_at: float = 0.0
     """It is not due before; 0 for no start."""
     end_at: float = 0.0

@@ -61,7 +61,7 @@ async def _all(parts: Parts, resource: str | None) -> list[tuple[ScalableTarget,
 def _order(each: tuple[ScalableTarget, Activity]) -> str:
     """Return what sorts activities, the newest first."""
     _, one = each
-    return f"{10**14 - int(one.at * 1000):015d} {one.id}"
+    return f"{10**17 - int(one.at * 1_000_000):018d} {one.id}"
 
 
 def _shown(target: ScalableTarget, one: Activity) -> dict[str, Any]:

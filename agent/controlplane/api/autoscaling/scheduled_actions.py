@@ -23,6 +23,7 @@ from agent.controlplane.scaling.target import (
     CAPACITY_MOST,
     DIMENSION,
     NAMESPACE,
+    UTC,
     ScalableTarget,
     ScheduledAction,
 )
@@ -53,8 +54,9 @@ async def put(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
             "ScheduledActionName must not contain |, /, : and control characters"
         )
     now, fresh = parts.clock(), str(uuid.uuid4())
-    if request.get("Timezone"):
-        await asyncio.to_thread(_zone, request["Timezone"])  # its file is read at first
+    before = (await targets.known(parts, where)).record.action(name)
+    zone = request.get("Timezone") or (before.zone if before is not None else UTC)
+    await asyncio.to_thread(_check_zone, zone)  # its file is read at first
 
     def changed(target: ScalableTarget) -> ScalableTarget:
         old = target.action(name)
@@ -101,12 +103,15 @@ def _action(old: ScheduledAction, request: Mapping[str, Any], now: float) -> Sch
         )
     if action.end_at and action.end_at <= action.start_at:
         raise ValidationException("EndTime must be later than StartTime")
-    if action == old and old.done_at:
-        return old
-    action = replace(action, done_at=now)
-    _zone(action.zone)
+    return action if action == old else _timed(old, action, now)
+
+
+def _timed(old: ScheduledAction, action: ScheduledAction, now: float) -> ScheduledAction:
+    """Return a changed action; new times count from now, and with the old ones a time that is due stays so."""
+    if _times(action) != _times(old):
+        action = replace(action, done_at=now)
     try:
-        due = scheduled.next_time(action, now)
+        due = scheduled.next_time(action, action.done_at)
     except expressions.ExpressionInvalid as error:
         raise ValidationException(f"Schedule: {error}") from None
     if due == math.inf:
@@ -114,7 +119,11 @@ def _action(old: ScheduledAction, request: Mapping[str, Any], now: float) -> Sch
     return action
 
 
-def _zone(name: str) -> None:
+def _times(action: ScheduledAction) -> tuple[str, str, float, float]:
+    return action.schedule, action.zone, action.start_at, action.end_at
+
+
+def _check_zone(name: str) -> None:
     try:
         expressions.zone(name)
     except expressions.ExpressionInvalid as error:

@@ -376,6 +376,34 @@ async def test_a_scheduled_action_is_put_shown_changed_and_deleted(scaling: AwsC
     assert code == "ObjectNotFoundException"
 
 
+async def test_scheduled_actions_come_in_pages(endpoint: Endpoint, scaling: AwsClient) -> None:
+    await registered(scaling)
+    await endpoint.call("CreateService", serviceName="blog", taskDefinition="web", desiredCount=1)
+    blog = KIND | {"ResourceId": "service/default/blog"}
+    await scaling.call("register_scalable_target", **blog, MinCapacity=1, MaxCapacity=2)
+    for of, name in ((SHOP, "b"), (SHOP, "a"), (blog, "c")):
+        await scaling.call(
+            "put_scheduled_action",
+            **of,
+            ScheduledActionName=name,
+            Schedule="rate(1 day)",
+            ScalableTargetAction={"MaxCapacity": 2},
+        )
+    found: list[str] = []
+    more: dict[str, Any] = {}
+    for _ in range(3):
+        answer = await scaling.call(
+            "describe_scheduled_actions", ServiceNamespace="ecs", MaxResults=1, **more
+        )
+        found += [one["ScheduledActionName"] for one in answer["ScheduledActions"]]
+        more = {"NextToken": answer.get("NextToken")}
+    assert (found, more["NextToken"]) == (["c", "a", "b"], None)
+    of_shop = await scaling.call(
+        "describe_scheduled_actions", ServiceNamespace="ecs", ResourceId=SHOP["ResourceId"]
+    )
+    assert [one["ScheduledActionName"] for one in of_shop["ScheduledActions"]] == ["a", "b"]
+
+
 STEPS: dict[str, Any] = {
     "AdjustmentType": "ChangeInCapacity",
     "StepAdjustments": [
