@@ -157,15 +157,17 @@ class ActionLoop:
         )
         if not done:
             return None
-        for one in reversed(activities):
-            _log.info(
-                "scheduled action done",
-                target=target.resource_id,
-                cause=one.cause,
-                did=one.description,
-                status=one.status,
-            )
+        _tell(target, activities)
         return changed
+
+
+def _tell(target: ScalableTarget, activities: list[Activity]) -> None:
+    for one in reversed(activities):
+        about = {"target": target.resource_id, "cause": one.cause}
+        if one.status == kinds.FAILED:
+            _log.warning("scheduled action failed", **about, why=one.message)
+        else:
+            _log.info("scheduled action done", **about, did=one.description)
 
 
 def after_actions(target: ScalableTarget, now: float) -> tuple[ScalableTarget, list[Activity]]:

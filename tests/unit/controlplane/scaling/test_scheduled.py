@@ -337,6 +337,17 @@ async def test_an_action_that_was_done_for_good_is_not_changed(control: Control)
         await put(control, **once, ScalableTargetAction={"MinCapacity": 3})
 
 
+async def test_activities_of_one_moment_are_listed_in_order(control: Control) -> None:
+    for number in range(8):
+        name = f"a{number}"
+        most = {"MaxCapacity": 20 + number}
+        await put(control, ScheduledActionName=name, ScalableTargetAction=most)
+    control.now = START + 3600
+    await restarted(control)
+    told = [one["Description"].rpartition(" ")[2] for one in await activities(control)]
+    assert told == [str(20 + number) for number in reversed(range(8))]
+
+
 async def test_a_new_service_of_the_same_name_is_left_alone(control: Control) -> None:
     await put(control)
     control.now = START + 3600
