@@ -169,7 +169,7 @@ class TaskNetworks:
                 cursor=cursor,
                 named=settings.pool_from,
             )
-            fleet = _fleet_network(settings, lane)
+            fleet = await _fleet_network(settings, lane, links)
             loop = asyncio.get_running_loop()
             alive = await loop.run_in_executor(files, surveys.living, rows)
             refuse_change(settings.driver, [r for r in rows if r.task_arn and r.ipv4 in alive])
@@ -602,13 +602,16 @@ class TaskNetworks:
         await self._closing.aclose()
 
 
-def _fleet_network(settings: NetworkSettings, lane: NetlinkLane) -> FleetNetwork | None:
+async def _fleet_network(
+    settings: NetworkSettings, lane: NetlinkLane, links: HostLinks
+) -> FleetNetwork | None:
     """Return the part of this host in the network between hosts; its code is loaded only then."""
     if settings.fleet is None:
         return None
-    from agent.network.fleet.fleet import FleetNetwork  # noqa: PLC0415 - only what is used
+    from agent.network.fleet.fleet import open_fleet  # noqa: PLC0415 - only what is used
 
-    return FleetNetwork(settings.fleet, lane)
+    mtu = await links.default_mtu() - settings.tunnel_bytes
+    return await open_fleet(settings.fleet, lane, mtu)
 
 
 def _why_unfiltered(driver: str) -> str:

@@ -60,7 +60,7 @@ async def open_bridge(parts: DriverParts) -> BridgeDriver:
         await asyncio.get_running_loop().run_in_executor(parts.files, left.rules.remove)
         routes = await parts.links.routes()
     refuse_overlap(parts.pool, settings.bridge, routes)
-    mtu = settings.mtu or await parts.links.default_mtu()
+    mtu = settings.mtu or await parts.links.default_mtu() - settings.tunnel_bytes
     return BridgeDriver(settings, links=parts.links, pool=parts.pool, files=parts.files, mtu=mtu)
 
 

@@ -56,7 +56,9 @@ async def open_routed(parts: DriverParts) -> RoutedDriver:
     """Return the driver; raises ``NetworkFailure`` if the pool overlaps another network."""
     await retire_bridge(parts)
     refuse_overlap(parts.pool, "", not_of_links(await parts.links.routes(), parts.pool.network))
-    return RoutedDriver(parts, mtu=parts.settings.mtu or await parts.links.default_mtu())
+    settings = parts.settings
+    mtu = settings.mtu or await parts.links.default_mtu() - settings.tunnel_bytes
+    return RoutedDriver(parts, mtu=mtu)
 
 
 async def retire_bridge(parts: DriverParts) -> None:
