@@ -208,7 +208,6 @@ def test_a_host_that_leaves_is_forgotten_at_once(world: World) -> None:
     eventually(lambda: not route_to(peer["range"]), within_s=5, what="the route is gone")
     print(f"forgotten within {time.monotonic() - began:.2f} s")  # noqa: T201
     assert not reached(first)
-    world.fleet.stop_tasks() if second.is_alive() else None
     eventually(lambda: not second.is_alive(), what="its agent ends")
     world.fleet.agents.remove(second)
 
