@@ -101,7 +101,7 @@ async def assemble(
             named=settings.pool_from,
         )
         links = HostLinks(lane, settings.bridge, addresses.ipv6_of)
-        fleet = _fleet_network(settings, lane)
+        fleet = await _fleet_network(settings, lane, links)
         driver = await _driver(rows, DriverParts(settings, lane, links, addresses, files))
         rules = _firewall(settings, driver)
         closing.callback(rules.ports.close)
@@ -242,13 +242,16 @@ def _firewall(settings: NetworkSettings, driver: TaskDriver) -> Firewall:
     )
 
 
-def _fleet_network(settings: NetworkSettings, lane: NetlinkLane) -> FleetNetwork | None:
+async def _fleet_network(
+    settings: NetworkSettings, lane: NetlinkLane, links: HostLinks
+) -> FleetNetwork | None:
     """Return the part of this host in the network between hosts; its code is loaded only then."""
     if settings.fleet is None:
         return None
-    from agent.network.fleet.fleet import FleetNetwork  # noqa: PLC0415 - only what is used
+    from agent.network.fleet.fleet import open_fleet  # noqa: PLC0415 - only what is used
 
-    return FleetNetwork(settings.fleet, lane)
+    mtu = await links.default_mtu() - settings.tunnel_bytes
+    return await open_fleet(settings.fleet, lane, mtu)
 
 
 def _is_fit(driver: TaskDriver, addresses: AddressPool, row: SandboxRecord) -> bool:

@@ -1,4 +1,4 @@
-"""What needs a kernel with ``netem`` and VLANs: latency and packet loss, branch ENIs.
+"""What needs a kernel with ``netem``, VLANs and WireGuard: latency and packet loss, branch ENIs, tunnels.
 
 The agent's own code runs as scripts on a host with the package; no task runs.
 """
@@ -55,3 +55,27 @@ def test_packets_are_delayed_and_lost_as_ordered(host: Vm) -> None:
     assert found["after_host"] == [None, False]
     for left in ("after_latency", "after_loss", "after_foreign"):
         assert found[left] == []
+
+
+def test_hosts_reach_each_other_by_wireguard(host: Vm) -> None:
+    found = found_by(host, "fleet_network.py")
+    assert found["same_key_again"]
+    assert found["mode"] == "0o600"
+    assert found["problems"] == [[], []]
+    assert found["reached"] == [True, True, True]
+    assert (found["mtu"], found["handshake"], found["bytes"]) == (1420, True, [True, True])
+    assert found["bare"], "packets of tasks were on the wire as they are"
+    assert found["new_key"]
+    assert found["before_told"]
+    assert found["after_rotation"]
+    assert found["rotation_s"] < 15
+    assert found["peers_of_b"] == 1
+    assert any("wg-ecs was removed" in text for text in found["repaired"])
+    assert found["after_repair"]
+    assert found["route_repaired"] == [
+        "the route to 10.208.1.0/24 of the fleet was gone or changed"
+    ]
+    assert found["nothing_left"] == []
+    assert not found["after_it_left"]
+    assert found["peers_left"] == "[]"
+    assert found["after_clear"] == [False, ""]

@@ -11,6 +11,7 @@ A host that stops to take part while it is registered keeps its range: its tasks
 
 from __future__ import annotations
 
+import base64
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,7 +21,7 @@ from agent.controlplane import access, records
 from agent.controlplane.records import Record
 from agent.controlplane.store.contract import Delete, Put, absent, as_read
 from agent.errors import AgentError
-from agent.model.fleet import DRIVERS, FleetHost
+from agent.model.fleet import DRIVERS, KEY_BYTES, ROUTES, WIREGUARD, FleetHost
 
 if TYPE_CHECKING:
     from agent.controlplane.fleet_network.ranges import RangePlan
@@ -91,6 +92,8 @@ class FleetMembers:
             left = replace(found.record, takes_part=False)
             return Joining([compare], [Put(key, records.encode(left))])
         plan = self._checked(said)
+        if said.public_key and (found is None or found.record.host.public_key != said.public_key):
+            await self._refuse_copied_key(instance_id, said.public_key)
         old = found.record.host.range if found else ""
         if plan.index_of(old) is not None:
             record = MemberRecord(host=replace(said, range=old))
@@ -135,7 +138,25 @@ class FleetMembers:
                 f"the host's own address {address} is in {self._plan.network}, the network of tasks "
                 "(--fleet-range); choose another one for control"
             )
+        if said.driver == ROUTES and address.version != 4:
+            raise FleetRefused(
+                f"ECS_FLEET_NETWORK=routes needs an IPv4 address of the host, not {address}; set "
+                "ECS_HOST_ADDRESS on it"
+            )
+        if said.driver == WIREGUARD and not (said.port and _is_key(said.public_key)):
+            raise FleetRefused(
+                "the host sent no port or no public key for WireGuard; update its agent"
+            )
         return self._plan
+
+    async def _refuse_copied_key(self, instance_id: str, public_key: str) -> None:
+        """Refuse the key of another host, as in a copied image: packets would go to either."""
+        async for kv, member in access.scan(self._store, MemberRecord, MEMBERS):
+            if member.host.public_key == public_key and kv.key != member_key(instance_id):
+                raise FleetRefused(
+                    "another host has the same WireGuard key; remove the file fleet.key in the state "
+                    "directory of this host, and restart its agent"
+                )
 
     async def _choose(self, plan: RangePlan, wished: str) -> str:
         given = self._given
@@ -155,6 +176,13 @@ class FleetMembers:
         if chosen != wished:
             self._given = chosen
         return chosen
+
+
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == KEY_BYTES
+    except ValueError:
+        return False
 
 
 async def leaving(store: Store, instance_id: str) -> list[Op]:
