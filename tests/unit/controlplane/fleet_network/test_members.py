@@ -173,3 +173,23 @@ async def test_a_public_key_reaches_the_others_and_is_that_of_one_host(tmp_path:
         await one.register(fleet=host(1, **(told_key | {"public_key": new})))
         (peer,) = (await held).peers
         assert (peer.id, peer.host.public_key) == (one.id, new)
+
+        # The old key, and that of a host that left, are nobody's.
+        await joined(endpoint, 3, **told_key)
+        await two.send("DELETE", f"/v1/instances/{two.id}")
+        await joined(endpoint, 4, **(told_key | {"public_key": "B" * 43 + "="}))
+
+
+async def test_of_hosts_that_come_with_one_key_at_once_one_is_admitted(tmp_path: Path) -> None:
+    said = {"driver": WIREGUARD, "port": 51820, "public_key": KEY}
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        agents = [ScriptedAgent(endpoint) for _ in range(4)]
+        answers = await asyncio.gather(
+            *(
+                agent.send(
+                    "POST", "/v1/instances", Register(**agent.info, fleet=host(number, **said))
+                )
+                for number, agent in enumerate(agents, 1)
+            )
+        )
+        assert sorted(status for status, _ in answers) == [200, 400, 400, 400]
