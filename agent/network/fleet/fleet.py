@@ -43,7 +43,7 @@ class FleetNetwork:
         self._lane = lane
         self._device = device
         self._known = KnownFleet(range=settings.range, fleet_range=settings.fleet_range)
-        self._wanted = wanted(self._known, settings.driver)
+        self._wanted = wanted(self._known, settings.driver, settings.public_key)
         self._written: dict[str, str] | None = None
         """The routes that the kernel has as far as we know; None if unknown."""
         self._failing: dict[str, str] = {}
@@ -61,7 +61,8 @@ class FleetNetwork:
             if known == self._known:
                 return
             told = self._known.is_told
-            self._known, self._wanted = known, wanted(known, self._settings.driver)
+            self._known = known
+            self._wanted = wanted(known, self._settings.driver, self._settings.public_key)
             await self._write(self._written)
         if not told:
             _log.info("hosts of the fleet known", count=len(known.peers), own=known.range)
@@ -74,7 +75,7 @@ class FleetNetwork:
         """
         async with self._lock:
             found = await self._device.repair() if self._device is not None else []
-            present = await routes.listed(self._lane)
+            present = await routes.listed(self._lane, self._settings.gateway)
             found += damage(present, self._written) if self._written is not None else []
             await self._write(present)
         return found
@@ -89,13 +90,15 @@ class FleetNetwork:
             found = await self._device.differences() if self._device is not None else []
             if self._written is None:
                 return found
-            return found + damage(await routes.listed(self._lane), self._written)
+            return found + damage(
+                await routes.listed(self._lane, self._settings.gateway), self._written
+            )
 
     async def _write(self, present: dict[str, str] | None) -> None:
         """Bring the kernel from the routes that it has to those that are wanted."""
         self._written = None
         if present is None:
-            present = await routes.listed(self._lane)
+            present = await routes.listed(self._lane, self._settings.gateway)
         needed = self._wanted.routes
         failing: dict[str, str] = {}
         if not self._known.is_told:
@@ -170,7 +173,7 @@ async def clear(lane: NetlinkLane) -> None:
     Raises:
         NetworkFailure: the kernel refused.
     """
-    present = await routes.listed(lane)
+    present = await routes.listed(lane, "")
     await routes.apply(lane, changes(present, {}), "")
     await routes.remove_device(lane)
 
@@ -184,7 +187,7 @@ async def open_fleet(settings: FleetSettings, lane: NetlinkLane, mtu: int) -> Fl
         mtu: of the device.
 
     Raises:
-        NetworkFailure: the kernel lacks WireGuard, its port is in use, or the key cannot be kept.
+        NetworkFailure: the kernel lacks WireGuard, or another link has the name of the device.
     """
     if settings.driver != WIREGUARD:
         await routes.remove_device(lane)  # of an earlier setting

@@ -28,8 +28,12 @@ _ON_LINK: Final = 253
 """``RT_SCOPE_LINK``."""
 
 
-async def listed(lane: NetlinkLane) -> dict[str, str]:
-    """Return the routes of the fleet, as ``wanted.Wanted.routes``.
+async def listed(lane: NetlinkLane, source: str) -> dict[str, str]:
+    """Return the routes of the fleet, as ``wanted.Wanted.routes``, and ``?`` for those that cannot be such.
+
+    Args:
+        lane: for netlink.
+        source: as for ``apply``.
 
     Raises:
         NetworkFailure: the kernel did not answer.
@@ -42,7 +46,7 @@ async def listed(lane: NetlinkLane) -> dict[str, str]:
             if message["proto"] == FLEET_PROTOCOL:
                 via = message.get_attr("RTA_GATEWAY") or ""
                 if not via and message.get_attr("RTA_OIF") == device:
-                    via = DEVICE
+                    via = DEVICE if message.get_attr("RTA_PREFSRC") == source else "?"
                 is_known = via if message["type"] == _UNICAST else message["type"] == _UNREACHABLE
                 network = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
                 found[network] = via if is_known else "?"
