@@ -54,8 +54,8 @@ class Changes(NamedTuple, Generic[V]):
         return bool(self.put or self.remove)
 
 
-def wanted(known: KnownFleet, driver: str) -> Wanted:
-    """Return the ways for a host with this driver.
+def wanted(known: KnownFleet, driver: str, own_key: str = "") -> Wanted:
+    """Return the ways for a host with this driver, and this public key of WireGuard.
 
     A peer is left out if what control says of it cannot be, or would lead away what is for tasks here.
     """
@@ -64,7 +64,7 @@ def wanted(known: KnownFleet, driver: str) -> Wanted:
         return found
     found.routes[known.fleet_range] = UNREACHABLE
     for peer_id, host in sorted(known.peers.items()):
-        problem = _problem(known, host, driver) or _taken(found, host)
+        problem = _problem(known, host, driver) or _taken(found, host, own_key)
         if problem:
             found.left_out[peer_id] = problem
         elif driver == WIREGUARD:
@@ -75,9 +75,11 @@ def wanted(known: KnownFleet, driver: str) -> Wanted:
     return found
 
 
-def _taken(found: Wanted, host: FleetHost) -> str:
+def _taken(found: Wanted, host: FleetHost, own_key: str) -> str:
     if host.range in found.routes:
         return f"another host has its range {host.range}, too"
+    if own_key and host.public_key == own_key:
+        return "it has the key of this host, too"  # the kernel would skip it without an error
     if host.public_key in found.tunnels:
         return "another host has its key, too"
     return ""

@@ -117,6 +117,9 @@ def test_by_wireguard_each_host_has_a_tunnel_for_its_range() -> None:
     twice = wanted(tunnelled(a=host, b=same_key), WIREGUARD)
     assert (twice.tunnels, twice.routes) == (found.tunnels, found.routes)
     assert "key" in twice.left_out["b"]
+    own = wanted(tunnelled(a=host), WIREGUARD, own_key="k")
+    assert (own.tunnels, own.routes) == ({}, {FLEET: UNREACHABLE})
+    assert "the key of this host" in own.left_out["a"]
     for lacking in (
         FleetHost(driver=WIREGUARD, range="10.208.4.0/24", address="192.0.2.4", port=1),
         FleetHost(driver=WIREGUARD, range="10.208.4.0/24", address="192.0.2.4", public_key="x"),
