@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from agent.errors import StateFailure
+from agent.errors import NetworkFailure, StateFailure
 from agent.network.address_pool import AddressPool, parse_pools
 from agent.network.bridge.links import HostLinks
 from agent.network.drivers.opening import WITH_PARENT, DriverParts, open_driver, refuse_change
@@ -251,6 +251,11 @@ async def _fleet_network(
     from agent.network.fleet.fleet import open_fleet  # noqa: PLC0415 - only what is used
 
     mtu = await links.default_mtu() - settings.tunnel_bytes
+    if settings.tunnel_bytes and settings.mtu > mtu:
+        raise NetworkFailure(
+            f"ECS_TASK_MTU={settings.mtu} is more than WireGuard leaves of a packet between hosts, "
+            f"{mtu} bytes; set it to that at most, or remove it"
+        )
     return await open_fleet(settings.fleet, lane, mtu)
 
 
@@ -258,6 +263,7 @@ def _is_fit(driver: TaskDriver, addresses: AddressPool, row: SandboxRecord) -> b
     """Return whether an unclaimed sandbox is as a new one would be."""
     return (
         row.driver == driver.name
+        and row.mtu == driver.mtu
         and row.ipv6 == driver.ipv6_of(row.ipv4)
         and row.ipv6_only == addresses.is_ipv6_only
         and not addresses.is_reserved(row.ipv4)
