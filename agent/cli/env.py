@@ -99,6 +99,9 @@ def _values(address: Address, place: Path) -> dict[str, str]:
         values["AWS_ENDPOINT_URL_EC2"] = address.url
     if address.serves_scaling:
         values["AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING"] = address.url
+    if address.serves_schedules:
+        values["AWS_ENDPOINT_URL_SCHEDULER"] = address.url
+        values["AWS_ENDPOINT_URL_EVENTBRIDGE"] = address.url
     if address.certificate:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:

@@ -110,6 +110,20 @@ class Names:
         """Return the ARN of a service revision, which has the digits of its deployment."""
         return self._arn(f"service-revision/{cluster}/{service}/{digits}")
 
+    def schedule(self, group: str, name: str) -> str:
+        """Return the ARN of a schedule in a group."""
+        return (
+            f"arn:{self.partition}:scheduler:{self.region}:{self.account}:schedule/{group}/{name}"
+        )
+
+    def schedule_group(self, name: str) -> str:
+        """Return the ARN of a group of schedules."""
+        return f"arn:{self.partition}:scheduler:{self.region}:{self.account}:schedule-group/{name}"
+
+    def rule(self, name: str) -> str:
+        """Return the ARN of a rule of EventBridge."""
+        return f"arn:{self.partition}:events:{self.region}:{self.account}:rule/{name}"
+
     def parameter(self, name: str) -> str:
         """Return the ARN of a parameter of Parameter Store, which leaves out its first slash."""
         return f"arn:{self.partition}:ssm:{self.region}:{self.account}:parameter/{name.lstrip('/')}"

@@ -57,6 +57,7 @@ from agent.controlplane.roles.issuer import RoleIssuer
 from agent.controlplane.roles.settings import RoleSettings
 from agent.controlplane.roles.sts import StsRoles
 from agent.controlplane.scaling.loop import ScalingLoop
+from agent.controlplane.schedules.loop import ScheduleLoop
 from agent.controlplane.secrets.keeper import SecretKeeper
 from agent.controlplane.services.loop import ServiceLoop
 from agent.controlplane.store.contract import Put, StoreFailure, absent
@@ -210,6 +211,7 @@ async def serve(
                 group.create_task(metrics.run(), name="metrics"),
                 group.create_task(ServiceLoop(parts).run(), name="services"),
                 group.create_task(ScalingLoop(parts, metrics).run(), name="scaling"),
+                group.create_task(ScheduleLoop(parts).run(), name="schedules"),
                 group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
                     _reload(

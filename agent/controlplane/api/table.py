@@ -9,7 +9,9 @@ from agent.controlplane.api.cloudwatch import operations as cloudwatch
 from agent.controlplane.api.ec2 import operations as ec2
 from agent.controlplane.api.ecs import characters, refused
 from agent.controlplane.api.ecs import operations as ecs
+from agent.controlplane.api.events import operations as events
 from agent.controlplane.api.logs import operations as logs
+from agent.controlplane.api.scheduler import operations as scheduler
 from agent.controlplane.api.secretsmanager import operations as secretsmanager
 from agent.controlplane.api.ssm import operations as ssm
 from agent.controlplane.front.service_api import BODY_LIMIT_BYTES
@@ -74,4 +76,26 @@ SCALING = Api(
 )
 """Of services alone. Many operators never call it, so its model is read at the first call."""
 
-APIS: tuple[Api, ...] = (ECS, LOGS, PARAMETERS, SECRETS, METRICS, GROUPS, SCALING)
+SCHEDULES = Api(
+    "scheduler",
+    scheduler.handlers,
+    named=ApiNames("scheduler", "Amazon EventBridge Scheduler", "AWS_ENDPOINT_URL_SCHEDULER"),
+)
+RULES = Api(
+    "events",
+    events.handlers,
+    named=ApiNames("events", "Amazon EventBridge", "AWS_ENDPOINT_URL_EVENTBRIDGE"),
+)
+"""Rules with a schedule alone."""
+
+APIS: tuple[Api, ...] = (
+    ECS,
+    LOGS,
+    PARAMETERS,
+    SECRETS,
+    METRICS,
+    GROUPS,
+    SCALING,
+    SCHEDULES,
+    RULES,
+)

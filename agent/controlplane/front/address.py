@@ -38,6 +38,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """Whether it keeps security groups and serves the calls of EC2 for them."""
     serves_scaling: bool = False
     """Whether it scales services and serves Application Auto Scaling."""
+    serves_schedules: bool = False
+    """Whether it runs tasks at times and serves EventBridge Scheduler and rules of EventBridge."""
 
 
 _decoder = msgspec.json.Decoder(Address)

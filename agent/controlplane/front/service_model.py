@@ -135,6 +135,11 @@ class ApiModel:
         written: dict[str, Any] = _write(shape, response)
         return written
 
+    def http(self, operation: str) -> Mapping[str, Any]:
+        """Return ``method`` and ``requestUri`` of an operation, for protocols that have them."""
+        found: Mapping[str, Any] = self._service.operation_model(operation).http
+        return found
+
     def input_shape(self, operation: str) -> Any:
         """Return botocore's shape of a request; None if it has no members."""
         return self._service.operation_model(operation).input_shape

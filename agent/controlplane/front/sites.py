@@ -204,6 +204,7 @@ def address(settings: ControlSettings, host: str, port: int) -> address_file.Add
         serves_metrics=True,
         serves_groups=True,
         serves_scaling=True,
+        serves_schedules=True,
     )
 
 

@@ -92,7 +92,12 @@ def test_logs_and_metrics_are_named_where_control_keeps_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     control_in(
-        tmp_path, serves_logs=True, serves_metrics=True, serves_groups=True, serves_scaling=True
+        tmp_path,
+        serves_logs=True,
+        serves_metrics=True,
+        serves_groups=True,
+        serves_scaling=True,
+        serves_schedules=True,
     )
     _, out, _ = printed(capsys, "--json", "--data-dir", str(tmp_path))
     found = json.loads(out)
@@ -100,6 +105,8 @@ def test_logs_and_metrics_are_named_where_control_keeps_them(
     assert found["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] == found["AWS_ENDPOINT_URL_ECS"]
     assert found["AWS_ENDPOINT_URL_EC2"] == found["AWS_ENDPOINT_URL_ECS"]
     assert found["AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING"] == found["AWS_ENDPOINT_URL_ECS"]
+    assert found["AWS_ENDPOINT_URL_SCHEDULER"] == found["AWS_ENDPOINT_URL_ECS"]
+    assert found["AWS_ENDPOINT_URL_EVENTBRIDGE"] == found["AWS_ENDPOINT_URL_ECS"]
 
 
 def test_the_newest_of_the_usual_places_is_meant(

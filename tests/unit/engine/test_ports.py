@@ -106,7 +106,6 @@ def test_certain_ports_are_those_that_no_other_can_stand_in_for() -> None:
         PortMapping(container_port=53, host_port=5353, protocol="udp"),
         PortMapping(container_port=81),
         PortMapping(container_port_range="9000-9001"),
-        PortMapping(container_port=82, host_port=8082, protocol="sctp"),
     ]
     a = container("a", port_mappings=mappings)
 

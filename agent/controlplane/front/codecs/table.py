@@ -8,6 +8,7 @@ from agent.controlplane.front.codecs.cbor_rpc import HEADER, PROTOCOL, CborRpc
 from agent.controlplane.front.codecs.ec2 import Ec2Query
 from agent.controlplane.front.codecs.json_rpc import JsonRpc
 from agent.controlplane.front.codecs.query import FORM, Query
+from agent.controlplane.front.codecs.rest_json import RestJson
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ CODECS: Final[Mapping[str, Callable[[ApiModel], Codec]]] = {
     "query": Query,
     "ec2": Ec2Query,
     "smithy-rpc-v2-cbor": CborRpc,
+    "rest-json": RestJson,
 }
 """By the names of protocols in botocore's models, the first one for a request that shows none."""
 

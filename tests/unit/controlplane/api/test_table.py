@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Parts
 
 
-async def _list_rules(_parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    return {"Rules": [{"Name": request["NamePrefix"], "unknown": 1}]}
+async def _describe(_parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    return {"repositories": [{"repositoryName": request["registryId"], "unknown": 1}]}
 
 
-EVENTS = table.Api("events", lambda: {"ListRules": _list_rules})
+IMAGES = table.Api("ecr", lambda: {"DescribeRepositories": _describe})
 
 
 def _use(url: str) -> None:
@@ -33,19 +33,20 @@ def _use(url: str) -> None:
         "aws_access_key_id": "x",
         "aws_secret_access_key": "x",
     }
-    events, ecs = boto3.client("events", **settings), boto3.client("ecs", **settings)
+    images, ecs = boto3.client("ecr", **settings), boto3.client("ecs", **settings)
     try:
-        assert events.list_rules(NamePrefix="web\t")["Rules"] == [{"Name": "web\t"}]
-        with pytest.raises(ClientError, match="DescribeRule is not supported by this"):
-            events.describe_rule(Name="web")
+        found = images.describe_repositories(registryId="web\t")["repositories"]
+        assert found == [{"repositoryName": "web\t"}]
+        with pytest.raises(ClientError, match="ListImages is not supported by this"):
+            images.list_images(repositoryName="web")
         assert ecs.list_clusters()["clusterArns"]
     finally:
-        events.close()
+        images.close()
         ecs.close()
 
 
 async def test_a_second_api_beside_ecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applications, "APIS", (*table.APIS, EVENTS))
+    monkeypatch.setattr(applications, "APIS", (*table.APIS, IMAGES))
     async with control_endpoint(tmp_path) as endpoint:
         await endpoint.call("CreateCluster")
         await asyncio.to_thread(_use, endpoint.url)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 SERVICE = ServiceModel(Loader().load_service_model("cloudwatch", "service-2"), "cloudwatch")
 MODEL = ApiModel(SERVICE)
 QUERIES = ServiceModel(Loader().load_service_model("sts", "service-2"), "sts")
-PROTOCOLS = tuple(name for name in CODECS if name != "ec2")
-"""Those of CloudWatch; EC2 names members in its own way, see ``api/ec2``."""
+PROTOCOLS = tuple(name for name in CODECS if name not in ("ec2", "rest-json"))
+"""Those of CloudWatch; for the others see ``api/ec2`` and ``test_rest_json``."""
 
 
 @dataclass

@@ -56,7 +56,7 @@ async def refused(
         ("elbv2", "describe_load_balancers", {}, "InvalidAction", "elasticloadbalancing"),
         ("autoscaling", "describe_auto_scaling_groups", {}, "InvalidAction", "autoscaling"),
         ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
-        ("events", "list_rules", {}, "UnknownOperationException", "events"),
+        ("cloudtrail", "describe_trails", {}, "UnknownOperationException", "cloudtrail"),
         ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
         (
             "servicediscovery",
@@ -65,7 +65,7 @@ async def refused(
             "UnknownOperationException",
             "servicediscovery",
         ),
-        ("scheduler", "list_schedules", {}, "UnknownOperationException", "scheduler"),
+        ("efs", "describe_file_systems", {}, "UnknownOperationException", "elasticfilesystem"),
         ("lambda", "list_functions", {}, "UnknownOperationException", "lambda"),
         ("s3", "list_buckets", {}, "NotImplemented", "s3"),
         ("s3", "get_object", {"Bucket": "b", "Key": "k/ä"}, "NotImplemented", "s3"),
@@ -78,11 +78,12 @@ async def test_other_services(
     assert got == code
     assert text == (
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
-        f"CloudWatch, Amazon EC2 and Application Auto Scaling, not {name}. Set AWS_ENDPOINT_URL_ECS, "
+        "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler and "
+        f"Amazon EventBridge, not {name}. Set AWS_ENDPOINT_URL_ECS, "
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, AWS_ENDPOINT_URL_SSM, AWS_ENDPOINT_URL_SECRETS_MANAGER, "
-        "AWS_ENDPOINT_URL_CLOUDWATCH, AWS_ENDPOINT_URL_EC2 and "
-        "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING instead of AWS_ENDPOINT_URL, so that nothing else is "
-        "sent here."
+        "AWS_ENDPOINT_URL_CLOUDWATCH, AWS_ENDPOINT_URL_EC2, "
+        "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING, AWS_ENDPOINT_URL_SCHEDULER and "
+        "AWS_ENDPOINT_URL_EVENTBRIDGE instead of AWS_ENDPOINT_URL, so that nothing else is sent here."
     )
 
 
@@ -98,7 +99,8 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     assert code == "InvalidAction"
     assert text.startswith(
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
-        "CloudWatch, Amazon EC2 and Application Auto Scaling, not a service"
+        "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler and "
+        "Amazon EventBridge, not a service"
     )
 
 

@@ -10,6 +10,10 @@ from agent.controlplane import records
 from agent.controlplane.agents import reports
 from agent.controlplane.api.ecs import operations
 from agent.controlplane.api.ecs.refused import REASONS
+from agent.controlplane.api.table import ECS
+from agent.controlplane.front.errors import UnsupportedFeatureException
+from agent.controlplane.front.operators import Open
+from agent.controlplane.front.service_api import ServiceApi
 from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.janitor import INACTIVE_SERVICE_S, Janitor
 from agent.controlplane.records import AttributeRecord, TaskRecord
@@ -501,12 +505,20 @@ async def test_a_deployment_is_stopped_and_rolled_back(shop: Shop) -> None:
 async def test_what_is_not_served_says_what_to_do_instead(shop: Shop) -> None:
     assert not REASONS.keys() & operations.handlers().keys()
     assert REASONS.keys() <= ApiModel.load("ecs").operations
-    code, text = await shop.endpoint.refused("describe_task_sets", cluster="c", service="s")
-    assert code == "UnsupportedFeatureException"
-    assert text.startswith(
-        "The operation DescribeTaskSets is not supported by this control endpoint"
+    served = ServiceApi(
+        shop.endpoint.parts,
+        ApiModel.load("ecs"),
+        ECS.handlers(),
+        operators=Open(),
+        check=ECS.check,
+        reasons=ECS.reasons,
     )
-    assert text.endswith(f": {REASONS['DescribeTaskSets']}.")
+    with pytest.raises(UnsupportedFeatureException) as caught:
+        served._handler("DescribeTaskSets")
+    assert str(caught.value) == (
+        "The operation DescribeTaskSets is not supported by this control endpoint: "
+        f"{REASONS['DescribeTaskSets']}."
+    )
 
 
 async def test_a_tag_says_what_becomes_of_tasks_on_hosts_that_are_cut_off(shop: Shop) -> None:
