@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from agent.errors import NetworkFailure, StateFailure
+from agent.errors import StateFailure
 from agent.network.address_pool import AddressPool, parse_pools
 from agent.network.bridge.links import HostLinks
 from agent.network.drivers.opening import WITH_PARENT, DriverParts, open_driver, refuse_change
@@ -248,14 +248,11 @@ async def _fleet_network(
     """Return the part of this host in the network between hosts; its code is loaded only then."""
     if settings.fleet is None:
         return None
-    from agent.network.fleet.fleet import open_fleet  # noqa: PLC0415 - only what is used
+    from agent.network.fleet.fleet import open_fleet, refuse_mtu  # noqa: PLC0415 - only what is used
 
     mtu = await links.default_mtu() - settings.tunnel_bytes
-    if settings.tunnel_bytes and settings.mtu > mtu:
-        raise NetworkFailure(
-            f"ECS_TASK_MTU={settings.mtu} is more than WireGuard leaves of a packet between hosts, "
-            f"{mtu} bytes; set it to that at most, or remove it"
-        )
+    if settings.tunnel_bytes:
+        refuse_mtu(settings.mtu, mtu)
     return await open_fleet(settings.fleet, lane, mtu)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.errors import NetworkFailure
 from agent.model.fleet import WIREGUARD
 from agent.model.network_views import FleetPeerView
 from agent.network.fleet import routes
@@ -176,6 +177,15 @@ async def clear(lane: NetlinkLane) -> None:
     present = await routes.listed(lane, "")
     await routes.apply(lane, changes(present, {}), "")
     await routes.remove_device(lane)
+
+
+def refuse_mtu(of_tasks: int, mtu: int) -> None:
+    """Raise ``NetworkFailure`` if ``ECS_TASK_MTU`` is more than the tunnels leave; 0 is not set. Pure."""
+    if of_tasks > mtu:
+        raise NetworkFailure(
+            f"ECS_TASK_MTU={of_tasks} is more than WireGuard leaves of a packet between hosts, {mtu} bytes; "
+            "set it to that at most, or remove it"
+        )
 
 
 async def open_fleet(settings: FleetSettings, lane: NetlinkLane, mtu: int) -> FleetNetwork:
