@@ -74,7 +74,7 @@ from agent.wiring.endpoints import (
     loopback_servers,
     metadata_files,
 )
-from agent.wiring.fleet import fleet_settings, settle_range
+from agent.wiring.fleet import fleet_settings, rotate_key, settle_range
 from agent.wiring.host import need_network, network_settings, read_host, task_groups
 from agent.wiring.images import open_images
 from agent.wiring.metrics import make_sampler, otlp_exporter
@@ -341,6 +341,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             for served in servers:
                 group.create_task(served.run(), name=served.name)
             group.create_task(engine.run(), name="engine")
+            group.create_task(rotate_key(settings, serve_session), name="fleet key")
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(namespaces.run(on_lost=engine.namespaces_lost), name="namespaces")
             group.create_task(

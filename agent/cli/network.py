@@ -7,6 +7,7 @@ Tests: ``tests/unit/cli/test_network.py``.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,7 +63,9 @@ def network(ctx: click.Context, client: AgentClient, *, as_json: bool) -> None:
     _section("Sandboxes", network_text.SANDBOXES, sandboxes)
     _section("Links", network_text.DEVICES, [network_text.device(each) for each in view.devices])
     if view.peers:
-        _section("Hosts", network_text.PEERS, [network_text.peer(each) for each in view.peers])
+        now = time.time()
+        rows = [network_text.peer(each, now) for each in view.peers]
+        _section("Hosts", network_text.PEERS, rows)
     _section("Rules", network_text.RULES, [network_text.rule(each) for each in view.rules])
     for trouble in view.problems:
         render.sentence(trouble, indent="  ", mark="! ", colour="yellow")

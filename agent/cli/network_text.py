@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from agent.cli import render
 from agent.cli.columns import NOTHING, Column
 from agent.cli.task_text import SHORT_ID
+from agent.model.fleet import WIREGUARD
 from agent.model.ids import task_id
 
 if TYPE_CHECKING:
@@ -55,6 +56,9 @@ PEERS: Final = (
     Column("BY", yields=1),
     Column("ADDRESS"),
     Column("STATE"),
+    Column("HANDSHAKE", yields=2),
+    Column("RECEIVED", yields=3),
+    Column("SENT", yields=3),
 )
 RULES: Final = (
     Column("TABLE", yields=1),
@@ -91,10 +95,15 @@ def device(view: DeviceView) -> list[str]:
     return [view.name, view.kind, view.state, str(view.mtu), view.ipv4 or NOTHING, *traffic]
 
 
-def peer(view: FleetPeerView) -> list[str]:
-    """Return the row of another host."""
+def peer(view: FleetPeerView, now: float) -> list[str]:
+    """Return the row of another host, at a Unix time."""
     state = "NOT REACHED" if view.problem else "REACHED"
-    return [view.id, view.range, view.driver, view.address, state]
+    through = [NOTHING] * 3
+    if view.driver == WIREGUARD:
+        shaken = view.last_handshake
+        when = f"{render.span(max(0.0, now - shaken))} ago" if shaken else "never"
+        through = [when, render.size(view.rx_bytes), render.size(view.tx_bytes)]
+    return [view.id, view.range, view.driver, view.address, state, *through]
 
 
 def rule(view: RuleView) -> list[str]:

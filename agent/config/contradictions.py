@@ -33,6 +33,7 @@ def contradictions(settings: Settings, given: Mapping[str, GivenValue]) -> list[
     ]
 
 
+_ROTATION_LEAST_S = 3600
 _OF_ENDPOINTS = frozenset({"ECS_CONTROL_TOKEN_FILE", "ECS_CONTROL_CA_FILE"})
 
 
@@ -91,6 +92,11 @@ def _watermarks(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator
 
 
 def _fleet(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str]:
+    if 0 < settings.fleet_key_rotation_s < _ROTATION_LEAST_S:
+        yield (
+            f"{given['ECS_FLEET_KEY_ROTATION'].origin}: ECS_FLEET_KEY_ROTATION is less than an hour; set a "
+            "longer time such as 720h, or 0 for never"
+        )
     if not settings.fleet_network:
         return
     where = given["ECS_FLEET_NETWORK"].origin

@@ -230,13 +230,29 @@ class Settings(MetricsSettings):
     )
     fleet_network: str = setting(
         "ECS_FLEET_NETWORK",
-        values.choice("routes"),
+        values.choice("routes", "wireguard"),
         "",
         "How `awsvpc` tasks reach tasks on other hosts by their addresses: with `routes`, hosts of one layer "
-        "2 network route to each other. Control gives this host a range of its `--fleet-range`, which "
+        "2 network route to each other; with `wireguard`, packets are encrypted on any network. Control gives this host a range of its `--fleet-range`, which "
         "replaces `ECS_TASK_POOL_CIDR`; see [task networking](task-networking.md#between-hosts).",
         ours=True,
         note="not at all",
+    )
+    fleet_port: int = setting(
+        "ECS_FLEET_PORT",
+        values.INT,
+        "51820",
+        "UDP port of this host for `ECS_FLEET_NETWORK=wireguard`; other hosts must reach it.",
+        bounds=Bounds(1, 65535, "refuse"),
+        ours=True,
+    )
+    fleet_key_rotation_s: float = setting(
+        "ECS_FLEET_KEY_ROTATION",
+        values.DURATION,
+        "0",
+        "How old the WireGuard key of this host gets before it is replaced, which pauses its traffic with "
+        "other hosts for some seconds; at least an hour, and with `0` never.",
+        ours=True,
     )
     offer_fargate: bool | None = setting(
         "ECS_OFFER_FARGATE",

@@ -28,7 +28,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
                                                                  while it is DELETE_IN_PROGRESS
     /account-settings/<name>              AccountSettingRecord
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
-    /fleet-members/..., /fleet-ranges/... see ``fleet_network.members``
+    /fleet-members/, -ranges/, -keys/...  see ``fleet_network.members``
     /scaling/..., /scaling-activities/...  see ``scaling.target``
     /schedules/..., /schedule-rules/..., /schedule-groups/...   see ``schedules.record``
     /alarms/<name>                        AlarmRecord            (``scaling.alarm``)

@@ -12,7 +12,10 @@ from msgspec import Struct, field
 
 ROUTES: Final = "routes"
 """Packets go to a peer as they are, by a route through its address: all hosts are on one layer 2 network."""
-DRIVERS: Final = (ROUTES,)
+WIREGUARD: Final = "wireguard"
+"""Packets go to a peer encrypted, in UDP to its address and port."""
+DRIVERS: Final = (ROUTES, WIREGUARD)
+KEY_BYTES: Final = 32
 
 
 class FleetHost(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -24,6 +27,10 @@ class FleetHost(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults
     """Under which other hosts reach it."""
     range: str = ""
     """Network of its tasks: the one that it has, empty for none yet."""
+    port: int = 0
+    """UDP port of WireGuard; 0 with another driver."""
+    public_key: str = ""
+    """Of WireGuard, in base64."""
 
 
 class FleetPeer(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -89,6 +89,11 @@ class FleetPeerView(_View, frozen=True):
     driver: str
     problem: str
     """Why its tasks are not reached; empty if they are."""
+    last_handshake: float
+    """Unix time of the last handshake of WireGuard; 0 if there was none."""
+    rx_bytes: int
+    """What came through WireGuard; 0 with another driver."""
+    tx_bytes: int
 
 
 class NetworkView(_View, frozen=True):

@@ -101,7 +101,7 @@ async def assemble(
             named=settings.pool_from,
         )
         links = HostLinks(lane, settings.bridge, addresses.ipv6_of)
-        fleet = _fleet_network(settings, lane)
+        fleet = await _fleet_network(settings, lane, links)
         driver = await _driver(rows, DriverParts(settings, lane, links, addresses, files))
         rules = _firewall(settings, driver)
         closing.callback(rules.ports.close)
@@ -242,19 +242,25 @@ def _firewall(settings: NetworkSettings, driver: TaskDriver) -> Firewall:
     )
 
 
-def _fleet_network(settings: NetworkSettings, lane: NetlinkLane) -> FleetNetwork | None:
+async def _fleet_network(
+    settings: NetworkSettings, lane: NetlinkLane, links: HostLinks
+) -> FleetNetwork | None:
     """Return the part of this host in the network between hosts; its code is loaded only then."""
     if settings.fleet is None:
         return None
-    from agent.network.fleet.fleet import FleetNetwork  # noqa: PLC0415 - only what is used
+    from agent.network.fleet.fleet import open_fleet, refuse_mtu  # noqa: PLC0415 - only what is used
 
-    return FleetNetwork(settings.fleet, lane)
+    mtu = await links.default_mtu() - settings.tunnel_bytes
+    if settings.tunnel_bytes:
+        refuse_mtu(settings.mtu, mtu)
+    return await open_fleet(settings.fleet, lane, mtu)
 
 
 def _is_fit(driver: TaskDriver, addresses: AddressPool, row: SandboxRecord) -> bool:
     """Return whether an unclaimed sandbox is as a new one would be."""
     return (
         row.driver == driver.name
+        and row.mtu == driver.mtu
         and row.ipv6 == driver.ipv6_of(row.ipv4)
         and row.ipv6_only == addresses.is_ipv6_only
         and not addresses.is_reserved(row.ipv4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from agent.config.addresses import TASK_PORT
+from agent.config.values import SecretText
 
 POOL_SETTING = "ECS_TASK_POOL_CIDR"
 RESERVED_SETTING = "ECS_TASK_POOL_RESERVED_CIDR"
@@ -27,6 +28,12 @@ class FleetSettings(Struct, frozen=True, kw_only=True):
     """The range that control gave this host; empty before it has."""
     fleet_range: str = ""
     """The network from which all ranges are; empty before control has said it."""
+    gateway: str = ""
+    """This host's own address towards tasks, with WireGuard; empty before it has a range."""
+    port: int = 0
+    """UDP port of WireGuard."""
+    public_key: str = ""
+    private_key: SecretText = SecretText()
 
 
 class NetworkSettings(Struct, frozen=True, kw_only=True):
@@ -73,6 +80,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Port of introspection, if other hosts must not reach it; 0 if they may, or there is none."""
     closed_ports: tuple[int, ...] = ()
     """TCP ports of this host that tasks with a network of their own must not reach."""
+    tunnel_bytes: int = 0
+    """What a tunnel to other hosts takes of each packet."""
     fleet: FleetSettings | None = None
     """None if this host takes no part in the network between hosts."""
     quarantine_s: float = 60.0

@@ -160,7 +160,8 @@ class Upkeep:
         if parts & Part.RULES:
             found += await self._engine_rules.look()
         # A link to the outside that was down has lost its routes, which the kernel does not report.
-        if self._fleet is not None and parts & (Part.FLEET | Part.OUTSIDE):
+        # So has WireGuard with the address of the bridge, from which they send.
+        if self._fleet is not None and parts & (Part.FLEET | Part.OUTSIDE | Part.BRIDGE):
             found += await self._fleet.repair()
         incomplete = [
             self._table.records[ipv4] for ipv4 in self._not_serving if ipv4 in self._table.records

@@ -7,11 +7,14 @@ it was set before: to remove what is left of it.
 from __future__ import annotations
 
 import asyncio
+from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from agent.errors import NetworkFailure
+from agent.model.fleet import WIREGUARD
 from agent.network.settings import FleetSettings
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 _KEY: Final = "fleetRange"
 """``network.fleet.own_range.KEY``, without loading it."""
 
+_ROTATE_AGAIN_S: Final = 60.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -30,18 +35,56 @@ async def fleet_settings(settings: Settings, store: StateStore) -> FleetSettings
     """Return the part of this host; None if it takes none.
 
     Raises:
+        NetworkFailure: the key of this host cannot be kept.
         StateFailure: the store cannot be read.
     """
     if settings.fleet_network:
         from agent.network.fleet import own_range  # noqa: PLC0415 - only what is used
 
         own = await own_range.read(store)
-        return FleetSettings(
+        made = FleetSettings(
             driver=settings.fleet_network, range=own.range, fleet_range=own.fleet_range
         )
+        return await _with_key(made, settings) if made.driver == WIREGUARD else made
     if await store.get_meta(_KEY):
         await _clear(store)
     return None
+
+
+async def _with_key(made: FleetSettings, settings: Settings) -> FleetSettings:
+    from agent.network.fleet import keys  # noqa: PLC0415 - only what is used
+
+    key = await asyncio.to_thread(keys.load, settings.data_dir)
+    return msgspec.structs.replace(
+        made,
+        gateway=str(IPv4Network(made.range)[1]) if made.range else "",
+        port=settings.fleet_port,
+        private_key=key.private,
+        public_key=key.public,
+    )
+
+
+async def rotate_key(settings: Settings, serve_session: ServeSession) -> None:
+    """Make a new key when the one of this host is too old, and begin a session with it; until cancelled.
+
+    That session registers with the new public key, which control tells the others at once.
+    """
+    if settings.fleet_network != WIREGUARD or not settings.fleet_key_rotation_s:
+        return
+    from agent.network.fleet import keys  # noqa: PLC0415 - as above
+
+    while True:
+        age_s = await asyncio.to_thread(keys.age_s, settings.data_dir)
+        await asyncio.sleep(max(0.0, settings.fleet_key_rotation_s - age_s))
+        try:
+            await asyncio.to_thread(keys.replace, settings.data_dir)
+        except NetworkFailure as error:
+            _log.error("the key of this host not replaced", error=str(error))
+            await asyncio.sleep(_ROTATE_AGAIN_S)
+            continue
+        _log.info("the WireGuard key of this host was replaced")
+        serve_session.begin_again()
+        await asyncio.Event().wait()
 
 
 async def _clear(store: StateStore) -> None:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.errors import ConfigError
+from agent.model.fleet import WIREGUARD
 from agent.model.status import NetworkMode
 from agent.network.settings import POOL_SETTING, FleetSettings, NetworkSettings
 from agent.resources import host_address, inventory
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from agent.model.task import AgentTask
     from agent.runtime.protocol import EngineInfo
 
+WIREGUARD_BYTES = 80
+"""What WireGuard takes of each packet in IPv6, and some bytes more than in IPv4."""
 IMDS_ADDRESSES = ("169.254.169.254/32", "fd00:ec2::254/128")
 """The instance metadata service, which hands out the host's own credentials."""
 
@@ -33,10 +36,14 @@ async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
     return await inventory.read_host(
         reserved_memory_mib=settings.reserved_memory_mib,
         reserved_tcp=ports,
-        reserved_udp=settings.reserved_ports_udp,
+        reserved_udp={*settings.reserved_ports_udp, *_tunnel_ports(settings)},
         gpu_enabled=settings.gpu_support is not False,
         engine_info=info,
     )
+
+
+def _tunnel_ports(settings: Settings) -> tuple[int, ...]:
+    return (settings.fleet_port,) if settings.fleet_network == WIREGUARD else ()
 
 
 def network_settings(
@@ -59,6 +66,7 @@ def network_settings(
         reserved_cidr=settings.task_pool_reserved_cidr,
         ipv6_masquerade=settings.task_ipv6_egress == "masquerade",
         fleet=fleet,
+        tunnel_bytes=WIREGUARD_BYTES if fleet is not None and fleet.driver == WIREGUARD else 0,
         driver=settings.task_network_driver,
         parent=settings.task_network_parent,
         gateway=settings.task_network_gateway,

@@ -65,8 +65,10 @@ def describe(  # noqa: PLR0913 - what only the daemon knows
 def _fleet_host(settings: Settings, fleet: FleetSettings) -> FleetHost:
     return FleetHost(
         driver=fleet.driver,
-        address=host_address.ipv4(settings.host_address),
+        address=settings.host_address or host_address.find(),
         range=fleet.range,
+        port=fleet.port,
+        public_key=fleet.public_key,
     )
 
 

@@ -1,4 +1,4 @@
-"""What needs a kernel with ``netem`` and VLANs: latency and packet loss, branch ENIs.
+"""What needs a kernel with ``netem``, VLANs and WireGuard: latency and packet loss, branch ENIs, tunnels.
 
 The agent's own code runs as scripts on a host with the package; no task runs.
 """
@@ -21,10 +21,10 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 DELAY_MS = 700
 
 
-def found_by(host: Vm, script: str) -> dict[str, Any]:
+def found_by(host: Vm, script: str, *, timeout_s: float = 300.0) -> dict[str, Any]:
     """Run a script with the agent's libraries; return what it printed."""
     host.put(Path(__file__).parent / script, f"/root/{script}")
-    told = host.out(f"/opt/ecs-agent/bin/python3 -ISB /root/{script}", timeout_s=300)
+    told = host.out(f"/opt/ecs-agent/bin/python3 -ISB /root/{script}", timeout_s=timeout_s)
     found: dict[str, Any] = json.loads(told)
     return found
 
@@ -55,3 +55,36 @@ def test_packets_are_delayed_and_lost_as_ordered(host: Vm) -> None:
     assert found["after_host"] == [None, False]
     for left in ("after_latency", "after_loss", "after_foreign"):
         assert found[left] == []
+
+
+def test_hosts_reach_each_other_by_wireguard(host: Vm) -> None:
+    found = found_by(host, "fleet_network.py", timeout_s=600)
+    assert "lacks the module wireguard" in found["without_module"]
+    assert found["same_key_again"]
+    assert found["mode"] == "0o600"
+    assert not found["secret_told"]
+    assert found["problems"] == [[], []]
+    assert found["reached"] == [True, True, True]
+    assert (found["mtu"], found["handshake"], found["bytes"]) == (1420, True, [True, True])
+    assert found["bare"], "packets of tasks were on the wire as they are"
+    assert not found["spoofed"]
+    # Neither the end of an agent nor its start ends a session.
+    assert (found["without_agent"], found["untold"]) == (True, True)
+    assert found["session_kept"] == [True, True]
+    assert found["new_key"]
+    longest_wait_s, answers = found["rotation"]
+    assert longest_wait_s < 20
+    assert answers > 10
+    assert found["peers_of_b"] == 1
+    assert found["by_ipv6"] == [[], [], True, True]
+    assert any("wg-ecs was removed" in text for text in found["repaired"])
+    assert found["after_repair"]
+    no_route = ["the route to 10.208.1.0/24 of the fleet was gone or changed"]
+    assert found["route_repaired"] == no_route
+    assert found["source_repaired"] == [no_route, True]
+    assert found["other_source_repaired"] == no_route
+    assert found["peer_repaired"] == [["1 peers of wg-ecs were gone, changed or foreign"], True]
+    assert found["nothing_left"] == []
+    assert not found["after_it_left"]
+    assert found["peers_left"] == []
+    assert found["after_clear"] == [False, ""]

@@ -77,6 +77,8 @@ HOST: Final = Table(
             "driver": Text(32, least=1, form=WORD),
             "address": Text(64, form=WORD),
             "range": Text(64, form=WORD),
+            "port": Number(0, 65535),
+            "public_key": Text(64, form=WORD),
         },
         HostResources: {
             "cpu_units": Number(0, CPU_UNITS_MOST),

@@ -4,6 +4,7 @@
 
     /fleet-members/<instance id>    MemberRecord
     /fleet-ranges/<range>           instance id     makes a range that of one host alone
+    /fleet-keys/<key in hex>        instance id     does the same for a public key of WireGuard
     /meta/fleetRangeGiven           range           the one that was given last
 
 A host that stops to take part while it is registered keeps its range: its tasks may still have the addresses.
@@ -11,6 +12,7 @@ A host that stops to take part while it is registered keeps its range: its tasks
 
 from __future__ import annotations
 
+import base64
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -20,7 +22,7 @@ from agent.controlplane import access, records
 from agent.controlplane.records import Record
 from agent.controlplane.store.contract import Delete, Put, absent, as_read
 from agent.errors import AgentError
-from agent.model.fleet import DRIVERS, FleetHost
+from agent.model.fleet import DRIVERS, KEY_BYTES, ROUTES, WIREGUARD, FleetHost
 
 if TYPE_CHECKING:
     from agent.controlplane.fleet_network.ranges import RangePlan
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 MEMBERS: Final = "/fleet-members/"
 RANGES: Final = "/fleet-ranges/"
+KEYS: Final = "/fleet-keys/"
 GIVEN_KEY: Final = "/meta/fleetRangeGiven"
 
 
@@ -61,6 +64,13 @@ def range_key(cidr: str) -> str:
     return f"{RANGES}{cidr.replace('/', '_')}"
 
 
+def _key_row(host: FleetHost | None) -> str:
+    """Return the key that makes the public key of a host its own; empty if it has none."""
+    if host is None or host.driver != WIREGUARD:
+        return ""
+    return f"{KEYS}{base64.b64decode(host.public_key).hex()}"
+
+
 class FleetMembers:
     """Gives ranges to hosts; for one event loop."""
 
@@ -91,16 +101,20 @@ class FleetMembers:
             left = replace(found.record, takes_part=False)
             return Joining([compare], [Put(key, records.encode(left))])
         plan = self._checked(said)
-        old = found.record.host.range if found else ""
+        before = found.record.host if found else None
+        of_key = await self._taking_key(instance_id, said, before)
+        compares, ops = [compare, *of_key.compares], of_key.ops
+        old = before.range if before else ""
         if plan.index_of(old) is not None:
             record = MemberRecord(host=replace(said, range=old))
             is_same = found is not None and found.record == record
-            return Joining([compare], [] if is_same else [Put(key, records.encode(record))])
+            return Joining(compares, ops if is_same else [*ops, Put(key, records.encode(record))])
         new = await self._choose(plan, said.range)
         record = MemberRecord(host=replace(said, range=new))
         return Joining(
-            [compare, absent(range_key(new))],
+            [*compares, absent(range_key(new))],
             [
+                *ops,
                 Put(key, records.encode(record)),
                 Put(range_key(new), instance_id.encode()),
                 Put(GIVEN_KEY, new.encode()),
@@ -135,7 +149,38 @@ class FleetMembers:
                 f"the host's own address {address} is in {self._plan.network}, the network of tasks "
                 "(--fleet-range); choose another one for control"
             )
+        if said.driver == ROUTES and address.version != 4:
+            raise FleetRefused(
+                f"ECS_FLEET_NETWORK=routes needs an IPv4 address of the host, not {address}; set "
+                "ECS_HOST_ADDRESS on it"
+            )
+        if said.driver == WIREGUARD and not (said.port and _is_key(said.public_key)):
+            raise FleetRefused(
+                "the host sent no port or no public key for WireGuard; update its agent"
+            )
         return self._plan
+
+    async def _taking_key(
+        self, instance_id: str, said: FleetHost, before: FleetHost | None
+    ) -> Joining:
+        """Return what gives a host its public key, and gives back the one that it had before.
+
+        Raises:
+            FleetRefused: it is that of another host, as in a copied image: packets would go to either.
+        """
+        new, old = _key_row(said), _key_row(before)
+        if new == old:
+            return Joining([], [])
+        ops: list[Op] = [Delete(old)] if old else []
+        if not new:
+            return Joining([], ops)
+        holder = await self._store.get(new)
+        if holder is not None and holder.value != instance_id.encode():
+            raise FleetRefused(
+                "another host has the same WireGuard key; remove the file fleet.key in the state "
+                "directory of this host, and restart its agent"
+            )
+        return Joining([as_read(new, holder)], [*ops, Put(new, instance_id.encode())])
 
     async def _choose(self, plan: RangePlan, wished: str) -> str:
         given = self._given
@@ -157,8 +202,15 @@ class FleetMembers:
         return chosen
 
 
+def _is_key(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == KEY_BYTES
+    except ValueError:
+        return False
+
+
 async def leaving(store: Store, instance_id: str) -> list[Op]:
-    """Return what gives back the range of a host that is registered no more; nothing if it has none.
+    """Return what gives back range and key of a host that is registered no more; nothing if it has none.
 
     Raises:
         StoreFailure: the store cannot be read.
@@ -166,4 +218,6 @@ async def leaving(store: Store, instance_id: str) -> list[Op]:
     found = await access.find(store, MemberRecord, member_key(instance_id))
     if found is None:
         return []
-    return [Delete(found.kv.key), Delete(range_key(found.record.host.range))]
+    host = found.record.host
+    row = _key_row(host)
+    return [Delete(found.kv.key), Delete(range_key(host.range)), *([Delete(row)] if row else [])]

@@ -80,7 +80,7 @@ async def open_bridge(parts: DriverParts) -> BridgeDriver:
         await refuse_without_ipv6(parts)
         by_ipv6 = await parts.links.routes(ipv6=True)
         refuse_overlap(parts.pool, settings.bridge, not_of_links(by_ipv6, parts.pool), ipv6=True)
-    mtu = settings.mtu or await parts.links.default_mtu()
+    mtu = settings.mtu or await parts.links.default_mtu() - settings.tunnel_bytes
     return BridgeDriver(settings, links=parts.links, pool=parts.pool, files=parts.files, mtu=mtu)
 
 

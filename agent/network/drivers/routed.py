@@ -66,7 +66,9 @@ async def open_routed(parts: DriverParts) -> RoutedDriver:
         await refuse_without_ipv6(parts)
         by_ipv6 = await parts.links.routes(ipv6=True)
         refuse_overlap(parts.pool, "", not_of_links(by_ipv6, parts.pool), ipv6=True)
-    return RoutedDriver(parts, mtu=parts.settings.mtu or await parts.links.default_mtu())
+    settings = parts.settings
+    mtu = settings.mtu or await parts.links.default_mtu() - settings.tunnel_bytes
+    return RoutedDriver(parts, mtu=mtu)
 
 
 async def retire_bridge(parts: DriverParts) -> None:

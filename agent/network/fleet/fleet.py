@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.errors import NetworkFailure
+from agent.model.fleet import WIREGUARD
 from agent.model.network_views import FleetPeerView
 from agent.network.fleet import routes
 from agent.network.fleet.known import KnownFleet
-from agent.network.fleet.wanted import Wanted, changes, damage, wanted
+from agent.network.fleet.peer_state import PeerState
+from agent.network.fleet.wanted import changes, damage, wanted
 
 if TYPE_CHECKING:
-    from agent.model.fleet import FleetUpdate
+    from agent.model.fleet import FleetHost, FleetUpdate
+    from agent.network.fleet.device import FleetDevice
     from agent.network.kernel.netlink import NetlinkLane
     from agent.network.settings import FleetSettings
 
@@ -26,15 +30,25 @@ _log = structlog.get_logger(__name__)
 class FleetNetwork:
     """The part of one host in the network between hosts."""
 
-    def __init__(self, settings: FleetSettings, lane: NetlinkLane) -> None:
-        """Take the parts; nothing is changed before ``take`` or ``repair``."""
+    def __init__(
+        self, settings: FleetSettings, lane: NetlinkLane, device: FleetDevice | None
+    ) -> None:
+        """Take the parts; nothing is changed before ``take`` or ``repair``.
+
+        Args:
+            settings: the part of this host.
+            lane: for netlink.
+            device: the WireGuard device; None with plain routes.
+        """
         self._settings = settings
         self._lane = lane
+        self._device = device
         self._known = KnownFleet(range=settings.range, fleet_range=settings.fleet_range)
+        self._wanted = wanted(self._known, settings.driver, settings.public_key)
         self._written: dict[str, str] | None = None
         """The routes that the kernel has as far as we know; None if unknown."""
         self._failing: dict[str, str] = {}
-        """By network: why there is no route."""
+        """Why there is no route or no tunnel, by network or public key."""
         self._lock = asyncio.Lock()
 
     async def take(self, update: FleetUpdate) -> None:
@@ -49,6 +63,7 @@ class FleetNetwork:
                 return
             told = self._known.is_told
             self._known = known
+            self._wanted = wanted(known, self._settings.driver, self._settings.public_key)
             await self._write(self._written)
         if not told:
             _log.info("hosts of the fleet known", count=len(known.peers), own=known.range)
@@ -60,8 +75,9 @@ class FleetNetwork:
             NetworkFailure: the kernel refused; the next call tries again.
         """
         async with self._lock:
-            present = await routes.listed(self._lane)
-            found = damage(present, self._written) if self._written is not None else []
+            found = await self._device.repair() if self._device is not None else []
+            present = await routes.listed(self._lane, self._settings.gateway)
+            found += damage(present, self._written) if self._written is not None else []
             await self._write(present)
         return found
 
@@ -72,54 +88,73 @@ class FleetNetwork:
             NetworkFailure: the kernel did not answer.
         """
         async with self._lock:
+            found = await self._device.differences() if self._device is not None else []
             if self._written is None:
-                return []
-            return damage(await routes.listed(self._lane), self._written)
+                return found
+            return found + damage(
+                await routes.listed(self._lane, self._settings.gateway), self._written
+            )
 
     async def _write(self, present: dict[str, str] | None) -> None:
         """Bring the kernel from the routes that it has to those that are wanted."""
         self._written = None
         if present is None:
-            present = await routes.listed(self._lane)
-        needed = self._wanted().routes
+            present = await routes.listed(self._lane, self._settings.gateway)
+        needed = self._wanted.routes
+        failing: dict[str, str] = {}
         if not self._known.is_told:
             # An earlier process left ways to peers, which may be right: control will say.
             needed = present | needed
+        elif self._device is not None:
+            failing = await self._device.write(self._wanted.tunnels)
         change = changes(present, needed)
-        failing = await routes.apply(self._lane, change) if change else {}
+        refused = await routes.apply(self._lane, change, self._settings.gateway) if change else {}
+        self._written = {net: via for net, via in needed.items() if net not in refused}
+        failing |= refused
         if failing and failing != self._failing:
-            network, why = next(iter(failing.items()))
-            _log.warning(
-                "hosts of the fleet not reached", count=len(failing), range=network, why=why
-            )
+            which, why = next(iter(failing.items()))
+            _log.warning("hosts of the fleet not reached", count=len(failing), first=which, why=why)
         self._failing = failing
-        self._written = {net: via for net, via in needed.items() if net not in failing}
-
-    def _wanted(self) -> Wanted:
-        return wanted(self._known, self._settings.driver)
 
     @property
     def problems(self) -> list[str]:
         """One sentence per host that cannot be reached; empty if all can."""
         return [
-            f"tasks on host {view.id} ({view.range}) are not reached: {view.problem}"
-            for view in self.peers()
-            if view.problem
+            f"tasks on host {peer_id} ({host.range}) are not reached: {problem}"
+            for peer_id, host in sorted(self._known.peers.items())
+            if (problem := self._problem(peer_id, host))
         ]
 
-    def peers(self) -> list[FleetPeerView]:
-        """Return the other hosts, by range."""
-        left_out = self._wanted().left_out
-        views = [
-            FleetPeerView(
-                id=peer_id,
-                range=host.range,
-                address=host.address,
-                driver=host.driver,
-                problem=left_out.get(peer_id, "") or self._failing.get(host.range, ""),
+    def _problem(self, peer_id: str, host: FleetHost) -> str:
+        return (
+            self._wanted.left_out.get(peer_id)
+            or self._failing.get(host.range)
+            or self._failing.get(host.public_key)
+            or ""
+        )
+
+    async def peers(self) -> list[FleetPeerView]:
+        """Return the other hosts, by range.
+
+        Raises:
+            NetworkFailure: the kernel did not answer.
+        """
+        states = await self._device.peers() if self._device is not None else {}
+        views = []
+        for peer_id, host in self._known.peers.items():
+            through = states.get(host.public_key, PeerState())
+            views.append(
+                FleetPeerView(
+                    id=peer_id,
+                    range=host.range,
+                    address=host.address,
+                    driver=host.driver,
+                    problem=self._problem(peer_id, host),
+                    last_handshake=through.last_handshake,
+                    rx_bytes=through.rx_bytes,
+                    tx_bytes=through.tx_bytes,
+                )
             )
-            for peer_id, host in self._known.peers.items()
-        ]
         return sorted(views, key=lambda view: [part.zfill(3) for part in view.range.split(".")])
 
     async def remove(self) -> None:
@@ -139,5 +174,36 @@ async def clear(lane: NetlinkLane) -> None:
     Raises:
         NetworkFailure: the kernel refused.
     """
-    present = await routes.listed(lane)
-    await routes.apply(lane, changes(present, {}))
+    present = await routes.listed(lane, "")
+    await routes.apply(lane, changes(present, {}), "")
+    await routes.remove_device(lane)
+
+
+def refuse_mtu(of_tasks: int, mtu: int) -> None:
+    """Raise ``NetworkFailure`` if ``ECS_TASK_MTU`` is more than the tunnels leave; 0 is not set. Pure."""
+    if of_tasks > mtu:
+        raise NetworkFailure(
+            f"ECS_TASK_MTU={of_tasks} is more than WireGuard leaves of a packet between hosts, {mtu} bytes; "
+            "set it to that at most, or remove it"
+        )
+
+
+async def open_fleet(settings: FleetSettings, lane: NetlinkLane, mtu: int) -> FleetNetwork:
+    """Return the part of this host, with its WireGuard device if it has one.
+
+    Args:
+        settings: the part of this host.
+        lane: for netlink.
+        mtu: of the device.
+
+    Raises:
+        NetworkFailure: the kernel lacks WireGuard, or another link has the name of the device.
+    """
+    if settings.driver != WIREGUARD:
+        await routes.remove_device(lane)  # of an earlier setting
+        return FleetNetwork(settings, lane, None)
+    from agent.network.fleet.device import FleetDevice  # noqa: PLC0415 - only what is used
+
+    device = FleetDevice(settings, lane, mtu)
+    await device.ensure()
+    return FleetNetwork(settings, lane, device)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.iproute.linux import AsyncIPRoute
 
-from agent.network.fleet.wanted import UNREACHABLE
+from agent.network.fleet.wanted import DEVICE, UNREACHABLE
 from agent.network.host.kernel_messages import FLEET_PROTOCOL
 from agent.network.kernel.netlink import failure, pipelined, refused
 
@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 _UNICAST: Final = 1
 _UNREACHABLE: Final = 7
 """``RTN_UNICAST``, ``RTN_UNREACHABLE``."""
+_ON_LINK: Final = 253
+"""``RT_SCOPE_LINK``."""
 
 
-async def listed(lane: NetlinkLane) -> dict[str, str]:
-    """Return the routes of the fleet, as ``wanted.Wanted.routes``.
+async def listed(lane: NetlinkLane, source: str) -> dict[str, str]:
+    """Return the routes of the fleet, as ``wanted.Wanted.routes``, and ``?`` for those that cannot be such.
+
+    Args:
+        lane: for netlink.
+        source: as for ``apply``.
 
     Raises:
         NetworkFailure: the kernel did not answer.
@@ -35,9 +41,12 @@ async def listed(lane: NetlinkLane) -> dict[str, str]:
 
     async def work(ip: Any) -> dict[str, str]:
         found = {}
+        device = _device_index() or -1
         async for message in await ip.route("dump", family=socket.AF_INET):
             if message["proto"] == FLEET_PROTOCOL:
                 via = message.get_attr("RTA_GATEWAY") or ""
+                if not via and message.get_attr("RTA_OIF") == device:
+                    via = DEVICE if message.get_attr("RTA_PREFSRC") == source else "?"
                 is_known = via if message["type"] == _UNICAST else message["type"] == _UNREACHABLE
                 network = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
                 found[network] = via if is_known else "?"
@@ -46,8 +55,13 @@ async def listed(lane: NetlinkLane) -> dict[str, str]:
     return await _on_own_socket(lane, work)
 
 
-async def apply(lane: NetlinkLane, changes: Changes) -> dict[str, str]:
+async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[str, str]:
     """Make changes; return why a route could not be made, by its network. Idempotent.
+
+    Args:
+        lane: for netlink.
+        changes: what to change.
+        source: this host's own address towards tasks of others by WireGuard.
 
     Raises:
         NetworkFailure: a route could not be removed.
@@ -56,7 +70,10 @@ async def apply(lane: NetlinkLane, changes: Changes) -> dict[str, str]:
     async def work(ip: Any) -> dict[str, str]:
         errors = await pipelined(
             *(ip.route("del", dst=network, proto=FLEET_PROTOCOL) for network in changes.remove),
-            *(ip.route("replace", **_route(network, via)) for network, via in changes.put.items()),
+            *(
+                ip.route("replace", **_route(network, via, source))
+                for network, via in changes.put.items()
+            ),
         )
         removed, put = errors[: len(changes.remove)], errors[len(changes.remove) :]
         for network, error in zip(changes.remove, removed, strict=True):
@@ -71,9 +88,41 @@ async def apply(lane: NetlinkLane, changes: Changes) -> dict[str, str]:
     return await _on_own_socket(lane, work)
 
 
-def _route(network: str, via: str) -> Mapping[str, Any]:
+async def remove_device(lane: NetlinkLane) -> None:
+    """Remove the WireGuard link with its peers and routes. Idempotent; a link of another kind stays.
+
+    Raises:
+        NetworkFailure: the kernel refused.
+    """
+
+    async def work(host: Any) -> None:
+        index = _device_index()
+        if not index:
+            return
+        (found,) = await host.link("get", index=index)
+        if found.get(("linkinfo", "kind")) == "wireguard":
+            await host.link("del", index=index)
+
+    await lane.call(work)
+
+
+def _device_index() -> int:
+    """Return the number of the WireGuard link; 0 if there is none."""
+    try:
+        return socket.if_nametoindex(DEVICE)
+    except OSError:
+        return 0
+
+
+def _route(network: str, via: str, source: str) -> Mapping[str, Any]:
     if via == UNREACHABLE:
         return {"dst": network, "type": "unreachable", "proto": FLEET_PROTOCOL}
+    if via == DEVICE:
+        # Without its own address, a packet of the host would not be one that the peer takes from it.
+        return {
+            "dst": network, "oif": _device_index(), "prefsrc": source, "scope": _ON_LINK,
+            "proto": FLEET_PROTOCOL,
+        }  # fmt: skip
     return {"dst": network, "gateway": via, "proto": FLEET_PROTOCOL}
 
 

@@ -28,6 +28,8 @@ _ADDRESS: Final = struct.Struct("=BBBBI")
 _ROUTE_BYTES: Final = 12
 _ROUTE_PROTOCOL: Final = 5
 """Place of ``rtm_protocol`` in ``struct rtmsg``."""
+FLEET_DEVICE: Final = "wg-ecs"
+"""The WireGuard link to other hosts; its routes are lost with it, which the kernel does not report."""
 FLEET_PROTOCOL: Final = 0xEC
 """Marks the routes to other hosts; a number that nobody else uses (``linux/rtnetlink.h``)."""
 _NETCONF_BYTES: Final = 4
@@ -143,6 +145,8 @@ def _of_link(kind: int, body: memoryview, ours: Ours, harmed: dict[str, bool]) -
         return Part.PORTS  # a foreign name on our bridge: one of our links was renamed
     if family == _BRIDGE_FAMILY:
         return NOTHING
+    if name == FLEET_DEVICE and (kind == _DEL_LINK or not flags & _UP):
+        return Part.FLEET
     if index != ours.bridge_index and name != ours.bridge:
         return Part.OUTSIDE if _may_lead_outside(kind, body, flags, name) else NOTHING
     if kind == _DEL_LINK or not flags & _UP or index != ours.bridge_index or name != ours.bridge:

@@ -105,7 +105,7 @@ class NetworkInspection:
             sandboxes=[self._sandbox(record) for record in records],
             devices=links,
             rules=listed,
-            peers=self._fleet.peers() if self._fleet is not None else [],
+            peers=await self._fleet.peers() if self._fleet is not None else [],
             problems=self._upkeep.problems,
         )
 

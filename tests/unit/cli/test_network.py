@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from agent.cli import main, output, render
 from agent.model.network_views import (
     DeviceView,
+    FleetPeerView,
     NetworkView,
     PoolView,
     RuleView,
@@ -207,3 +208,23 @@ async def test_trace_tells_what_happened_otherwise(
 def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["network", "trace", "aa11", "10.0.0.9", port]) == 2
     assert " is no " in capsys.readouterr().err
+
+
+async def test_other_hosts_are_shown_with_what_went_through_their_tunnels(
+    agent_socket: str, source: Source, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_route = FleetPeerView(
+        id="a" * 32, range="10.208.1.0/24", address="192.0.2.2", driver="routes", problem="no link",
+        last_handshake=0, rx_bytes=0, tx_bytes=0,
+    )  # fmt: skip
+    tunnel = replace(by_route, id="b" * 32, driver="wireguard", problem="", rx_bytes=3 << 20)
+    used = replace(tunnel, id="c" * 32, last_handshake=1.0)
+    source.networks.shown = replace(VIEW, peers=[by_route, tunnel, used])
+    assert await run(agent_socket) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert lines["a" * 32].split()[1:] == [
+        "10.208.1.0/24", "routes", "192.0.2.2", "NOT", "REACHED", "-", "-", "-",
+    ]  # fmt: skip
+    assert "REACHED  never" in " ".join(lines["b" * 32].split()).replace("REACHED ", "REACHED  ")
+    assert "3.0 MiB" in lines["b" * 32]
+    assert " ago" in lines["c" * 32]

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from agent.controlplane.fleet_network.ranges import RangePlan
-from agent.model.fleet import ROUTES, FleetHost, FleetPeer, FleetUpdate
+from agent.model.fleet import ROUTES, WIREGUARD, FleetHost, FleetPeer, FleetUpdate
 from agent.model.wire import ErrorBody, Register
 from tests.support.control_endpoint import Endpoint, ScriptedAgent, control_endpoint
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+KEY = "A" * 43 + "="
 PLAN = RangePlan.parse("10.208.0.0/22", 24)
 
 
@@ -137,6 +138,10 @@ async def test_a_host_that_takes_part_no_more_keeps_its_range_and_is_no_peer(
         ({"address": "localhost"}, "set ECS_HOST_ADDRESS"),
         ({"address": "127.0.0.1"}, "set ECS_HOST_ADDRESS"),
         ({"address": "10.208.1.1"}, "--fleet-range"),
+        ({"address": "2001:db8::1"}, "needs an IPv4 address"),
+        ({"driver": WIREGUARD, "port": 1}, "no public key"),
+        ({"driver": WIREGUARD, "port": 1, "public_key": "AAAA"}, "no public key"),
+        ({"driver": WIREGUARD, "public_key": KEY}, "no port"),
     ],
 )
 async def test_what_cannot_be_is_refused(tmp_path: Path, said: dict[str, str], says: str) -> None:
@@ -152,3 +157,39 @@ async def test_without_a_network_nobody_takes_part(tmp_path: Path) -> None:
         answer = await agent.poll(after=0)
         assert answer is not None
         assert answer.fleet is None
+
+
+async def test_a_public_key_reaches_the_others_and_is_that_of_one_host(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        told_key = {"driver": WIREGUARD, "port": 51820, "public_key": KEY}
+        one, _ = await joined(endpoint, 1, **told_key)
+        assert "another host has the same WireGuard key" in await refusal(
+            endpoint, host(2, **told_key)
+        )
+        two, seen = await joined(endpoint, 2, **(told_key | {"public_key": "B" * 43 + "="}))
+        assert [(peer.host.public_key, peer.host.port) for peer in seen.peers] == [(KEY, 51820)]
+        new = "C" * 43 + "="
+        held = asyncio.create_task(told(two))
+        await one.register(fleet=host(1, **(told_key | {"public_key": new})))
+        (peer,) = (await held).peers
+        assert (peer.id, peer.host.public_key) == (one.id, new)
+
+        # The old key, and that of a host that left, are nobody's.
+        await joined(endpoint, 3, **told_key)
+        await two.send("DELETE", f"/v1/instances/{two.id}")
+        await joined(endpoint, 4, **(told_key | {"public_key": "B" * 43 + "="}))
+
+
+async def test_of_hosts_that_come_with_one_key_at_once_one_is_admitted(tmp_path: Path) -> None:
+    said = {"driver": WIREGUARD, "port": 51820, "public_key": KEY}
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        agents = [ScriptedAgent(endpoint) for _ in range(4)]
+        answers = await asyncio.gather(
+            *(
+                agent.send(
+                    "POST", "/v1/instances", Register(**agent.info, fleet=host(number, **said))
+                )
+                for number, agent in enumerate(agents, 1)
+            )
+        )
+        assert sorted(status for status, _ in answers) == [200, 400, 400, 400]

@@ -8,9 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.model.fleet import ROUTES, FleetHost
+from agent.model.fleet import ROUTES, WIREGUARD, FleetHost
 from agent.network.fleet.known import KnownFleet
-from agent.network.fleet.wanted import UNREACHABLE, changes, damage, wanted
+from agent.network.fleet.wanted import (
+    DEVICE,
+    UNREACHABLE,
+    Tunnel,
+    changes,
+    damage,
+    tunnel_damage,
+    wanted,
+)
 
 FLEET, OWN = "10.208.0.0/16", "10.208.1.0/24"
 
@@ -90,3 +98,38 @@ def test_changes_lead_from_any_routes_to_any_others(
 def test_whatever_control_says_no_route_touches_the_own_range(cidr: str, address: str) -> None:
     for network in wanted(known(a=(cidr, address)), ROUTES).routes:
         assert network == FLEET or not IPv4Network(network).overlaps(IPv4Network(OWN))
+
+
+def tunnelled(**peers: FleetHost) -> KnownFleet:
+    return KnownFleet(range=OWN, fleet_range=FLEET, peers=peers, is_told=True)
+
+
+def test_by_wireguard_each_host_has_a_tunnel_for_its_range() -> None:
+    host = FleetHost(
+        driver=WIREGUARD, range="10.208.2.0/24", address="2001:db8::2", port=51820, public_key="k"
+    )
+    found = wanted(tunnelled(a=host), WIREGUARD)
+    assert found.routes == {FLEET: UNREACHABLE, "10.208.2.0/24": DEVICE}
+    assert found.tunnels == {"k": Tunnel("10.208.2.0/24", "2001:db8::2", 51820)}
+    same_key = FleetHost(
+        driver=WIREGUARD, range="10.208.3.0/24", address="192.0.2.3", port=1, public_key="k"
+    )
+    twice = wanted(tunnelled(a=host, b=same_key), WIREGUARD)
+    assert (twice.tunnels, twice.routes) == (found.tunnels, found.routes)
+    assert "key" in twice.left_out["b"]
+    own = wanted(tunnelled(a=host), WIREGUARD, own_key="k")
+    assert (own.tunnels, own.routes) == ({}, {FLEET: UNREACHABLE})
+    assert "the key of this host" in own.left_out["a"]
+    for lacking in (
+        FleetHost(driver=WIREGUARD, range="10.208.4.0/24", address="192.0.2.4", port=1),
+        FleetHost(driver=WIREGUARD, range="10.208.4.0/24", address="192.0.2.4", public_key="x"),
+    ):
+        assert "missing" in wanted(tunnelled(a=lacking), WIREGUARD).left_out["a"]
+
+
+def test_what_others_change_of_the_peers_is_damage_and_a_learned_address_is_not() -> None:
+    written = {"k": Tunnel("10.208.2.0/24", "192.0.2.2", 51820)}
+    assert not tunnel_damage({"k": "10.208.2.0/24"}, written)
+    assert tunnel_damage({"k": "0.0.0.0/0"}, written)
+    assert tunnel_damage({}, written)
+    assert tunnel_damage({"k": "10.208.2.0/24", "x": ""}, written)
