@@ -111,9 +111,11 @@ class NetworkInspection:
 
     def _pools(self) -> list[PoolView]:
         pool = self._addresses
-        networks = [(str(pool.network), pool.gateway)]
-        if pool.ipv6_network is not None:
-            networks.append((str(pool.ipv6_network), pool.ipv6_gateway))
+        # Not the pool's own gateways: with some drivers, that of tasks is another host, or none.
+        networks = [(str(pool.network), self._host.subnet.gateway)]
+        lease = self._host.ipv6_of(pool.gateway)
+        if lease is not None:
+            networks.append((str(pool.ipv6_network), lease.gateway))
         return [
             PoolView(
                 cidr=cidr,

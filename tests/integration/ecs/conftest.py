@@ -34,7 +34,9 @@ def shared(ecs_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     before = HostSnapshot.take()
     with Backend() as backend:
         directory = tmp_path_factory.mktemp("ecs")
-        host = Host(backend, agent_of(backend, directory, 0), ecs_image)
+        # It would make sandboxes while another test looks for what its own agent left behind.
+        agent = agent_of(backend, directory, 0, ECS_WARM_SANDBOXES="0")
+        host = Host(backend, agent, ecs_image)
         try:
             host.start()
             host.kept.append(host.run_task())

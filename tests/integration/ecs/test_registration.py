@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 TERMINAL = 5
-LIMIT_S = 20.0
+LIMIT_S = 60.0
 
 
 def _exit_code(host: Host) -> int:

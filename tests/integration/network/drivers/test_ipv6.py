@@ -151,6 +151,9 @@ async def test_tasks_have_ipv6_and_take_no_others_address(
         assert reached == {"neighbour": "closed", "outside": "closed", "metadata": "nothing"}
         if driver != "macvlan":
             assert await reach(None, one.ipv6) == "closed"
+        *_, shown = (await networks.inspection.view()).pools
+        gateway = ROUTER if driver == "macvlan" else one.ipv6_gateway
+        assert (shown.cidr, shown.gateway) == (POOLS[driver][1], gateway)
         with socket.create_server(("", TASK_PORT)):
             assert await reach(one, "169.254.170.2", 80) == "open"
         if alone:
