@@ -114,7 +114,7 @@ def _body(
     reserved = {"&": [nft.field("ether", "daddr"), "ff:ff:ff:ff:ff:f0"]}
     return [
         {"set": {**place, "name": PORTS_SET, "type": ["ifname", "ether_addr", "ipv4_addr"],
-                 "elem": [{"concat": list(port)} for port in ports]}},
+                 "elem": [{"concat": [port.link, port.mac, port.ipv4]} for port in ports]}},
         {"set": {**place, "name": ADDRESSES_SET, "type": "ipv4_addr",
                  "elem": sorted({*(port.ipv4 for port in ports), *layout.gateways})}},
         *(ipv6_port_rules.sets(place, layout, ports) if layout.ipv6_pools else []),

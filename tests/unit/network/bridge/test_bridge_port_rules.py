@@ -96,3 +96,13 @@ def test_an_element_of_ipv6_is_as_the_set_keeps_it() -> None:
     assert elements[2:] == (
         (ipv6_port_rules.PORTS_SET, key), (ipv6_port_rules.ADDRESSES_SET, address),
     )  # fmt: skip
+
+
+def test_elements_have_as_many_components_as_the_type_of_their_set() -> None:
+    ports = [port("10.207.0.5"), port("10.207.0.6")._replace(ipv6="fd00::6")]
+    commands = bridge_port_rules.ruleset("t", IPV6_LAYOUT, (), ports)
+    by_port = [c["add"]["set"] for c in commands if "set" in c.get("add", {})]
+    elements = {s["name"]: [e["concat"] for e in s["elem"] if "concat" in e] for s in by_port}
+    by_ipv4 = [[p.link, p.mac, p.ipv4] for p in ports]
+    assert elements[bridge_port_rules.PORTS_SET] == by_ipv4
+    assert elements[ipv6_port_rules.PORTS_SET] == [[ports[1].link, ports[1].mac, "fd00::6"]]
