@@ -329,6 +329,8 @@ async def test_what_a_namespace_lacks_after_a_restart_is_made_anew(
     async with running(networks):
         ping = [*inside[:-1], "busybox", "ping", "-c1", "-W1", network.gateway]
         show = [*inside, "-j", "addr", "show", "eth0"]
+        # The link may answer before it is replaced: the first try to create it sets up the one there.
+        await until(lambda: network.host_interface in str(networks.repairs))
         await until(lambda: network.mac in command(*show).stdout and command(*ping).returncode == 0)
     assert networks.networks() == {"a": network}
     (link,) = json.loads(command(*show).stdout)
