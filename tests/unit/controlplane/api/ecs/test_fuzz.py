@@ -209,6 +209,10 @@ def good_requests(instance: str, task: str) -> dict[str, dict[str, Any]]:
         "DescribeServiceDeployments": {
             "serviceDeploymentArns": [f"{prefix}:service-deployment/default/here/{'a' * 21}"]
         },
+        "StopServiceDeployment": {
+            "serviceDeploymentArn": f"{prefix}:service-deployment/default/here/{'a' * 21}",
+            "stopType": "ROLLBACK",
+        },
         "DescribeServiceRevisions": {
             "serviceRevisionArns": [f"{prefix}:service-revision/default/here/{'1' * 19}"]
         },

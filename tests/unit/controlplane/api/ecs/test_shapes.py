@@ -17,6 +17,7 @@ from agent.controlplane.api.ecs import operations
 from agent.controlplane.definition.rules import check_definition
 from agent.controlplane.front.errors import (
     ClientException,
+    ConflictException,
     InvalidParameterException,
     NamespaceNotFoundException,
 )
@@ -152,6 +153,8 @@ async def _call_services(call: Any, endpoint: Endpoint) -> None:
     (newest, _) = (await call("ListServiceDeployments", service="shop"))["serviceDeployments"]
     arns = [newest["serviceDeploymentArn"]]
     await call("DescribeServiceDeployments", serviceDeploymentArns=arns)
+    with pytest.raises(ConflictException):
+        await call("StopServiceDeployment", serviceDeploymentArn=arns[0])
     arns = [newest["targetServiceRevisionArn"]]
     await call("DescribeServiceRevisions", serviceRevisionArns=arns)
     await call("ListTasks", serviceName=made["service"]["serviceArn"])
