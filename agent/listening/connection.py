@@ -14,6 +14,7 @@ Bodies are passed on as they were sent; nothing is decompressed here.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
@@ -32,6 +33,7 @@ _READ_BUFFER_BYTES = 64 * 1024
 _LOOKS_OF_A_STALL = 3
 _LEAST_PROGRESS_BYTES = 1024
 _CAUSE_LIMIT = 200
+_QUOTED = re.compile(r"""\n|b?['"]|when reading""")
 """Characters of an error text that are logged; it may quote what was sent."""
 
 
@@ -249,5 +251,9 @@ class Connection(web.RequestHandler):
 
 
 def _shown(error: object) -> str:
-    """Return an error in short form for the log, without control characters."""
-    return ascii(str(getattr(error, "message", "") or error))[1:-1][:_CAUSE_LIMIT]
+    """Return an error in short form for the log, without control characters.
+
+    What the sender sent is left out, which parsers quote or put on lines of its own: it may be a token.
+    """
+    text = str(getattr(error, "message", "") or error)
+    return ascii(_QUOTED.split(text, maxsplit=1)[0].rstrip(" :"))[1:-1][:_CAUSE_LIMIT]

@@ -47,6 +47,25 @@ async def test_a_head_has_to_be_whole_in_its_time_however_it_drips(
     assert [line["event"] for line in lines] == ["connection closed: request not complete in time"]
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer canary\x01\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization\x01: Bearer canary\r\n\r\n",
+        b"GET /canary\x01 HTTP/canary\r\nHost: x\r\n\r\n",
+        b"canary canary canary\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: " + b"canary" * 2000 + b"\r\n\r\n",
+    ],
+)
+async def test_what_is_not_http_is_not_logged(served: Served, head: bytes) -> None:
+    with structlog.testing.capture_logs() as lines:
+        raw = await served.connect()
+        raw.send(head)
+        await raw.end()
+    assert lines
+    assert "canary" not in repr(lines)
+
+
 async def test_a_later_head_has_its_time_too_and_idling_has_another(served: Served) -> None:
     raw = await served.connect()
     raw.send(request(known=True))
