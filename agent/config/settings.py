@@ -233,7 +233,8 @@ class Settings(MetricsSettings):
         values.choice("routes", "wireguard"),
         "",
         "How `awsvpc` tasks reach tasks on other hosts by their addresses: with `routes`, hosts of one layer "
-        "2 network route to each other; with `wireguard`, packets are encrypted on any network. Control gives this host a range of its `--fleet-range`, which "
+        "2 network route to each other; with `wireguard`, packets are encrypted on any network. Control "
+        "gives this host a range of its `--fleet-range`, which "
         "replaces `ECS_TASK_POOL_CIDR`; see [task networking](task-networking.md#between-hosts).",
         ours=True,
         note="not at all",

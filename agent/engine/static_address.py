@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def asked_for(payload: TaskPayload) -> str:
-    """Return the IPv4 or IPv6 address that a task asks for; empty if it has the choice to the host.
+    """Return the IPv4 or IPv6 address that a task asks for; empty if it leaves the choice to the host.
 
     Raises:
-        PayloadError: it is no address, containers differ in it, or the task has no address from its host.
+        PayloadError: it is not an address, containers differ in it, or the task gets no address from its host.
     """
     asked = {
         container.name: text for container in payload.containers if (text := _label(container))

@@ -45,11 +45,11 @@ _BINDINGS: Final = "portbindings"
 
 def why_not_in_task(payload: TaskPayload, container: Container) -> str:
     """Return what of its task keeps a container from joining a sandbox; empty if nothing does."""
-    if payload.mode not in (NetworkMode.NONE, NetworkMode.BRIDGE):
-        return f"network mode {payload.mode.value}"
-    linked = {link.partition(":")[0] for each in payload.containers for link in each.links}
     if payload.mode is NetworkMode.NONE:
         return ""
+    if payload.mode is not NetworkMode.BRIDGE:
+        return f"network mode {payload.mode.value}"
+    linked = {link.partition(":")[0] for each in payload.containers for link in each.links}
     if container.name in linked:
         return "links to it"
     if container.restart_policy is not None and container.restart_policy.enabled:

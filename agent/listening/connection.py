@@ -33,8 +33,9 @@ _READ_BUFFER_BYTES = 64 * 1024
 _LOOKS_OF_A_STALL = 3
 _LEAST_PROGRESS_BYTES = 1024
 _CAUSE_LIMIT = 200
+"""Characters of an error text that are logged."""
 _QUOTED = re.compile(r"""\n|b?['"]|when reading""")
-"""Characters of an error text that are logged; it may quote what was sent."""
+"""Where an error text begins to quote what was sent."""
 
 
 class Shared:
