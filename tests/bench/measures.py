@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tests.bench.control import ScriptedControl
 
 Say = "Callable[[str], None]"
+STILL_S = 6.0
+"""If no container came or went for so long, nothing more is expected."""
+STILL_LIMIT_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,7 @@ async def idle(bench: Bench, count: int, seconds: float, limit_percent: float) -
     arns = [o["arn"] for o in orders]
     for arn in arns:
         await bench.control.until(arn, "RUNNING", limit_s=300)
-    await asyncio.sleep(5)
+    await _until_still()
     agent, theirs = await _cpu_percent(bench, seconds)
     memory = floor.pss_mib(bench.agent.pid)
     rows = [
@@ -262,7 +265,7 @@ async def sampled_each_second(bench: Bench, seconds: float) -> list[Row]:
         for arn in new:
             await bench.control.until(arn, "RUNNING", limit_s=600)
         arns += new
-        await asyncio.sleep(10)
+        await _until_still()
         agent, engine = await _cpu_percent(bench, seconds)
         bench.say(f"{count} containers each second: {agent:.2f} + {engine:.2f} % of a core")
         ids = [bench.control.seen[arn][-1][1]["containers"][0]["runtimeId"] for arn in arns]
@@ -291,6 +294,19 @@ async def sampled_each_second(bench: Bench, seconds: float) -> list[Row]:
             )
     await _finish(bench, *arns)
     return rows
+
+
+async def _until_still() -> None:
+    """Wait until no sandboxes were made for a while: after a burst of launches they take a minute."""
+    count, since = -1, time.monotonic()
+    deadline = since + STILL_LIMIT_S
+    while time.monotonic() - since < STILL_S:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"containers still come and go after {STILL_LIMIT_S:g} s")
+        now = len(await asyncio.to_thread(RawEngine().call, "GET", "/containers/json"))
+        if now != count:
+            count, since = now, time.monotonic()
+        await asyncio.sleep(1)
 
 
 async def _cpu_percent(bench: Bench, seconds: float) -> tuple[float, float]:
