@@ -114,13 +114,20 @@ async def _place(
         count,
         constraints=constraints,
         strategies=strategies,
+        providers=order.capacity.hosts_for(count),
         rng=rng,
     )
     tasks = [
         launch.place_task(
-            order, needs, one, hosts[one.instance_arn], provider=name, names=parts.names, now=now
+            order,
+            needs,
+            one,
+            hosts[one.instance_arn],
+            provider=one.provider,
+            names=parts.names,
+            now=now,
         )
-        for one, name in zip(found.placed, order.capacity.providers(len(found.placed)), strict=True)
+        for one in found.placed
     ]
     problem = ""
     if len(tasks) < count:

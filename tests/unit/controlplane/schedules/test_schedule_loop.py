@@ -15,14 +15,16 @@ from agent.controlplane.api.scheduler import operations as scheduler
 from agent.controlplane.names import new_id
 from agent.controlplane.parts import Parts
 from agent.controlplane.records import AliveRecord, AttributeRecord, InstanceRecord, TaskRecord
+from agent.controlplane.scheduler import placement
 from agent.controlplane.schedules.loop import ScheduleLoop
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
+from agent.controlplane.tasks import capacity
 from agent.model.resources import HostResources
 from tests.support.control_endpoint import definition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 HANDLERS = {**ecs.handlers(), **events.handlers(), **scheduler.handlers()}
@@ -42,7 +44,9 @@ async def call(parts: Parts, operation: str, **request: Any) -> dict[str, Any]:
     return await HANDLERS[operation](parts, request)
 
 
-async def add_host(parts: Parts, memory_mib: int = 81_920) -> None:
+async def add_host(
+    parts: Parts, memory_mib: int = 81_920, attributes: Mapping[str, str] | None = None
+) -> str:
     instance_id = new_id()
     record = InstanceRecord(
         id=instance_id,
@@ -50,7 +54,10 @@ async def add_host(parts: Parts, memory_mib: int = 81_920) -> None:
         cluster="default",
         client_token=instance_id,
         resources=HostResources(cpu_units=40_960, memory_mib=memory_mib),
-        attributes={"ecs.os-type": AttributeRecord(value="linux")},
+        attributes={
+            name: AttributeRecord(value=value)
+            for name, value in {"ecs.os-type": "linux", **(attributes or {})}.items()
+        },
     )
     lease = await parts.store.grant_lease(60)
     puts = [
@@ -58,6 +65,7 @@ async def add_host(parts: Parts, memory_mib: int = 81_920) -> None:
         Put(records.alive_key(instance_id), records.encode(AliveRecord(generation=1)), lease),
     ]
     await parts.store.txn([], puts)
+    return record.arn
 
 
 async def tasks(parts: Parts) -> list[TaskRecord]:
@@ -114,6 +122,43 @@ async def test_a_schedule_and_a_rule_run_their_tasks(parts: Parts, clock: Clock)
     await loop.settle()
     assert len(await tasks(parts)) == 5
     assert loop.next_at == T0 + 7200
+
+
+async def test_runs_go_to_the_hosts_of_their_capacity_provider(parts: Parts, clock: Clock) -> None:
+    request = {
+        "family": "job",
+        "requiresCompatibilities": ["FARGATE"],
+        "networkMode": "awsvpc",
+        "cpu": "256",
+        "memory": "512",
+        "containerDefinitions": [{"name": "main", "image": "busybox"}],
+    }
+    revision = (await call(parts, "RegisterTaskDefinition", **request))["taskDefinition"]
+    offered = {each["name"]: "" for each in revision["requiresAttributes"]}
+    offered |= {capacity.ATTRIBUTE: "", capacity.TASK_LIMITS: ""}
+    await add_host(parts, attributes=offered | {placement.CAPACITY_PROVIDER: "FARGATE"})
+    spot = {placement.CAPACITY_PROVIDER: "FARGATE_SPOT"}
+    host = await add_host(parts, attributes=offered | spot)
+    await call(
+        parts,
+        "PutClusterCapacityProviders",
+        cluster="default",
+        capacityProviders=["FARGATE", "FARGATE_SPOT"],
+        defaultCapacityProviderStrategy=[],
+    )
+    parameters = {
+        "TaskDefinitionArn": "job",
+        "TaskCount": 4,
+        "CapacityProviderStrategy": [{"capacityProvider": "FARGATE_SPOT"}],
+        "NetworkConfiguration": {"awsvpcConfiguration": {"Subnets": ["subnet-1"]}},
+    }
+    await create(parts, Target=target(EcsParameters=parameters))
+    loop = ScheduleLoop(parts)
+    await loop.load()
+    clock.now += 3600
+    await loop.settle()
+    ran = [(task.instance_arn, task.capacity_provider) for task in await tasks(parts)]
+    assert ran == [(host, "FARGATE_SPOT")] * 4
 
 
 async def test_loops_at_the_same_time_and_after_restarts_run_each_time_once(
