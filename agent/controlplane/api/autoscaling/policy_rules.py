@@ -23,6 +23,7 @@ CONFIGURATIONS: Final = {
     STEPS: "StepScalingPolicyConfiguration",
 }
 """The member of a request that has the configuration, by the type of policy."""
+PREDICTIVE: Final = "PredictiveScalingPolicyConfiguration"
 STEPS_MOST: Final = 20
 """Of one policy; the quota of AWS."""
 COOLDOWNS: Final = ("ScaleOutCooldown", "ScaleInCooldown")
@@ -42,12 +43,15 @@ def configuration(
         raise ValidationException(
             f"The policy type {kind} is not supported by this control endpoint"
         )
-    others = [name for other, name in CONFIGURATIONS.items() if other != kind and name in request]
+    own = CONFIGURATIONS[kind]
+    others = [
+        name for name in (*CONFIGURATIONS.values(), PREDICTIVE) if name != own and name in request
+    ]
     if others:
         raise ValidationException(f"{others[0]} does not go with the policy type {kind}")
-    given: dict[str, Any] | None = request.get(CONFIGURATIONS[kind])
+    given: dict[str, Any] | None = request.get(own)
     if not given:
-        raise ValidationException(f"{CONFIGURATIONS[kind]} is required for the policy type {kind}")
+        raise ValidationException(f"{own} is required for the policy type {kind}")
     if kind == STEPS:
         _check_steps(given)
     else:

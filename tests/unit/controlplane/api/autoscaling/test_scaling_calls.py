@@ -229,6 +229,10 @@ async def test_a_policy_is_put_shown_and_deleted(scaling: AwsClient) -> None:
             },
             "The metric ALBRequestCountPerTarget is not supported",
         ),
+        (
+            {"PredictiveScalingPolicyConfiguration": {"MetricSpecifications": []}},
+            "PredictiveScalingPolicyConfiguration does not go with the policy type TargetTracking",
+        ),
     ],
 )
 async def test_policies_that_are_refused(
