@@ -29,7 +29,7 @@ from agent.controlplane.scaling.figures import Figures
 from agent.controlplane.store.contract import Delete, Put, as_read
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.controlplane.parts import Handlers, Parts
 
@@ -84,21 +84,14 @@ async def describe_alarms(parts: Parts, request: dict[str, Any]) -> dict[str, An
         raise InvalidParameterValueException(f"MaxRecords must be between 1 and {DESCRIBE_MOST}.")
     if "MetricAlarm" not in request.get("AlarmTypes", ["MetricAlarm"]):
         return {"MetricAlarms": [], "CompositeAlarms": []}
-    names, prefix = request.get("AlarmNames"), request.get("AlarmNamePrefix", "")
-    action = request.get("ActionPrefix", "")
+    state = request.get("StateValue")
     states: dict[str, Evaluated] = {}
 
-    def is_wanted(one: AlarmRecord) -> bool:
-        return (
-            (not names or one.name in names)
-            and one.name.startswith(prefix)
-            and (not action or any(arn.startswith(action) for arn in one.actions))
-            and request.get("StateValue") in (None, states[one.name].state.value)
-        )
-
     async def every(after: str) -> AsyncIterator[AlarmRecord]:
-        async for one in _every(parts, after):
-            states[one.name] = await _state(parts, one)
+        named = [one async for one in _every(parts, after) if _is_named(one, request)]
+        if state is not None:
+            states.update(await _states(parts, named))
+        for one in named:
             yield one
 
     try:
@@ -108,12 +101,24 @@ async def describe_alarms(parts: Parts, request: dict[str, Any]) -> dict[str, An
             filters=("AlarmNames", "AlarmNamePrefix", "ActionPrefix", "StateValue"),
             size=size,
             every=every,
-            is_wanted=is_wanted,
+            is_wanted=lambda one: state is None or states[one.name].state.value == state,
         )
     except InvalidToken:
         raise InvalidNextToken("The parameter NextToken is not valid.") from None
+    if state is None:
+        states = await _states(parts, found)
     shown = [_shown(parts, one, states[one.name]) for one in found]
     return {"MetricAlarms": shown, "CompositeAlarms": [], "NextToken": token}
+
+
+def _is_named(alarm: AlarmRecord, request: Mapping[str, Any]) -> bool:
+    """Return whether DescribeAlarms asks for an alarm, whatever its state is."""
+    names, action = request.get("AlarmNames"), request.get("ActionPrefix", "")
+    return (
+        (not names or alarm.name in names)
+        and alarm.name.startswith(request.get("AlarmNamePrefix", ""))
+        and (not action or any(arn.startswith(action) for arn in alarm.actions))
+    )
 
 
 async def _every(parts: Parts, after: str) -> AsyncIterator[AlarmRecord]:
@@ -122,15 +127,20 @@ async def _every(parts: Parts, after: str) -> AsyncIterator[AlarmRecord]:
         yield one
 
 
-async def _state(parts: Parts, alarm: AlarmRecord) -> Evaluated:
-    metric = catalogue.named(alarm.namespace, alarm.metric)
-    if metric is None or parts.metrics is None:
-        return Evaluated(State.UNKNOWN)
-    scope = figures.scope(alarm.cluster, alarm.service)
+async def _states(parts: Parts, alarms: Sequence[AlarmRecord]) -> dict[str, Evaluated]:
+    """Return the states of alarms by name; reads each minute once for all of them."""
+    states = {one.name: Evaluated(State.UNKNOWN) for one in alarms}
+    if parts.metrics is None or not alarms:
+        return states
     at = int(parts.clock() - LAG_S) // 60
     known = Figures(parts.metrics)
-    await known.read([scope], at)
-    return evaluate(alarm, known.values(scope, metric), at)
+    await known.read((figures.scope(one.cluster, one.service) for one in alarms), at)
+    for one in alarms:
+        metric = catalogue.named(one.namespace, one.metric)
+        if metric is not None:
+            values = known.values(figures.scope(one.cluster, one.service), metric)
+            states[one.name] = evaluate(one, values, at)
+    return states
 
 
 def _shown(parts: Parts, alarm: AlarmRecord, state: Evaluated) -> dict[str, Any]:

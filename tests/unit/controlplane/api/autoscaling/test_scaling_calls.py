@@ -449,6 +449,9 @@ async def test_a_step_policy_and_its_alarm(endpoint: Endpoint, scaling: AwsClien
     assert answer["Tags"] == tags
     (policy,) = await policies(scaling)
     assert policy["Alarms"] == [{"AlarmName": "hot", "AlarmARN": shown["AlarmArn"]}]
+    for state, names in (("INSUFFICIENT_DATA", ["hot"]), ("ALARM", [])):
+        answer = await metrics.call("describe_alarms", StateValue=state)
+        assert [one["AlarmName"] for one in answer["MetricAlarms"]] == names
     for changed, text in (
         ({"AlarmActions": ["arn:aws:sns:us-east-1:000000000000:ops"]}, "is not supported"),
         ({"OKActions": [arn]}, "OKActions is not supported"),
