@@ -124,6 +124,10 @@ class Names:
         """Return the ARN of a rule of EventBridge."""
         return f"arn:{self.partition}:events:{self.region}:{self.account}:rule/{name}"
 
+    def alarm(self, name: str) -> str:
+        """Return the ARN of an alarm."""
+        return f"arn:{self.partition}:cloudwatch:{self.region}:{self.account}:alarm:{name}"
+
     def parameter(self, name: str) -> str:
         """Return the ARN of a parameter of Parameter Store, which leaves out its first slash."""
         return f"arn:{self.partition}:ssm:{self.region}:{self.account}:parameter/{name.lstrip('/')}"

@@ -48,9 +48,7 @@ async def describe(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 
 async def _all(parts: Parts, resource: str | None) -> list[tuple[ScalableTarget, Activity]]:
     found: list[tuple[ScalableTarget, Activity]] = []
-    async for target in targets.every(parts, ""):
-        if resource is not None and target.resource_id != resource:
-            continue
+    async for target in targets.of(parts, resource):
         key = kinds.activities_key(target.cluster, target.service)
         known = await access.find(parts.store, ActivitiesRecord, key)
         if known is not None:

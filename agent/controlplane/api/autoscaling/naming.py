@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.controlplane.scaling.target import ScalableTarget
 
 _RESOURCE: Final = re.compile(r"service/([A-Za-z0-9_-]{1,255})/([A-Za-z0-9_-]{1,255})")
+_NAME: Final = re.compile(r"[^\x00-\x1f|/:]+")
 
 
 class Resource(NamedTuple):
@@ -60,6 +61,14 @@ def check_kind(request: Mapping[str, Any]) -> None:
         )
 
 
+def new_name(request: Mapping[str, Any], member: str) -> str:
+    """Return the name of a policy or a scheduled action to be made; raises ``ValidationException``."""
+    name: str = request[member]
+    if not _NAME.fullmatch(name):
+        raise ValidationException(f"{member} must not contain |, /, : and control characters")
+    return name
+
+
 def target_arn(names: Names, target: ScalableTarget) -> str:
     """Return the ARN of a target."""
     return (
@@ -75,8 +84,3 @@ def role_arn(names: Names) -> str:
         "ecs.application-autoscaling.amazonaws.com/"
         "AWSServiceRoleForApplicationAutoScaling_ECSService"
     )
-
-
-def alarm_arn(names: Names, alarm: str) -> str:
-    """Return the ARN of an alarm."""
-    return f"arn:{names.partition}:cloudwatch:{names.region}:{names.account}:alarm:{alarm}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from agent.controlplane import access
-from agent.controlplane.api import name_pages
-from agent.controlplane.api.autoscaling import naming, targets
+from agent.controlplane.api.autoscaling import listing, naming, targets
 from agent.controlplane.api.autoscaling.errors import (
     LimitExceededException,
     ObjectNotFoundException,
@@ -30,27 +28,16 @@ from agent.controlplane.scaling.target import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from agent.controlplane.api.autoscaling.listing import Listed
     from agent.controlplane.parts import Handlers, Parts
-
-_NAME: Final = re.compile(r"[^\x00-\x1f|/:]+")
-
-
-class _Listed(NamedTuple):
-    """A policy as lists have it."""
-
-    name: str
-    target: ScalableTarget
-    policy: Policy
 
 
 async def put(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Make a policy, or change the one of that name; the same call again changes nothing."""
     where = naming.resource(request)
-    name: str = request["PolicyName"]
-    if not _NAME.fullmatch(name):
-        raise ValidationException("PolicyName must not contain |, /, : and control characters")
+    name = naming.new_name(request, "PolicyName")
     now, fresh = parts.clock(), str(uuid.uuid4())
 
     def changed(target: ScalableTarget) -> ScalableTarget:
@@ -82,7 +69,7 @@ async def put(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     assert policy is not None  # noqa: S101 - it was put there
     return {
         "PolicyARN": policy_arn(parts.names, target, policy),
-        "Alarms": await _alarms(parts, target, policy),
+        "Alarms": _alarms(parts, target, policy, await _alarms_by_action(parts, [policy])),
     }
 
 
@@ -102,18 +89,27 @@ def _new(
     )
 
 
-async def _alarms(parts: Parts, target: ScalableTarget, policy: Policy) -> list[dict[str, str]]:
+async def _alarms_by_action(parts: Parts, policies: Iterable[Policy]) -> dict[str, list[str]]:
+    """Return the names of alarms by the ARNs of the policies that they start.
+
+    Reads alarms once, and only if one of the policies is of the type that they start.
+    """
+    found: dict[str, list[str]] = {}
+    if any(policy.type == STEPS for policy in policies):
+        async for _, alarm in access.scan(parts.store, AlarmRecord, ALARMS):
+            for arn in alarm.actions:
+                found.setdefault(arn, []).append(alarm.name)
+    return found
+
+
+def _alarms(
+    parts: Parts, target: ScalableTarget, policy: Policy, by_action: Mapping[str, Sequence[str]]
+) -> list[dict[str, str]]:
     if policy.type == STEPS:
-        arn = policy_arn(parts.names, target, policy)
-        known = access.scan(parts.store, AlarmRecord, ALARMS)
-        names = [one.name async for _, one in known if arn in one.actions]
+        names = by_action.get(policy_arn(parts.names, target, policy), ())
     else:
         names = [policy.high_alarm, *([policy.low_alarm] if policy.may_scale_in else [])]
-    return [
-        {"AlarmName": name, "AlarmARN": naming.alarm_arn(parts.names, name)}
-        for name in names
-        if name
-    ]
+    return [{"AlarmName": name, "AlarmARN": parts.names.alarm(name)} for name in names if name]
 
 
 async def delete(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -136,35 +132,21 @@ async def delete(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 async def describe(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Describe policies by their target and name, in pages."""
     naming.check_kind(request)
-    names, resource = request.get("PolicyNames"), request.get("ResourceId")
-
-    def is_wanted(one: _Listed) -> bool:
-        return (not names or one.policy.name in names) and (
-            resource is None or one.target.resource_id == resource
-        )
-
-    found, token = await name_pages.page(
+    found, token = await listing.page(
+        parts,
         "DescribeScalingPolicies",
         request,
-        filters=("PolicyNames", "ResourceId", "ScalableDimension"),
-        size=targets.page_size(request),
-        every=lambda after: _every(parts, after),
-        is_wanted=is_wanted,
+        names="PolicyNames",
+        items=lambda target: target.policies,
     )
-    return {"ScalingPolicies": [await _shown(parts, one) for one in found], "NextToken": token}
+    alarms = await _alarms_by_action(parts, (one.item for one in found))
+    return {"ScalingPolicies": [_shown(parts, one, alarms) for one in found], "NextToken": token}
 
 
-async def _every(parts: Parts, after: str) -> AsyncIterator[_Listed]:
-    """Yield all policies; the target of ``after`` may have more behind it."""
-    last_target, _, last_policy = after.partition("|")
-    async for target in targets.every(parts, ""):
-        for policy in target.policies:
-            if (target.name, policy.name) > (last_target, last_policy):
-                yield _Listed(f"{target.name}|{policy.name}", target, policy)
-
-
-async def _shown(parts: Parts, one: _Listed) -> dict[str, Any]:
-    target, policy = one.target, one.policy
+def _shown(
+    parts: Parts, one: Listed[Policy], by_action: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
+    target, policy = one.target, one.item
     return {
         "PolicyARN": policy_arn(parts.names, target, policy),
         "PolicyName": policy.name,
@@ -173,7 +155,7 @@ async def _shown(parts: Parts, one: _Listed) -> dict[str, Any]:
         "ScalableDimension": DIMENSION,
         "PolicyType": policy.type,
         CONFIGURATIONS[policy.type]: policy.configuration,
-        "Alarms": await _alarms(parts, target, policy),
+        "Alarms": _alarms(parts, target, policy, by_action),
         "CreationTime": policy.created_at,
     }
 

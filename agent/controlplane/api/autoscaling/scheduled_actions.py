@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 import uuid
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from agent.controlplane.api import name_pages
-from agent.controlplane.api.autoscaling import naming, targets
+from agent.controlplane.api.autoscaling import listing, naming, targets
 from agent.controlplane.api.autoscaling.errors import (
     LimitExceededException,
     ObjectNotFoundException,
@@ -30,29 +28,16 @@ from agent.controlplane.scaling.target import (
 from agent.controlplane.schedules import expressions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
 
+    from agent.controlplane.api.autoscaling.listing import Listed
     from agent.controlplane.parts import Handlers, Parts
-
-_NAME: Final = re.compile(r"[^\x00-\x1f|/:]+")
-
-
-class _Listed(NamedTuple):
-    """A scheduled action as lists have it."""
-
-    name: str
-    target: ScalableTarget
-    action: ScheduledAction
 
 
 async def put(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Make a scheduled action, or change the one of that name; what is left out stays."""
     where = naming.resource(request)
-    name: str = request["ScheduledActionName"]
-    if not _NAME.fullmatch(name):
-        raise ValidationException(
-            "ScheduledActionName must not contain |, /, : and control characters"
-        )
+    name = naming.new_name(request, "ScheduledActionName")
     now, fresh = parts.clock(), str(uuid.uuid4())
     before = (await targets.known(parts, where)).record.action(name)
     zone = request.get("Timezone") or (before.zone if before is not None else UTC)
@@ -150,35 +135,18 @@ async def delete(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 async def describe(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Describe scheduled actions by their target and name, in pages."""
     naming.check_kind(request)
-    names, resource = request.get("ScheduledActionNames"), request.get("ResourceId")
-
-    def is_wanted(one: _Listed) -> bool:
-        return (not names or one.action.name in names) and (
-            resource is None or one.target.resource_id == resource
-        )
-
-    found, token = await name_pages.page(
+    found, token = await listing.page(
+        parts,
         "DescribeScheduledActions",
         request,
-        filters=("ScheduledActionNames", "ResourceId", "ScalableDimension"),
-        size=targets.page_size(request),
-        every=lambda after: _every(parts, after),
-        is_wanted=is_wanted,
+        names="ScheduledActionNames",
+        items=lambda target: target.actions,
     )
     return {"ScheduledActions": [_shown(parts, one) for one in found], "NextToken": token}
 
 
-async def _every(parts: Parts, after: str) -> AsyncIterator[_Listed]:
-    """Yield all actions; the target of ``after`` may have more behind it."""
-    last_target, _, last_action = after.partition("|")
-    async for target in targets.every(parts, ""):
-        for action in target.actions:
-            if (target.name, action.name) > (last_target, last_action):
-                yield _Listed(f"{target.name}|{action.name}", target, action)
-
-
-def _shown(parts: Parts, one: _Listed) -> dict[str, Any]:
-    target, action = one.target, one.action
+def _shown(parts: Parts, one: Listed[ScheduledAction]) -> dict[str, Any]:
+    target, action = one.target, one.item
     names = parts.names
     return {
         "ScheduledActionName": action.name,

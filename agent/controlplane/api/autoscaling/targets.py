@@ -196,6 +196,19 @@ async def every(parts: Parts, after: str) -> AsyncIterator[ScalableTarget]:
         yield found.record
 
 
+async def of(
+    parts: Parts, resource: str | None, *, first: str = ""
+) -> AsyncIterator[ScalableTarget]:
+    """Yield the target of a resource id, or without one all targets by name, from a name on."""
+    name = first if resource is None else resource.removeprefix("service/")
+    found = await access.find(parts.store, ScalableTarget, f"{kinds.TARGETS}{name}")
+    if found is not None and resource in (None, found.record.resource_id):
+        yield found.record
+    if resource is None:
+        async for target in every(parts, first):
+            yield target
+
+
 def page_size(request: Mapping[str, Any]) -> int:
     """Return ``MaxResults``; raises ``ValidationException``."""
     size: int = request.get("MaxResults", DESCRIBE_MOST)

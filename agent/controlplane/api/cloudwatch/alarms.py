@@ -147,7 +147,7 @@ def _shown(parts: Parts, alarm: AlarmRecord, state: Evaluated) -> dict[str, Any]
     named = {dimensions.CLUSTER: alarm.cluster, dimensions.SERVICE: alarm.service}
     return {
         "AlarmName": alarm.name,
-        "AlarmArn": _arn(parts, alarm.name),
+        "AlarmArn": parts.names.alarm(alarm.name),
         "AlarmDescription": alarm.description or None,
         "AlarmConfigurationUpdatedTimestamp": alarm.updated_at,
         "ActionsEnabled": alarm.is_enabled,
@@ -187,11 +187,6 @@ def _key(arn: str) -> str:
 
 def _missing(arn: str) -> ResourceNotFoundException:
     return ResourceNotFoundException(f"There is no alarm {arn[:255]}")
-
-
-def _arn(parts: Parts, name: str) -> str:
-    names = parts.names
-    return f"arn:{names.partition}:cloudwatch:{names.region}:{names.account}:alarm:{name}"
 
 
 HANDLERS: Handlers = {
