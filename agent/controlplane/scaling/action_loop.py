@@ -1,7 +1,8 @@
 """The loop behind scheduled actions: wakes when a target changes or the time of an action has come.
 
-It holds when the next action of each target is due, and reads the target when that time has come. A second loop over the
-same store, or a restart at any moment, is safe: what an action does is in the transaction that records it as done.
+It remembers when the next action of each target is due, and reads the target when that time has come. A second
+loop over the same store, or a restart at any moment, is safe: what an action does is in the transaction that
+records it as done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import structlog
 from agent.controlplane import access, records
 from agent.controlplane.scaling import acts, scheduled
 from agent.controlplane.scaling import target as kinds
-from agent.controlplane.scaling.loop import belongs
 from agent.controlplane.scaling.target import ScalableTarget
 from agent.controlplane.schedules import expressions
 from agent.controlplane.services.record import ServiceRecord
@@ -139,7 +139,7 @@ class ActionLoop:
             return target
         key = records.service_key(target.cluster, target.service)
         service = await access.find(self._parts.store, ServiceRecord, key)
-        if service is None or not belongs(target, service.record):
+        if service is None or not acts.belongs(target, service.record):
             return changed  # the target goes with its service
         desired = service.record.desired_count
         cause = next((one.cause for one in activities if one.status == kinds.SUCCESSFUL), None)
@@ -178,11 +178,6 @@ def after_actions(target: ScalableTarget, now: float) -> tuple[ScalableTarget, l
             target = scheduled.with_done(target, due)
             continue
         cause = f"scheduled action name {due.action.name} was triggered"
-        changed = scheduled.with_limits(target, due)
-        if changed is None:
-            target = scheduled.with_done(target, due)
-            activities.insert(0, acts.failed_limits(cause, target, due.action, now))
-        else:
-            target = changed
-            activities.insert(0, acts.limits_activity(cause, target, now))
+        activities.insert(0, acts.limits_activity(cause, target.limits(due.action), now))
+        target = scheduled.with_limits(target, due) or scheduled.with_done(target, due)
     return target, activities

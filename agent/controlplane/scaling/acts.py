@@ -10,17 +10,23 @@ from msgspec.structs import replace
 from agent.controlplane import access, records
 from agent.controlplane.scaling import target as kinds
 from agent.controlplane.scaling.target import ActivitiesRecord, Activity
+from agent.controlplane.services.record import ACTIVE
 from agent.controlplane.services.record import IN_PROGRESS as ROLLING
-from agent.controlplane.store.contract import Put, as_read, unchanged
+from agent.controlplane.store.contract import Delete, Put, as_read, unchanged
 
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
-    from agent.controlplane.scaling.target import ScalableTarget, ScheduledAction
+    from agent.controlplane.scaling.target import ScalableTarget
     from agent.controlplane.services.record import ServiceRecord
     from agent.controlplane.store.contract import KeyValue, Op, Store
 
 _APART_S: Final = 0.001
 """Between the times of two activities of one transaction."""
+
+
+def belongs(target: ScalableTarget, service: ServiceRecord) -> bool:
+    """Return whether a target is of this service, and not of a deleted one with its name. Pure."""
+    return service.status == ACTIVE and service.created_at <= target.created_at
 
 
 def is_deploying(service: ServiceRecord) -> bool:
@@ -42,10 +48,10 @@ def activity(cause: str, wanted: int, now: float) -> Activity:
     )
 
 
-def limits_activity(cause: str, target: ScalableTarget, now: float) -> Activity:
-    """Return the activity of new limits that a scheduled action has set."""
-    low, high = target.min_capacity, target.max_capacity
-    return Activity(
+def limits_activity(cause: str, limits: tuple[int, int], now: float) -> Activity:
+    """Return the activity of limits of a scheduled action; it failed if the least is above the most."""
+    low, high = limits
+    made = Activity(
         id=str(uuid.uuid4()),
         description=f"Setting min capacity to {low} and max capacity to {high}",
         cause=cause,
@@ -53,23 +59,10 @@ def limits_activity(cause: str, target: ScalableTarget, now: float) -> Activity:
         ended_at=now,
         message=f"Successfully set min capacity to {low} and max capacity to {high}",
     )
-
-
-def failed_limits(
-    cause: str, target: ScalableTarget, action: ScheduledAction, now: float
-) -> Activity:
-    """Return the activity of a scheduled action whose limits do not go with those of the target."""
-    low = target.min_capacity if action.min_capacity is None else action.min_capacity
-    high = target.max_capacity if action.max_capacity is None else action.max_capacity
-    return Activity(
-        id=str(uuid.uuid4()),
-        description=f"Setting min capacity to {low} and max capacity to {high}",
-        cause=cause,
-        at=now,
-        ended_at=now,
-        status=kinds.FAILED,
-        message=f"Maximum capacity ({high}) cannot be less than minimum capacity ({low})",
-    )
+    if low <= high:
+        return made
+    why = f"Maximum capacity ({high}) cannot be less than minimum capacity ({low})"
+    return replace(made, status=kinds.FAILED, message=why)
 
 
 def not_scaled(cause: str, current: int, code: str, now: float) -> Activity:
@@ -127,6 +120,14 @@ async def commit(
         then.append(Put(key, records.encode(_with(old, activities, now))))
         compares.append(as_read(key, known.kv if known is not None else None))
     return (await store.txn(compares, then)).succeeded
+
+
+async def forget(store: Store, found: Found[ScalableTarget]) -> bool:
+    """Delete a target with what it has and did; False if it has changed since, so that nothing was done."""
+    target = found.record
+    activities = kinds.activities_key(target.cluster, target.service)
+    then = [Delete(found.kv.key), Delete(activities)]
+    return (await store.txn([unchanged(found.kv)], then)).succeeded
 
 
 def _with(old: list[Activity], new: list[Activity], now: float) -> ActivitiesRecord:

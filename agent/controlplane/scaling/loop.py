@@ -21,9 +21,8 @@ from agent.controlplane.scaling.decision import Seen, decide
 from agent.controlplane.scaling.figures import Figures
 from agent.controlplane.scaling.steps import Firing
 from agent.controlplane.scaling.target import ActivitiesRecord, ScalableTarget, policy_arn
-from agent.controlplane.services.record import ACTIVE, ServiceRecord
 from agent.controlplane.services.view import ServiceKey
-from agent.controlplane.store.contract import Delete, Put, StoreFailure, unchanged
+from agent.controlplane.store.contract import Put, StoreFailure, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from agent.controlplane.metric_store.store import MetricStore
     from agent.controlplane.parts import Parts
     from agent.controlplane.scaling.decision import Decision
+    from agent.controlplane.services.record import ServiceRecord
 
 ROUND_LIMIT_S = 50.0
 """For the decisions of one minute."""
@@ -105,8 +105,8 @@ class ScalingLoop:
     ) -> None:
         target = found.record
         service = self._parts.services.service(ServiceKey(target.cluster, target.service))
-        if service is None or not belongs(target, service.record):
-            await self._drop(found)
+        if service is None or not acts.belongs(target, service.record):
+            await acts.forget(self._parts.store, found)  # AWS does so, too
             return
         found = await self._fulfilled(found, service.record)
         target = found.record
@@ -180,19 +180,6 @@ class ScalingLoop:
         await store.txn([unchanged(known.kv), unchanged(found.kv)], then)
         return await access.find(store, ScalableTarget, found.kv.key) or found
 
-    async def _drop(self, found: Found[ScalableTarget]) -> None:
-        """Forget a target whose service was deleted, as AWS does."""
-        target = found.record
-        activities = kinds.activities_key(target.cluster, target.service)
-        await self._parts.store.txn(
-            [unchanged(found.kv)], [Delete(found.kv.key), Delete(activities)]
-        )
-
 
 def _has_steps(target: ScalableTarget) -> bool:
     return any(policy.type == kinds.STEPS for policy in target.policies)
-
-
-def belongs(target: ScalableTarget, service: ServiceRecord) -> bool:
-    """Return whether a target is of this service, and not of a deleted one with its name. Pure."""
-    return service.status == ACTIVE and service.created_at <= target.created_at

@@ -90,7 +90,7 @@ def _last_passed(action: ScheduledAction, now: float) -> float | None:
 
 
 def with_done(target: ScalableTarget, due: Due) -> ScalableTarget:
-    """Return the target with an action done, as far as the action was to change nothing."""
+    """Return the target with an action recorded as done; its limits stay as they are."""
     done = replace(due.action, done_at=due.at)
     actions = [done if one.name == done.name else one for one in target.actions]
     return replace(target, actions=actions)
@@ -98,9 +98,7 @@ def with_done(target: ScalableTarget, due: Due) -> ScalableTarget:
 
 def with_limits(target: ScalableTarget, due: Due) -> ScalableTarget | None:
     """Return the target with the limits of an action; None if the least would be above the most."""
-    action = due.action
-    low = target.min_capacity if action.min_capacity is None else action.min_capacity
-    high = target.max_capacity if action.max_capacity is None else action.max_capacity
+    low, high = target.limits(due.action)
     if low > high:
         return None
     return replace(with_done(target, due), min_capacity=low, max_capacity=high)

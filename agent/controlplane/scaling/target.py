@@ -155,6 +155,13 @@ class ScalableTarget(Record, frozen=True):
         """Return the scheduled action of a name; None if there is none."""
         return next((one for one in self.actions if one.name == name), None)
 
+    def limits(self, action: ScheduledAction) -> tuple[int, int]:
+        """Return the least and the most that an action gives it; the least may be above the most."""
+        return (
+            self.min_capacity if action.min_capacity is None else action.min_capacity,
+            self.max_capacity if action.max_capacity is None else action.max_capacity,
+        )
+
     def within(self, count: int) -> int:
         """Return the count that is nearest to one and within the limits."""
         return min(max(count, self.min_capacity), self.max_capacity)

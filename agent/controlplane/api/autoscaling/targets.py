@@ -14,10 +14,8 @@ from agent.controlplane.api.autoscaling.errors import ObjectNotFoundException, V
 from agent.controlplane.api.autoscaling.tags import checked_tags
 from agent.controlplane.scaling import acts
 from agent.controlplane.scaling import target as kinds
-from agent.controlplane.scaling.loop import belongs
 from agent.controlplane.scaling.target import DIMENSION, NAMESPACE, ScalableTarget, Suspended
 from agent.controlplane.services.record import ACTIVE, ServiceRecord
-from agent.controlplane.store.contract import Delete, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -39,8 +37,8 @@ async def register(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     while True:
         service = await _service(parts, where)
         found = await find(parts, where)
-        if found is not None and not belongs(found.record, service.record):
-            await _remove(parts, found)
+        if found is not None and not acts.belongs(found.record, service.record):
+            await acts.forget(parts.store, found)
             continue
         before = found.record if found is not None else None
         target = _registered(before, where, request, parts.clock())
@@ -145,16 +143,9 @@ async def deregister(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Forget a target with its policies, scheduled actions and activities."""
     where = naming.resource(request)
     tries = access.ConflictRetries(f"scalable target {request['ResourceId'][:255]}")
-    while not await _remove(parts, await known(parts, where)):
+    while not await acts.forget(parts.store, await known(parts, where)):
         await tries.again()
     return {}
-
-
-async def _remove(parts: Parts, found: Found[ScalableTarget]) -> bool:
-    target = found.record
-    activities = kinds.activities_key(target.cluster, target.service)
-    then = [Delete(found.kv.key), Delete(activities)]
-    return (await parts.store.txn([unchanged(found.kv)], then)).succeeded
 
 
 async def find(parts: Parts, where: Resource) -> Found[ScalableTarget] | None:
