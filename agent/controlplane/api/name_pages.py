@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from agent.controlplane.front import pages
@@ -29,6 +30,7 @@ async def page(
     size: int,
     every: Callable[[str], AsyncIterator[NamedT]],
     is_wanted: Callable[[NamedT], bool],
+    place: Callable[[NamedT], str] = attrgetter("name"),
 ) -> tuple[list[NamedT], str | None]:
     """Return the records of one page and its ``NextToken``; None on the last page.
 
@@ -37,8 +39,9 @@ async def page(
         request: with its ``NextToken``.
         filters: the members that must be the same on all pages.
         size: how many records at most.
-        every: yields all records by name, behind a name.
+        every: yields all records in order, after the place of one; empty for all.
         is_wanted: the filter.
+        place: where a record is in that order, if names are not the order.
 
     Raises:
         InvalidToken: the token is not one of this list.
@@ -50,6 +53,6 @@ async def page(
         if not is_wanted(record):
             continue
         if len(found) == size:
-            return found, pages.token(operation, asked, found[-1].name)
+            return found, pages.token(operation, asked, place(found[-1]))
         found.append(record)
     return found, None

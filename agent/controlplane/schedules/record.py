@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from msgspec import Struct, field
+from msgspec import field
+
+from agent.controlplane.records import Record
 
 ALL: Final = "/schedule"
 """What all keys of this package begin with."""
@@ -25,11 +27,7 @@ ENABLED: Final = "ENABLED"
 DISABLED: Final = "DISABLED"
 
 
-class _Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """As in ``controlplane.records``."""
-
-
-class TargetRecord(_Record, frozen=True):
+class TargetRecord(Record, frozen=True):
     """What runs."""
 
     id: str
@@ -43,7 +41,7 @@ class TargetRecord(_Record, frozen=True):
     """For how long after its time a run is tried."""
 
 
-class RunRecord(_Record, frozen=True):
+class RunRecord(Record, frozen=True):
     """A run that is due, or was tried and could not start all of its tasks."""
 
     due: float
@@ -56,7 +54,7 @@ class RunRecord(_Record, frozen=True):
     tries: int = 0
 
 
-class ScheduleRecord(_Record, frozen=True):
+class ScheduleRecord(Record, frozen=True):
     """A schedule or a rule."""
 
     name: str
@@ -105,7 +103,7 @@ class ScheduleRecord(_Record, frozen=True):
         return f"{kind}/{self.name.replace('.', '_')}"[:128]
 
 
-class GroupRecord(_Record, frozen=True):
+class GroupRecord(Record, frozen=True):
     """A group of schedules; ``default`` exists without a record."""
 
     name: str

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from agent.controlplane import access, records
 from agent.controlplane.api.events import stored
 from agent.controlplane.api.events.errors import ValidationException
-from agent.controlplane.api.events.tags import with_tags
 from agent.controlplane.api.scheduler import requests
 from agent.controlplane.schedules import due, expressions
 from agent.controlplane.schedules.record import (
@@ -40,7 +39,7 @@ async def put_rule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     state = request.get("State", ENABLED)
     if state not in (ENABLED, DISABLED):
         raise ValidationException(f"The State {state} is not supported by this control endpoint.")
-    given = {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())}
+    tags = requests.with_tags({}, requests.tags(request.get("Tags", ())), stored.WHAT)
     await asyncio.to_thread(expressions.zone, stored.ZONE)
     tries = access.ConflictRetries(rule_key(name))
     while True:
@@ -56,7 +55,7 @@ async def put_rule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
                 state=state,
                 description=request.get("Description", ""),
                 role=request.get("RoleArn", ""),
-                tags=with_tags({}, given) if known is None else known.record.tags,
+                tags=tags if known is None else known.record.tags,
                 targets=[] if known is None else known.record.targets,
                 created_at=now if known is None else known.record.created_at,
                 changed_at=now,

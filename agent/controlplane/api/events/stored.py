@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane import access
-from agent.controlplane.api.events.errors import ResourceNotFoundException, ValidationException
+from agent.controlplane.api.events.errors import ResourceNotFoundException
+from agent.controlplane.api.scheduler import requests
 from agent.controlplane.schedules.record import ScheduleRecord, rule_key
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BUS: Final = "default"
 ZONE: Final = "UTC"
 """Of all rules."""
-_NAME: Final = re.compile(r"[.\-_A-Za-z0-9]{1,64}")
+WHAT: Final = "rule"
 _SHOWN: Final = 64
 
 
@@ -28,12 +28,7 @@ def name(parts: Parts, request: Mapping[str, Any], member: str = "Name") -> str:
         ValidationException: it is no name.
         ResourceNotFoundException: the request is for another event bus.
     """
-    given: str = request[member]
-    if not _NAME.fullmatch(given):
-        raise ValidationException(
-            f"{member} must have at most 64 letters, digits, hyphens, underscores and periods, not "
-            f"'{given[:_SHOWN]}'."
-        )
+    given = requests.name(request, member)
     expect_bus(parts, request)
     return given
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from agent.controlplane.api.events import stored
-from agent.controlplane.api.events.errors import ResourceNotFoundException, ValidationException
+from agent.controlplane.api.events.errors import ResourceNotFoundException
+from agent.controlplane.api.scheduler import requests
 
 if TYPE_CHECKING:
     from agent.controlplane.parts import Handlers, Parts
 
-TAGS_MOST: Final = 50
 _SHOWN: Final = 128
 
 
@@ -24,11 +24,11 @@ async def list_tags_for_resource(parts: Parts, request: dict[str, Any]) -> dict[
 
 async def tag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Set tags of a rule."""
-    given = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+    given = requests.tags(request["Tags"])
     await stored.change(
         parts,
         _named(parts, request["ResourceARN"]),
-        lambda record: replace(record, tags=with_tags(record.tags, given)),
+        lambda record: replace(record, tags=requests.with_tags(record.tags, given, stored.WHAT)),
     )
     return {}
 
@@ -44,15 +44,6 @@ async def untag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         ),
     )
     return {}
-
-
-def with_tags(tags: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-    """Return tags with more; raises ``ValidationException``."""
-    if any(not key or key.lower().startswith("aws:") for key in given):
-        raise ValidationException("Tag keys must not be empty, nor begin with 'aws:'.")
-    if len(tags | given) > TAGS_MOST:
-        raise ValidationException(f"A rule can have at most {TAGS_MOST} tags.")
-    return tags | given
 
 
 def _named(parts: Parts, arn: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.parts import Handlers, Parts
 
-TAGS_MOST: Final = 50
+_WHAT: Final = "schedule group"
 _SHOWN: Final = 128
 
 
@@ -38,10 +38,7 @@ async def create_schedule_group(parts: Parts, request: dict[str, Any]) -> dict[s
     record = GroupRecord(
         name=name,
         arn=parts.names.schedule_group(name),
-        tags=_with(
-            {},
-            {tag["Key"]: tag["Value"] for tag in request.get("Tags", ())},
-        ),
+        tags=requests.with_tags({}, requests.tags(request.get("Tags", ())), _WHAT),
         client_token=token,
         created_at=now,
         changed_at=now,
@@ -108,8 +105,10 @@ async def list_tags_for_resource(parts: Parts, request: dict[str, Any]) -> dict[
 
 async def tag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Set tags of a group."""
-    given = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
-    return await _change_tags(parts, request["ResourceArn"], lambda tags: _with(tags, given))
+    given = requests.tags(request["Tags"])
+    return await _change_tags(
+        parts, request["ResourceArn"], lambda tags: requests.with_tags(tags, given, _WHAT)
+    )
 
 
 async def untag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -154,14 +153,6 @@ async def _change_tags(
     if changed is None:
         raise ResourceNotFoundException(f"Schedule group {name} does not exist.")
     return {}
-
-
-def _with(tags: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-    if any(key.lower().startswith("aws:") for key in given):
-        raise ValidationException("Tag keys must not begin with 'aws:'.")
-    if len(tags | given) > TAGS_MOST:
-        raise ValidationException(f"A schedule group can have at most {TAGS_MOST} tags.")
-    return tags | given
 
 
 def _named(parts: Parts, arn: str) -> str:

@@ -1,4 +1,4 @@
-"""What several calls of the API read of their requests: names and pages."""
+"""What several calls of this API and of ``api.events`` read of their requests: names, tags and pages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from agent.controlplane.api import name_pages
 from agent.controlplane.api.scheduler.errors import ValidationException
-from agent.controlplane.front import pages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Collection, Mapping
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 
 _NAME: Final = re.compile(r"[0-9a-zA-Z\-_.]{1,64}")
 _TOKEN: Final = re.compile(r"[a-zA-Z0-9\-_]{1,64}")
 _SHOWN: Final = 64
 PAGE_MOST: Final = 100
+TAGS_MOST: Final = 50
 
 
 class Stored(Protocol):
-    """A record with its key."""
+    """A record with its name and its key."""
+
+    @property
+    def name(self) -> str:
+        """Of the schedule, group or rule."""
 
     @property
     def key(self) -> str:
@@ -52,6 +57,20 @@ def client_token(request: Mapping[str, Any]) -> str:
     return given
 
 
+def tags(given: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return tags of a request."""
+    return {tag["Key"]: tag["Value"] for tag in given}
+
+
+def with_tags(known: dict[str, str], given: dict[str, str], what: str) -> dict[str, str]:
+    """Return known tags with more; raises ``ValidationException``, which says what has them."""
+    if any(not key or key.lower().startswith("aws:") for key in given):
+        raise ValidationException("Tag keys must not be empty, nor begin with 'aws:'.")
+    if len(known | given) > TAGS_MOST:
+        raise ValidationException(f"A {what} can have at most {TAGS_MOST} tags.")
+    return known | given
+
+
 def fingerprint(request: Mapping[str, Any]) -> str:
     """Return a hash of a request without its token."""
     body = {key: value for key, value in request.items() if key != "ClientToken"}
@@ -73,20 +92,19 @@ async def page(
         operation: whose tokens these are.
         request: with its ``NextToken`` and the size of its page.
         filters: the members that must be the same on all pages.
-        every: yields all records by key, behind a key.
+        every: yields all records by key, after a key.
         is_wanted: the filter.
         size_member: the name of the member with the size.
     """
     size = request.get(size_member, PAGE_MOST)
     if not 1 <= size <= PAGE_MOST:
         raise ValidationException(f"{size_member} must be between 1 and {PAGE_MOST}.")
-    asked = {member: request[member] for member in filters if member in request}
-    after = pages.start_after(operation, asked | {"nextToken": request.get("NextToken")})
-    found: list[StoredT] = []
-    async for record in every(after):
-        if not is_wanted(record):
-            continue
-        if len(found) == size:
-            return found, pages.token(operation, asked, found[-1].key)
-        found.append(record)
-    return found, None
+    return await name_pages.page(
+        operation,
+        request,
+        filters=filters,
+        size=size,
+        every=lambda after: every(after or None),
+        is_wanted=is_wanted,
+        place=lambda record: record.key,
+    )
