@@ -68,10 +68,14 @@ class EventStream:
         self._readers += 1
         try:
             await response.prepare(request)
-            # The reader is gone, or reads nothing: that is how a stream ends. So does the store's end.
-            with contextlib.suppress(ConnectionError, TimeoutError, StoreFailure):
-                await self._send(response, asked)
+            await self._send(response, asked)
+            async with asyncio.timeout(_WRITE_LIMIT_S):
                 await response.write_eof()
+        except (ConnectionError, TimeoutError, StoreFailure):
+            # The reader is gone or reads nothing, or the store has failed. Cut off, it does not take what it
+            # has for all that there is.
+            if request.transport is not None:
+                request.transport.abort()
         finally:
             self._readers -= 1
         return response

@@ -6,14 +6,18 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+import pytest
+
+from agent.controlplane.events.feed import EventFeed
 from agent.controlplane.front import event_stream
+from agent.controlplane.store.contract import StoreUnavailable
 from tests.support.control_endpoint import ScriptedAgent, a_report, control_endpoint, definition
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
+    from agent.controlplane.events.feed import Batch
     from tests.support.control_endpoint import Endpoint
 
 PATH = "/control/events"
@@ -99,6 +103,18 @@ async def test_a_silent_stream_shows_that_it_lives_and_ends_with_control(
         async with asyncio.timeout(40):
             assert await answer.content.readline() == b"\n"
     answer.close()
+
+
+async def test_a_stream_that_the_store_fails_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_self: EventFeed) -> Batch:
+        raise StoreUnavailable("the disk is gone")
+
+    monkeypatch.setattr(EventFeed, "next", fails)
+    async with control_endpoint(tmp_path) as endpoint:
+        with pytest.raises(aiohttp.ClientError):
+            await events(endpoint, after=0)
 
 
 async def test_readers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
