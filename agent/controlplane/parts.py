@@ -52,7 +52,7 @@ class Parts:
     metrics: MetricStore | None = None
     """The figures of tasks and hosts; None where control keeps none."""
     problems: Sequence[Callable[[], str]] = ()
-    """Each returns what does not work of something else, for a person; empty for nothing."""
+    """Each returns what does not work in another part, for a person; empty for nothing."""
     figures: Figures = field(default_factory=Figures, repr=False)
     """Counts of what is done, for those who watch control."""
     fleet: Fleet = field(init=False, repr=False)

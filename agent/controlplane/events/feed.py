@@ -93,7 +93,7 @@ class EventFeed:
             is_gap, self._after = self._after != OLDEST, None
             return Batch(place, [], is_gap=is_gap)
         if self._after == OLDEST:
-            self._after = None  # from now on, what is gone was not read
+            self._after = None  # history that goes from now on has events that this reader missed
         return await self._told(batch.revision, batch.events)
 
     async def _told(self, place: int, seen: Sequence[Event]) -> Batch:

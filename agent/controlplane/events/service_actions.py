@@ -1,7 +1,7 @@
 """Events of services and deployments, from what DescribeServices and service deployments tell. Pure.
 
-Each action has the name that Amazon ECS gives it. The texts are those of ``services.wording``; one that
-says nothing which ECS sends an event of has no action.
+Each action has the name that Amazon ECS gives it. It follows from the text (``services.wording``); what Amazon ECS
+sends no event for has none.
 """
 
 from __future__ import annotations

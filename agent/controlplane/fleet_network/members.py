@@ -7,7 +7,7 @@
     /fleet-keys/<key in hex>        instance id     does the same for a public key of WireGuard
     /meta/fleetRangeGiven           range           the one that was given last
 
-A host that stops to take part while it is registered keeps its range: its tasks may still have the addresses.
+A host that stops taking part while it is registered keeps its range: its tasks may still have the addresses.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _RETRY_S: Final = 1.0
 _CONFLICT_S: Final = 0.02
 _TURN_LIMIT_S: Final = 60.0
 _AGAIN_S: Final = 60.0
-"""When a target is looked at again that could not be, for a fault that is not the store's."""
+"""After how long a target is looked at again whose turn failed, but not for the store."""
 
 _log = structlog.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class ActionLoop:
                 del self._due[key]
 
     async def _turn(self, key: str) -> float:
-        """Do what is due for a target now, and return when to look at it again; endless for never."""
+        """Do what is due for a target now, and return when to look at it again; infinity for never."""
         while True:
             found = await access.find(self._parts.store, ScalableTarget, key)
             if found is None:

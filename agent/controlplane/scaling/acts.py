@@ -155,7 +155,7 @@ def _ended(one: Activity, status: str, now: float) -> Activity:
 def fulfilled(
     known: ActivitiesRecord, service: ServiceRecord, running: int, now: float
 ) -> ActivitiesRecord:
-    """Return activities of which those have ended that the service has fulfilled or that others replaced. Pure.
+    """Return activities, with an end for those that the service has fulfilled or a newer count replaced. Pure.
 
     Args:
         known: the activities.

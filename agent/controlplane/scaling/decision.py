@@ -1,12 +1,14 @@
 """What all policies of a target want together, within its limits. Pure.
 
-More tasks: the policy that wants most wins. Fewer tasks: only if every target tracking policy that may scale in wants it, and
-then the one that keeps most; also a step scaling policy waits for these. During the cooldown of a scale-out, policies compute from the count before it, so that what was
-added counts, and only more than that is added. Fewer tasks wait for both cooldowns; more tasks do not wait for that of a
-scale-in. During a deployment nothing is scaled in.
+More tasks: the policy that wants most wins. Fewer tasks: only if every target tracking policy that may scale in
+wants it, also where a step scaling policy asks for it; of those that do, the one that keeps most wins.
 
-Source: Application Auto Scaling user guide, "How target tracking works", "Define cooldown periods"; Amazon ECS developer
-guide, "Automatically scale your service".
+During the cooldown of a scale-out, policies compute from the count before it, so that what was added counts, and
+only more than that is added. Fewer tasks wait for both cooldowns; more tasks do not wait for that of a scale-in.
+During a deployment nothing is scaled in.
+
+Source: Application Auto Scaling user guide, "How target tracking works", "Define cooldown periods"; Amazon ECS
+developer guide, "Automatically scale your service".
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ def _parsed(schedule: str) -> Expression:
 
 
 def next_time(action: ScheduledAction, after: float) -> float:
-    """Return when an action is due behind a time; endless if never.
+    """Return when an action is due next, after a time; infinity for never.
 
     Raises:
-        ExpressionInvalid: the schedule or the time zone is none.
+        ExpressionInvalid: the schedule or the time zone is not valid.
     """
     found = expressions.next_after(
         _parsed(action.schedule),
@@ -59,7 +59,7 @@ def _base(action: ScheduledAction) -> float:
 
 
 def next_due(target: ScalableTarget) -> float:
-    """Return when the next action of a target is due, or was; endless if never."""
+    """Return when the next action of a target is due, or was; infinity for never."""
     return min((next_time(one, one.done_at) for one in target.actions), default=math.inf)
 
 

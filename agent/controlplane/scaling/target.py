@@ -75,9 +75,9 @@ class ScheduledAction(Record, frozen=True):
     """``at(...)``, ``rate(...)`` or ``cron(...)``."""
     zone: str = UTC
     start_at: float = 0.0
-    """It is not due before; 0 for no start."""
+    """It is not due before it; 0 for no start."""
     end_at: float = 0.0
-    """It is not due behind; 0 for no end."""
+    """It is not due after it; 0 for no end."""
     min_capacity: int | None = None
     """None keeps what the target has."""
     max_capacity: int | None = None

@@ -29,7 +29,7 @@ class Minute(NamedTuple):
 
     value: float
     is_whole: bool = True
-    """Whether it is of all tasks that ran; otherwise it is none for fewer tasks."""
+    """Whether it is of all tasks that ran; otherwise it is no reason for fewer tasks."""
 
 
 class Way(Enum):

@@ -239,8 +239,9 @@ def place(
 ) -> PlacementOutcome:
     """Choose an instance for each of ``count`` copies, as far as there is room.
 
-    With ``providers``, of each copy, a copy only goes to a host of its capacity provider; an empty one is that of the
-    launch type FARGATE. A copy whose provider has no room does not keep others back, and takes no room of theirs.
+    With ``providers``, which has one of each copy, a copy only goes to a host of its capacity provider; an empty name
+    stands for the launch type FARGATE. A copy whose provider has no room does not keep others back, and takes no room
+    of theirs.
 
     Raises:
         PlacementError: no instance is ACTIVE.

@@ -42,7 +42,7 @@ _WEEK: Final = 7
 
 
 class CronInvalid(ValueError):
-    """The expression is none; the text says which field is wrong."""
+    """The expression is not valid; the text says which field is wrong."""
 
 
 class _Field(NamedTuple):

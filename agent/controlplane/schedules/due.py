@@ -55,7 +55,7 @@ def begun(record: ScheduleRecord, now: float) -> ScheduleRecord:
     """Return a new or changed record, due from now on; what is left of earlier runs is dropped.
 
     Raises:
-        ExpressionInvalid: the expression or the time zone is none.
+        ExpressionInvalid: the expression or the time zone is not valid.
     """
     expression = expressions.parse(record.expression, is_rule=record.key.startswith(RULES))
     first = record.start

@@ -54,7 +54,7 @@ def parse(text: str, *, is_rule: bool = False) -> Expression:
         is_rule: whether it is of a rule, which has no ``at`` and demands the right plural.
 
     Raises:
-        ExpressionInvalid: it is none.
+        ExpressionInvalid: the text says what is wrong.
     """
     if (found := _RATE.fullmatch(text)) is not None:
         if is_rule and (int(found[1]) == 1) == bool(found[3]):

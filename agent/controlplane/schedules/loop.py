@@ -30,7 +30,7 @@ _RETRY_S: Final = 1.0
 _CONFLICT_S: Final = 0.02
 _TURN_LIMIT_S: Final = 60.0
 _AGAIN_S: Final = 60.0
-"""When a schedule is looked at again that could not be, for a fault of this program."""
+"""After how long a schedule is looked at again whose turn failed, but not for the store."""
 
 _log = structlog.get_logger(__name__)
 

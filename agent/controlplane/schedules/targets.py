@@ -51,7 +51,7 @@ async def read(parts: Parts, given: Mapping[str, Any]) -> TargetRecord:
     would.
 
     Raises:
-        TargetInvalid: it is none that this control can run.
+        TargetInvalid: this control cannot run it.
     """
     unserved = sorted(set(given) - _SERVED)
     if unserved:

@@ -178,7 +178,7 @@ class ServiceRecord(_Record, frozen=True):
 
 
 def replace_after_s(tags: Mapping[str, str]) -> float | None:
-    """Return what a service's tags say of hosts that are cut off; None if the value is none of the tag."""
+    """Return what a service's tags say of hosts that are cut off; None if the tag has no valid value."""
     given = tags.get(REPLACE_AFTER)
     if given is None:
         return LOST_AFTER_S

@@ -76,7 +76,7 @@ def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def check_service_tags(tags: Mapping[str, str]) -> None:
-    """Raise ``InvalidParameterException`` for tags that say what a service does, and say nothing."""
+    """Raise ``InvalidParameterException`` if a tag that control follows has a value that it cannot follow."""
     if replace_after_s(tags) is None:
         raise InvalidParameterException(
             f"The tag {REPLACE_AFTER} of a service must be {NEVER}, or seconds from 0 to "
