@@ -20,6 +20,7 @@ from msgspec import Struct
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import definition_deletion
 from agent.controlplane.records import InstanceRecord
+from agent.controlplane.schedules.record import DELETIONS
 from agent.controlplane.secrets import stored
 from agent.controlplane.services.record import INACTIVE, ServiceRecord
 from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Parts
 
 STOPPED_TASK_S = 3600.0
-RUN_TOKEN_S = 24 * 3600.0
+CLIENT_TOKEN_S = 24 * 3600.0
 INACTIVE_INSTANCE_S = 24 * 3600.0
 INACTIVE_SERVICE_S = 24 * 3600.0
 HISTORY_ROUNDS = 10
@@ -86,9 +87,8 @@ class Janitor:
             ended = task.settled_at or task.stopped_at
             if task.last_status == "STOPPED" and ended < now - STOPPED_TASK_S:
                 gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
-        async for kv, token in access.scan(store, _Token, records.RUN_TOKENS):
-            if token.at < now - RUN_TOKEN_S:
-                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
+        for prefix in (records.RUN_TOKENS, DELETIONS):
+            gone += await self._tokens(prefix, now)
         gone += await self._instances(now)
         gone += await self._services(now)
         gone += await definition_deletion.sweep(store, now)
@@ -100,6 +100,13 @@ class Janitor:
         self._revisions.append(store.revision)
         if gone:
             _log.info("old records deleted", count=gone)
+        return gone
+
+    async def _tokens(self, prefix: str, now: float) -> int:
+        store, gone = self._parts.store, 0
+        async for kv, token in access.scan(store, _Token, prefix):
+            if token.at < now - CLIENT_TOKEN_S:
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         return gone
 
     async def _services(self, now: float) -> int:

@@ -30,7 +30,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
     /fleet-members/, -ranges/, -keys/...  see ``fleet_network.members``
     /scaling/..., /scaling-activities/...  see ``scaling.target``
-    /schedules/..., /schedule-rules/..., /schedule-groups/...   see ``schedules.record``
+    /schedules/..., /schedule-rules/..., -groups/..., -deletions/...  see ``schedules.record``
     /alarms/<name>                        AlarmRecord            (``scaling.alarm``)
     /security-groups/...                  see ``security_groups.group_records``
     /parameters/..., /secrets/...         see ``secrets.secret_records``

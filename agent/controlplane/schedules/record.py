@@ -5,6 +5,7 @@
     /schedules/<group>/<name>      ScheduleRecord
     /schedule-rules/<name>         ScheduleRecord   of a rule of EventBridge
     /schedule-groups/<name>        GroupRecord
+    /schedule-deletions/<token>    DeletionRecord   by the client token of the call; for a day (``janitor``)
 
 A record is written by operators' calls and by the loop, always by comparing it.
 """
@@ -22,6 +23,7 @@ ALL: Final = "/schedule"
 SCHEDULES: Final = "/schedules/"
 RULES: Final = "/schedule-rules/"
 GROUPS: Final = "/schedule-groups/"
+DELETIONS: Final = "/schedule-deletions/"
 DEFAULT_GROUP: Final = "default"
 ENABLED: Final = "ENABLED"
 DISABLED: Final = "DISABLED"
@@ -80,6 +82,9 @@ class ScheduleRecord(Record, frozen=True):
     client_token: str = ""
     fingerprint: str = ""
     """Hash of the request that created it."""
+    update_token: str = ""
+    update_fingerprint: str = ""
+    """The same of the last UpdateSchedule call."""
     created_at: float = 0.0
     changed_at: float = 0.0
     base: float = 0.0
@@ -119,6 +124,13 @@ class GroupRecord(Record, frozen=True):
         return group_key(self.name)
 
 
+class DeletionRecord(Record, frozen=True):
+    """What a call with a client token has deleted."""
+
+    arn: str
+    at: float = 0.0
+
+
 def schedule_key(group: str, name: str) -> str:
     """Return the key of a schedule."""
     return f"{SCHEDULES}{group}/{name}"
@@ -132,3 +144,8 @@ def rule_key(name: str) -> str:
 def group_key(name: str) -> str:
     """Return the key of a group."""
     return f"{GROUPS}{name}"
+
+
+def deletion_key(client_token: str) -> str:
+    """Return the key of what a call with a client token has deleted."""
+    return f"{DELETIONS}{client_token}"

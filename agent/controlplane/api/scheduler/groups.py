@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.scheduler import requests
+from agent.controlplane.api.scheduler import deletions, requests
 from agent.controlplane.api.scheduler.errors import (
     ConflictException,
     ResourceNotFoundException,
@@ -62,12 +62,19 @@ async def get_schedule_group(parts: Parts, request: dict[str, Any]) -> dict[str,
 
 
 async def delete_schedule_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Delete a group and its schedules, at once."""
+    """Delete a group and its schedules, at once; a call that is repeated with its token changes nothing."""
     name = requests.name(request, "Name")
     if name == DEFAULT_GROUP:
         raise ValidationException("The default schedule group cannot be deleted.")
-    await find(parts, name)
-    await parts.store.txn([], [Delete(group_key(name)), DeletePrefix(f"{SCHEDULES}{name}/")])
+    arn, token = parts.names.schedule_group(name), requests.client_token(request)
+    if not await deletions.was_done(parts, arn, token):
+        await find(parts, name)
+        then = [
+            Delete(group_key(name)),
+            DeletePrefix(f"{SCHEDULES}{name}/"),
+            *deletions.noted(parts, arn, token),
+        ]
+        await parts.store.txn([], then)
     return {}
 
 

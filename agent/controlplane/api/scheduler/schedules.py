@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.scheduler import groups, requests
+from agent.controlplane.api.scheduler import deletions, groups, requests
 from agent.controlplane.api.scheduler.errors import (
     ConflictException,
     ResourceNotFoundException,
@@ -57,16 +57,25 @@ async def create_schedule(parts: Parts, request: dict[str, Any]) -> dict[str, An
 
 
 async def update_schedule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Replace a schedule as a whole: what the call does not name gets its default, as on AWS."""
+    """Replace a schedule as a whole: what the call does not name gets its default, as on AWS.
+
+    A call that is repeated with its token changes nothing: what is left of a run goes on.
+    """
     record = await _record(parts, request)
     tries = access.ConflictRetries(record.key)
     while True:
         known = await _find(parts, record.group, record.name)
+        if record.client_token and known.record.update_token == record.client_token:
+            if known.record.update_fingerprint != record.fingerprint:
+                raise ConflictException("The ClientToken was used for another UpdateSchedule call.")
+            return {"ScheduleArn": record.arn}
         now = parts.clock()
         changed = replace(
             due.begun(record, now),
             client_token=known.record.client_token,
             fingerprint=known.record.fingerprint,
+            update_token=record.client_token,
+            update_fingerprint=record.fingerprint,
             created_at=known.record.created_at,
             changed_at=now,
             last_due=known.record.last_due,
@@ -103,10 +112,13 @@ async def get_schedule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def delete_schedule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Delete a schedule; what runs, runs on."""
+    """Delete a schedule; what runs, runs on. A call that is repeated with its token changes nothing."""
     name, group = requests.name(request, "Name"), _group(request)
-    known = await _find(parts, group, name)
-    await parts.store.txn([], [Delete(known.kv.key)])
+    arn, token = parts.names.schedule(group, name), requests.client_token(request)
+    if not await deletions.was_done(parts, arn, token):
+        known = await _find(parts, group, name)
+        then = [Delete(known.kv.key), *deletions.noted(parts, arn, token)]
+        await parts.store.txn([], then)
     return {}
 
 

@@ -12,11 +12,13 @@ from agent.controlplane import access, records
 from agent.controlplane.api.ecs import operations as ecs
 from agent.controlplane.api.events import operations as events
 from agent.controlplane.api.scheduler import operations as scheduler
+from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import new_id
 from agent.controlplane.parts import Parts
 from agent.controlplane.records import AliveRecord, AttributeRecord, InstanceRecord, TaskRecord
 from agent.controlplane.scheduler import placement
 from agent.controlplane.schedules.loop import ScheduleLoop
+from agent.controlplane.schedules.record import deletion_key
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.controlplane.tasks import capacity
@@ -216,6 +218,16 @@ async def test_one_that_deletes_itself_and_one_whose_definition_is_gone(
     clock.now += 5
     await loop.settle()
     assert loop.next_at == T0 + 7200
+
+
+async def test_what_a_token_has_deleted_is_known_for_a_day(parts: Parts, clock: Clock) -> None:
+    await create(parts)
+    await call(parts, "DeleteSchedule", Name="s", ClientToken="t")
+    janitor = Janitor(parts)
+    for hours, is_known in ((23, True), (2, False)):
+        clock.now += hours * 3600
+        await janitor.clean()
+        assert (await parts.store.get(deletion_key("t")) is not None) is is_known
 
 
 async def test_the_loop_wakes_for_a_change_and_for_the_time(parts: Parts) -> None:

@@ -91,6 +91,23 @@ async def test_a_call_that_is_repeated_with_its_token_changes_nothing(scheduler:
         code, text = await scheduler.refused("create_schedule", **request)
         assert (code, text) == ("ConflictException", "Schedule nightly already exists.")
 
+    await scheduler.call("update_schedule", **other, ClientToken="u")
+    changed = await scheduler.call("get_schedule", Name="nightly")
+    await scheduler.call("update_schedule", **other, ClientToken="u")
+    assert await scheduler.call("get_schedule", Name="nightly") == changed
+    code, _ = await scheduler.refused("update_schedule", **NIGHTLY, ClientToken="u")
+    assert code == "ConflictException"
+
+    gone = {"Name": "nightly", "ClientToken": "d"}
+    for _ in range(2):
+        await scheduler.call("delete_schedule", **gone)
+    await scheduler.call("create_schedule", **NIGHTLY)
+    await scheduler.call("delete_schedule", **gone)
+    await scheduler.call("get_schedule", Name="nightly")  # a new one, which that call was not about
+    await scheduler.call("create_schedule_group", Name="jobs")
+    for _ in range(2):
+        await scheduler.call("delete_schedule_group", Name="jobs", ClientToken="g")
+
 
 async def test_groups_with_their_tags_and_schedules(scheduler: AwsClient) -> None:
     code, text = await scheduler.refused("create_schedule", **NIGHTLY, GroupName="jobs")
