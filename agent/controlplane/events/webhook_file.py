@@ -60,7 +60,13 @@ def read(path: Path) -> Webhook:
         raise ConfigError(
             f"--event-webhook-file {path}: line {number} is no URL of http or https; {_MEND}"
         )
-    return Webhook(url, dict(_header(path, number, line) for number, line in others))
+    headers = dict(_header(path, number, line) for number, line in others)
+    if (url.user or url.password) and "authorization" in map(str.lower, headers):
+        raise ConfigError(
+            f"--event-webhook-file {path}: its URL has a user or a password, and a header is Authorization; "
+            "remove one of them"
+        )
+    return Webhook(url, headers)
 
 
 def _header(path: Path, number: int, line: str) -> tuple[str, str]:

@@ -239,6 +239,7 @@ async def test_an_idle_control_writes_no_place(store: SqliteStore, file: Path) -
         ("http://h/canary\ncanary", "line 2 is no header"),
         ("http://h/canary\nX-Key: can\x00ary", "line 2 is no header"),
         ("http://h/canary\n\nContent-Type: canary", "line 3 is a header that control sets"),
+        ("http://canary@h/canary\nauthorization: canary", "remove one of them"),
     ],
 )
 def test_a_file_that_says_something_else(tmp_path: Path, text: str, complaint: str) -> None:
@@ -252,6 +253,6 @@ def test_a_file_that_says_something_else(tmp_path: Path, text: str, complaint: s
 def test_a_file_that_is_missing_and_what_is_shown_of_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         webhook_file.read(tmp_path / "none")
-    (tmp_path / "w").write_text("https://user:canary@h:8443/canary\nAuthorization: canary\n")
+    (tmp_path / "w").write_text("https://user:canary@h:8443/canary\nX-Key: canary\n")
     read: Any = webhook_file.read(tmp_path / "w")
     assert repr(read) == "Webhook(https://h:8443)"
