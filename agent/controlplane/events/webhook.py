@@ -1,4 +1,4 @@
-"""Sends every event to a webhook: in order, at least once, one call each, as EventBridge's API destinations.
+"""Sends every event to a webhook: in order, at least once, one call each, like EventBridge's API destinations.
 
 What is not answered with 2xx is sent again, less and less often, and the events behind it wait in the store's
 history. That is held for them (``held_from``), but not without end: what a webhook has missed for too long is
@@ -153,17 +153,17 @@ class EventWebhook:
     async def _send(self, envelope: Envelope) -> None:
         """Return when an event is delivered, or refused for good."""
         body = msgspec.json.encode(envelope)
-        wait_s = FIRST_WAIT_S
+        wait_s, of_file = FIRST_WAIT_S, ""
         while True:
             trouble, is_final = await self._try(body)
             if not trouble or is_final:
                 break
             if self._waiting_since is None:
                 self._waiting_since = time.monotonic()
-            self._say(trouble)
+            self._say(of_file or trouble)
             await asyncio.sleep(self._pause_s(wait_s))
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-            await self._reload()
+            of_file = await self._reload()
         if is_final:
             _log.warning(
                 "the webhook refuses an event; it is dropped", id=envelope.id, error=trouble
@@ -199,12 +199,13 @@ class EventWebhook:
         is_final = 400 <= status < 500 and status not in _PERHAPS_MENDED
         return f"it answered {status}", is_final
 
-    async def _reload(self) -> None:
-        """Read the file again, which somebody may have mended."""
+    async def _reload(self) -> str:
+        """Read the file again, which somebody may have mended; return what is wrong with it, or nothing."""
         try:
             self._hook = await asyncio.to_thread(webhook_file.read, self._file)
         except ConfigError as error:
-            self._say(str(error))
+            return str(error)
+        return ""
 
     def _pause_s(self, wait_s: float) -> float:
         return self._dice.uniform(0.5, 1.0) * wait_s
