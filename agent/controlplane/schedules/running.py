@@ -99,12 +99,7 @@ async def _place(
 ) -> _Placed:
     request = {**target.request, "count": count, "startedBy": record.started_by}
     order = await task_orders.read_order(parts, request)
-    constraints = placement.parse_constraints(
-        [
-            *order.definition.definition.get("placementConstraints", ()),
-            *request.get("placementConstraints", ()),
-        ]
-    )
+    constraints = task_orders.constraints(order, request.get("placementConstraints", ()))
     strategies = placement.parse_strategies(request.get("placementStrategy", ()))
     needs = launch.needs(order, task_orders.required_attributes(order))
     hosts = await parts.fleet.read(order.cluster)

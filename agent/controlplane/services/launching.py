@@ -67,12 +67,7 @@ async def read_order(parts: Parts, service: ServiceRecord, deployment: Deploymen
     """
     request = _request(service, deployment)
     task = await task_orders.read_order(parts, request, service=service.name)
-    constraints = placement.parse_constraints(
-        [
-            *task.definition.definition.get("placementConstraints", ()),
-            *service.placement_constraints,
-        ]
-    )
+    constraints = task_orders.constraints(task, service.placement_constraints)
     strategies = placement.parse_strategies(service.placement_strategy) or _DEFAULT_STRATEGIES
     needs = launch.needs(task, task_orders.required_attributes(task))
     return Order(task, needs, constraints, strategies)

@@ -30,6 +30,7 @@ from agent.controlplane.front.errors import (
 )
 from agent.controlplane.roles import words
 from agent.controlplane.roles.needed import asked_of_aws
+from agent.controlplane.scheduler import placement
 from agent.controlplane.secrets import task_values
 from agent.controlplane.security_groups import stored
 from agent.controlplane.security_groups.users import groups_of
@@ -39,10 +40,11 @@ from agent.controlplane.tasks.launch import TaskRequest
 from agent.controlplane.tasks.protection import OF_SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from agent.controlplane.parts import Parts
     from agent.controlplane.records import ClusterRecord, TaskDefinitionRecord
+    from agent.controlplane.scheduler.placement import Constraint
     from agent.controlplane.tasks.capacity import Capacity
 
 MAX_SUBNETS = 16
@@ -80,6 +82,16 @@ async def active_task_definition(
     if record.status != "ACTIVE" and not or_inactive:
         raise ClientException("TaskDefinition is inactive")
     return record
+
+
+def constraints(order: TaskRequest, others: Iterable[Mapping[str, Any]] = ()) -> list[Constraint]:
+    """Return the placement constraints of the task definition and others.
+
+    Raises:
+        PlacementError, QueryError: one is malformed.
+    """
+    own = order.definition.definition.get("placementConstraints", ())
+    return placement.parse_constraints([*own, *others])
 
 
 async def read_order(parts: Parts, request: Mapping[str, Any], *, service: str = "") -> TaskRequest:

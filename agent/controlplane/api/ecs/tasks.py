@@ -75,12 +75,7 @@ class _Placer:
             raise InvalidParameterException(f"count must be between 1 and {MAX_COPIES}.")
         order = await task_orders.read_order(parts, request)
         try:
-            constraints = placement.parse_constraints(
-                [
-                    *order.definition.definition.get("placementConstraints", ()),
-                    *request.get("placementConstraints", ()),
-                ]
-            )
+            constraints = task_orders.constraints(order, request.get("placementConstraints", ()))
             strategies = placement.parse_strategies(request.get("placementStrategy", ()))
         except (placement.PlacementError, query.QueryError) as error:
             raise InvalidParameterException(str(error)) from None
@@ -119,9 +114,7 @@ class _Placer:
             )
         order = await task_orders.read_order(parts, request)
         try:
-            constraints = placement.parse_constraints(
-                order.definition.definition.get("placementConstraints", ())
-            )
+            constraints = task_orders.constraints(order)
         except (placement.PlacementError, query.QueryError) as error:
             raise InvalidParameterException(str(error)) from None
         needs = launch.needs(order, task_orders.required_attributes(order))
