@@ -91,6 +91,8 @@ class EventFeed:
             place = error.compact_revision
             self._watch = self._store.watch("/", after_revision=place)
             is_gap, self._after = self._after != OLDEST, None
+            # What it remembers is from before the gap, in which hosts may have come.
+            self._changes = Changes(self._names, await self._instances())
             return Batch(place, [], is_gap=is_gap)
         if self._after == OLDEST:
             self._after = None  # history that goes from now on has events that this reader missed

@@ -55,6 +55,16 @@ def task(version: int = 1, **more: Any) -> TaskRecord:
     return TaskRecord(**(values | more))
 
 
+def instance() -> InstanceRecord:
+    return InstanceRecord(
+        id="i",
+        arn=NAMES.instance("default", "i"),
+        cluster="default",
+        resources=HostResources(cpu_units=1024, memory_mib=512),
+        client_token="t",
+    )
+
+
 def put(record: TaskRecord) -> Put:
     return Put(records.task_key(record.cluster, record.id), records.encode(record))
 
@@ -132,13 +142,7 @@ async def test_only_what_is_shown_is_an_event(store: SqliteStore) -> None:
 
 
 async def test_an_instance_tells_its_connection_and_its_tasks(store: SqliteStore) -> None:
-    record = InstanceRecord(
-        id="i",
-        arn=NAMES.instance("default", "i"),
-        cluster="default",
-        resources=HostResources(cpu_units=1024, memory_mib=512),
-        client_token="t",
-    )
+    record = instance()
     start = store.revision
     await commit(store, Put(records.instance_key("default", "i"), records.encode(record)))
     lease = await store.grant_lease(60)
@@ -169,6 +173,20 @@ async def test_what_is_compacted_is_a_gap_unless_all_that_is_kept_is_wanted(
             assert (first.is_gap, first.place, first.events) == (is_gap, middle, [])
             second = await feed.next()
             assert [place for place, _ in second.events] == [end]
+
+
+async def test_a_host_that_came_in_a_gap_is_known(store: SqliteStore) -> None:
+    start = store.revision
+    await commit(store, put(task(1)))
+    async with EventFeed(store, NAMES, time.time, after=start) as feed:
+        await commit(store, Put(records.instance_key("default", "i"), records.encode(instance())))
+        await store.compact(store.revision)
+        assert (await feed.next()).is_gap
+        lease = await store.grant_lease(60)
+        await commit(store, Put(records.alive_key("i"), b"{}", lease))
+        async with asyncio.timeout(40):
+            ((_, event),) = (await feed.next()).events
+        assert event.resources == [instance().arn]
 
 
 def _kv(version: int, record: EventsRecord) -> Event:
