@@ -116,7 +116,7 @@ class MetricStore:
         self._closed = _minute_of(clock() - LAG_S) - 1
         """The last minute that was closed."""
         self._kept = 0
-        """The last minute that was closed and is in the file."""
+        """The last minute that was closed and whose points are in the file, if they could be written."""
         self._keeping = asyncio.Condition()
         self._open: tuple[int, float, dict[Scope, Row]] = (0, float("-inf"), {})
         self._opening = asyncio.Lock()
