@@ -26,7 +26,7 @@ from agent.controlplane.services.record import ServiceRecord
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from tests.support.control_endpoint import definition
-from tests.unit.controlplane.scaling.conftest import target
+from tests.unit.controlplane.scaling.conftest import SHOP, target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 START = datetime(2026, 3, 2, 7, 30, tzinfo=UTC).timestamp()
 """A Monday."""
 HANDLERS = {**scaling_operations.handlers(), **operations.handlers()}
-SHOP = {
-    "ServiceNamespace": "ecs",
-    "ResourceId": "service/default/shop",
-    "ScalableDimension": "ecs:service:DesiredCount",
-}
 
 
 def action(
