@@ -224,7 +224,7 @@ async def test_it_wakes_when_a_minute_is_closed(control: Control) -> None:
         control.minute += 1
         await control.fill(100.0, 4)
         await control.metrics.close_minutes()
-    async with asyncio.timeout(10), changes:
+    async with asyncio.timeout(40), changes:
         async for batch in changes:
             if batch.events:
                 break

@@ -244,7 +244,7 @@ async def test_the_count_follows_the_limits_and_control_wakes_by_itself(control:
         ScalableTargetAction={"MinCapacity": 6},
     )
     control.now = START + 1801
-    async with asyncio.timeout(10), changes:
+    async with asyncio.timeout(40), changes:
         async for batch in changes:
             if batch.events:
                 break
