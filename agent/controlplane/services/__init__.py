@@ -23,8 +23,8 @@ nothing twice. Nothing else must survive a crash: a new process loads the store 
 
 May use the store, ``tasks``, ``scheduler`` and the checks of RunTask (``api.ecs.task_orders``). What the
 store raises pauses the loop, which then loads everything again. Tests:
-``tests/unit/controlplane/services``, ``tests/unit/controlplane/api/ecs/test_services.py``,
-``tests/integration/e2e/test_services.py``.
+``tests/unit/controlplane/services``, ``tests/unit/controlplane/api/ecs/test_services.py`` and
+``test_service_deployments.py`` beside it, ``tests/integration/e2e/test_services.py``.
 
 Source of all rules and texts: the Amazon ECS developer guide ("Amazon ECS services", "Service deployment
 circuit breaker", "Service event messages", "Service throttle logic") and API reference.

@@ -8,6 +8,25 @@ from agent.controlplane.scaling.target import TRACKING, Policy, ScalableTarget
 from agent.controlplane.scaling.tracking import Minute
 
 CPU = {"PredefinedMetricSpecification": {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"}}
+SHOP = {
+    "ServiceNamespace": "ecs",
+    "ResourceId": "service/default/shop",
+    "ScalableDimension": "ecs:service:DesiredCount",
+}
+HOT: dict[str, Any] = {
+    "AlarmName": "hot",
+    "Namespace": "AWS/ECS",
+    "MetricName": "CPUUtilization",
+    "Statistic": "Average",
+    "Dimensions": [
+        {"Name": "ClusterName", "Value": "default"},
+        {"Name": "ServiceName", "Value": "shop"},
+    ],
+    "Period": 60,
+    "EvaluationPeriods": 2,
+    "Threshold": 70.0,
+    "ComparisonOperator": "GreaterThanThreshold",
+}
 AT = 28_000_000
 """A minute."""
 NOW = 60.0 * (AT + 1)

@@ -22,35 +22,16 @@ from agent.controlplane.services.record import COMPLETED, ServiceRecord
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.statistics import StatisticSet, one
 from tests.support.control_endpoint import definition
-from tests.unit.controlplane.scaling.conftest import AT, CPU
+from tests.unit.controlplane.scaling.conftest import AT, CPU, HOT, SHOP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-HOT = {
-    "AlarmName": "hot",
-    "Namespace": "AWS/ECS",
-    "MetricName": "CPUUtilization",
-    "Statistic": "Average",
-    "Dimensions": [
-        {"Name": "ClusterName", "Value": "default"},
-        {"Name": "ServiceName", "Value": "shop"},
-    ],
-    "Period": 60,
-    "EvaluationPeriods": 2,
-    "Threshold": 70.0,
-    "ComparisonOperator": "GreaterThanThreshold",
-}
 HANDLERS = {
     **metrics_operations.handlers(),
     **scaling_operations.handlers(),
     **operations.handlers(),
-}
-SHOP = {
-    "ServiceNamespace": "ecs",
-    "ResourceId": "service/default/shop",
-    "ScalableDimension": "ecs:service:DesiredCount",
 }
 
 
@@ -243,7 +224,7 @@ async def test_it_wakes_when_a_minute_is_closed(control: Control) -> None:
         control.minute += 1
         await control.fill(100.0, 4)
         await control.metrics.close_minutes()
-    async with asyncio.timeout(10), changes:
+    async with asyncio.timeout(40), changes:
         async for batch in changes:
             if batch.events:
                 break

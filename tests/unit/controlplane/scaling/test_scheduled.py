@@ -26,7 +26,7 @@ from agent.controlplane.services.record import ServiceRecord
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from tests.support.control_endpoint import definition
-from tests.unit.controlplane.scaling.conftest import target
+from tests.unit.controlplane.scaling.conftest import SHOP, target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 START = datetime(2026, 3, 2, 7, 30, tzinfo=UTC).timestamp()
 """A Monday."""
 HANDLERS = {**scaling_operations.handlers(), **operations.handlers()}
-SHOP = {
-    "ServiceNamespace": "ecs",
-    "ResourceId": "service/default/shop",
-    "ScalableDimension": "ecs:service:DesiredCount",
-}
 
 
 def action(
@@ -249,7 +244,7 @@ async def test_the_count_follows_the_limits_and_control_wakes_by_itself(control:
         ScalableTargetAction={"MinCapacity": 6},
     )
     control.now = START + 1801
-    async with asyncio.timeout(10), changes:
+    async with asyncio.timeout(40), changes:
         async for batch in changes:
             if batch.events:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Network
 
 import pytest
@@ -61,8 +62,7 @@ def test_a_peer_that_cannot_be_is_left_out_with_the_reason(
 ) -> None:
     found = wanted(known(a=(cidr, address), b=("10.208.9.0/24", "192.0.2.9")), ROUTES)
     assert found.routes == {FLEET: UNREACHABLE, "10.208.9.0/24": "192.0.2.9"}
-    with pytest.raises(AssertionError, match=says):
-        raise AssertionError(found.left_out["a"])
+    assert re.search(says, found.left_out["a"])
 
 
 def test_a_host_of_another_kind_and_a_second_one_with_the_same_range_are_left_out() -> None:

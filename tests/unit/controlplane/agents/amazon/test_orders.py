@@ -95,23 +95,38 @@ async def test_messages_are_bounded(endpoint: Endpoint, agent: RawAgent) -> None
     assert {t["taskArn"] for t in manifest["tasks"]} == seen
 
 
-async def test_nothing_holds_up_a_stop(
+async def _run_more_than_may_wait(endpoint: Endpoint) -> str:
+    """Run more tasks than fit in the orders that may be unacknowledged; return one of them."""
+    small = {"name": "main", "image": "i", "memory": 4, "cpu": 1}
+    (*_, one) = await run_task(endpoint, count=10, containerDefinitions=[small])
+    for _ in range(9):
+        await endpoint.call("RunTask", taskDefinition="web", count=10)
+    return one
+
+
+async def test_nothing_holds_up_a_stop(endpoint: Endpoint, agent: RawAgent) -> None:
+    one = await _run_more_than_may_wait(endpoint)
+    async with agent.acs() as session:
+        for _ in range(deliveries.OPEN_MESSAGES):
+            assert len((await session.hear("PayloadMessage"))["tasks"]) == 10
+        await endpoint.call("StopTask", task=one)
+        (stop,) = (await session.hear("PayloadMessage"))["tasks"]
+        assert (stop["arn"], stop["desiredStatus"]) == (one, "STOPPED")
+
+
+async def test_unacknowledged_orders_come_again_though_no_more_may_be_sent(
     endpoint: Endpoint, agent: RawAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliveries, "RESEND_S", 0.5)
-    small = {"name": "main", "image": "i", "memory": 4, "cpu": 1}
-    (*_, last) = await run_task(endpoint, count=10, containerDefinitions=[small])
-    for _ in range(9):
-        await endpoint.call("RunTask", taskDefinition="web", count=10)
+    await _run_more_than_may_wait(endpoint)
     async with agent.acs() as session:
-        for _ in range(8):
-            assert len((await session.hear("PayloadMessage"))["tasks"]) == 10
-        await endpoint.call("StopTask", task=last)
-        (stop,) = (await session.hear("PayloadMessage"))["tasks"]
-        assert (stop["arn"], stop["desiredStatus"]) == (last, "STOPPED")
-        # Nothing is acknowledged, and what was sent comes again for all that.
+        first = [
+            (await session.hear("PayloadMessage"))["tasks"] for _ in range(deliveries.OPEN_MESSAGES)
+        ]
         again = [(await session.hear("PayloadMessage"))["tasks"] for _ in range(20)]
-        assert {len(tasks) for tasks in again} == {1}
+    sent = {task["arn"] for tasks in first for task in tasks}
+    assert {len(tasks) for tasks in again} == {1}
+    assert {task["arn"] for tasks in again for task in tasks} <= sent
 
 
 async def test_an_order_that_can_no_longer_be_read_makes_nobody_spin(

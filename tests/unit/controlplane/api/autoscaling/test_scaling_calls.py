@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.aws_client import AwsClient
 from tests.support.control_endpoint import Endpoint, control_endpoint, definition
+from tests.unit.controlplane.scaling.conftest import HOT, SHOP
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 ERRORS = frozenset({"TooManyTagsException", "UnsupportedFeatureException"})
 KIND = {"ServiceNamespace": "ecs", "ScalableDimension": "ecs:service:DesiredCount"}
-SHOP = KIND | {"ResourceId": "service/default/shop"}
 CPU: dict[str, Any] = {
     "TargetValue": 60.0,
     "PredefinedMetricSpecification": {"PredefinedMetricType": "ECSServiceAverageCPUUtilization"},
@@ -414,20 +414,6 @@ STEPS: dict[str, Any] = {
         {"MetricIntervalLowerBound": 0.0, "MetricIntervalUpperBound": 10.0, "ScalingAdjustment": 1},
         {"MetricIntervalLowerBound": 10.0, "ScalingAdjustment": 2},
     ],
-}
-HOT: dict[str, Any] = {
-    "AlarmName": "hot",
-    "Namespace": "AWS/ECS",
-    "MetricName": "CPUUtilization",
-    "Statistic": "Average",
-    "Dimensions": [
-        {"Name": "ClusterName", "Value": "default"},
-        {"Name": "ServiceName", "Value": "shop"},
-    ],
-    "Period": 60,
-    "EvaluationPeriods": 2,
-    "Threshold": 70.0,
-    "ComparisonOperator": "GreaterThanThreshold",
 }
 
 

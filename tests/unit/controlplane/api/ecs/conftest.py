@@ -29,7 +29,9 @@ from agent.controlplane.records import (
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.resources import Gpu, HostResources, Needs
+from tests.support.control_endpoint import definition
 from tests.support.ecs_shapes import TARGET_PREFIX, StrictModel, errors_of
+from tests.unit.controlplane.api.ecs.service_shop import Shop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -210,3 +212,11 @@ async def endpoint(tmp_path: Path, model: ApiModel) -> AsyncIterator[Endpoint]:
 async def cluster(endpoint: Endpoint) -> str:
     await endpoint.call("create_cluster")
     return "default"
+
+
+@pytest.fixture
+async def shop(endpoint: Endpoint, cluster: str) -> Shop:
+    made = Shop(endpoint)
+    await made.add_host()
+    await endpoint.call("register_task_definition", **definition())
+    return made

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.controlplane import records
-from agent.controlplane.agents import reports
 from agent.controlplane.api.ecs import operations
 from agent.controlplane.api.ecs.refused import REASONS
 from agent.controlplane.api.table import ECS
@@ -16,84 +15,15 @@ from agent.controlplane.front.operators import Open
 from agent.controlplane.front.service_api import ServiceApi
 from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.janitor import INACTIVE_SERVICE_S, Janitor
-from agent.controlplane.records import AttributeRecord, TaskRecord
-from agent.controlplane.services.loop import ServiceLoop
+from agent.controlplane.records import AttributeRecord
 from agent.controlplane.store.contract import Delete
-from tests.support.control_endpoint import a_report, definition
+from tests.support.control_endpoint import definition
+from tests.unit.controlplane.api.ecs.service_shop import Shop
 
 if TYPE_CHECKING:
-    from agent.controlplane.records import InstanceRecord
     from tests.unit.controlplane.api.ecs.conftest import Endpoint
 
 TAGS = [{"key": "team", "value": "till"}]
-
-
-class Shop:
-    """A cluster with hosts, whose agents do at once what they are told."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-        self.loop = ServiceLoop(endpoint.parts)
-        self.hosts: dict[str, InstanceRecord] = {}
-
-    async def add_host(self, **fields: Any) -> InstanceRecord:
-        host = await self.endpoint.add_instance(**fields)
-        self.hosts[host.id] = host
-        return host
-
-    async def create(self, name: str = "shop", **more: Any) -> dict[str, Any]:
-        request = {"serviceName": name, "taskDefinition": "web", **more}
-        if request.get("schedulingStrategy") != "DAEMON":
-            request.setdefault("desiredCount", 2)
-        answer = await self.endpoint.call("create_service", **request)
-        return dict(answer["service"])
-
-    async def describe(self, name: str = "shop", **more: Any) -> dict[str, Any]:
-        (found,) = (await self.endpoint.call("describe_services", services=[name], **more))[
-            "services"
-        ]
-        return dict(found)
-
-    async def tasks(self, status: str = "RUNNING", service: str = "shop") -> list[dict[str, Any]]:
-        arns = await self.endpoint.call("list_tasks", serviceName=service, desiredStatus=status)
-        if not arns["taskArns"]:
-            return []
-        found = await self.endpoint.call("describe_tasks", tasks=arns["taskArns"], include=["TAGS"])
-        return list(found["tasks"])
-
-    async def report(self, arn: str, status: str, **more: Any) -> None:
-        key = records.task_key("default", records.last_element(arn))
-        kv = await self.endpoint.parts.store.get(key)
-        assert kv is not None
-        host = self.hosts[records.decode(TaskRecord, kv).instance_id]
-        answer = await reports.apply(self.endpoint.parts, host, [a_report(arn, status, **more)])
-        assert answer.results[0].status == "ok", answer
-
-    async def settle(self, seconds: float = 0) -> None:
-        """Let the loop work and agents obey until nothing changes; then again after some time."""
-        for wait in (0, seconds):
-            self.endpoint.now[0] += wait
-            for _ in range(10):
-                await self.loop.settle()
-                pending = [t for t in await self.tasks() if t["lastStatus"] == "PENDING"]
-                stopping = [t for t in await self.tasks("STOPPED") if t["lastStatus"] != "STOPPED"]
-                for task in pending:
-                    await self.report(task["taskArn"], "RUNNING")
-                for task in stopping:
-                    await self.report(task["taskArn"], "STOPPED")
-                if not pending and not stopping:
-                    break
-
-    async def messages(self) -> list[str]:
-        return [event["message"] for event in (await self.describe())["events"]]
-
-
-@pytest.fixture
-async def shop(endpoint: Endpoint, cluster: str) -> Shop:
-    made = Shop(endpoint)
-    await made.add_host()
-    await endpoint.call("register_task_definition", **definition())
-    return made
 
 
 async def test_a_service_is_shown_as_terraform_wants_to_see_it(shop: Shop) -> None:
@@ -365,141 +295,6 @@ async def test_a_daemon_runs_on_every_host_that_matches(shop: Shop) -> None:
     await shop.endpoint.call("delete_service", service="shop")
     await shop.settle()
     assert (await shop.describe())["status"] == "INACTIVE"
-
-
-async def test_a_broken_revision_is_rolled_back(shop: Shop) -> None:
-    breaker = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
-    await shop.create(deploymentConfiguration=breaker)
-    await shop.settle(41)
-    before = (await shop.describe())["deployments"][0]["id"]
-    await shop.endpoint.call("register_task_definition", **definition())
-    await shop.endpoint.call("update_service", service="shop", taskDefinition="web:2")
-    for _ in range(10):
-        await shop.loop.settle()
-        shown = await shop.describe()
-        if shown["deployments"][0]["id"] == before:
-            break
-        for task in await shop.tasks():
-            if task["taskDefinitionArn"].endswith("web:2"):
-                await shop.report(task["taskArn"], "STOPPED")
-        shop.endpoint.now[0] += 60
-    await shop.settle(41)
-    shown = await shop.describe()
-    assert [d["id"] for d in shown["deployments"]] == [before]
-    assert shown["taskDefinition"].endswith("web:1")
-    assert shown["runningCount"] == 2
-    messages = await shop.messages()
-    assert f"(service shop) rolling back to deployment {before}." in messages
-
-
-async def test_service_deployments_tell_how_each_update_went(shop: Shop) -> None:
-    call = shop.endpoint.call
-    breaker = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
-    await shop.create(deploymentConfiguration=breaker)
-    await shop.settle(41)
-    for _ in range(2):
-        await call("update_service", service="shop", forceNewDeployment=True)
-    await shop.loop.settle()
-
-    async def listed(**filters: Any) -> list[dict[str, Any]]:
-        found = await call("list_service_deployments", service="shop", **filters)
-        return list(found["serviceDeployments"])
-
-    newest, superseded, first = await listed()
-    assert [one["status"] for one in (newest, superseded, first)] == [
-        "IN_PROGRESS",
-        "STOPPED",
-        "SUCCESSFUL",
-    ]
-    digits = (await shop.describe())["deployments"][0]["id"].rpartition("/")[2]
-    assert digits in newest["targetServiceRevisionArn"], "Terraform looks for that"
-    arn = newest["serviceDeploymentArn"]
-    answer = await call("describe_service_deployments", serviceDeploymentArns=[arn, f"{arn}x"])
-    (shown,) = answer["serviceDeployments"]
-    assert answer["failures"] == [{"arn": f"{arn}x", "reason": "MISSING"}]
-    assert shown["targetServiceRevision"]["pendingTaskCount"] == 2
-    assert [one["runningTaskCount"] for one in shown["sourceServiceRevisions"]][-1] == 2
-    assert shown["deploymentCircuitBreaker"] == {
-        "status": "MONITORING",
-        "failureCount": 0,
-        "threshold": 3,
-    }
-    for _ in range(10):
-        for task in await shop.tasks():
-            if task["startedBy"].endswith(digits):
-                await shop.report(task["taskArn"], "STOPPED")
-        shop.endpoint.now[0] += 60
-        await shop.loop.settle()
-        if (await listed())[0]["status"] != "IN_PROGRESS":
-            break
-    await shop.settle(41)
-    newest = (await listed())[0]
-    assert newest["status"] == "ROLLBACK_SUCCESSFUL"
-    assert newest["statusReason"] == (
-        "Service deployment rolled back because the circuit breaker threshold was exceeded."
-    )
-    (shown,) = (await call("describe_service_deployments", serviceDeploymentArns=[arn]))[
-        "serviceDeployments"
-    ]
-    assert shown["rollback"]["serviceRevisionArn"] == first["targetServiceRevisionArn"]
-    assert shown["deploymentCircuitBreaker"]["status"] == "TRIGGERED"
-    (revision,) = (
-        await call(
-            "describe_service_revisions", serviceRevisionArns=[first["targetServiceRevisionArn"]]
-        )
-    )["serviceRevisions"]
-    assert revision["taskDefinition"].endswith("web:1")
-    assert revision["containerImages"] == [{"containerName": "main", "image": "img"}]
-    assert len(await listed(status=["STOPPED"])) == 1
-    assert not await listed(createdAt={"after": shop.endpoint.now[0]})
-    page = await call("list_service_deployments", service="shop", maxResults=2)
-    rest = await call(
-        "list_service_deployments", service="shop", maxResults=2, nextToken=page["nextToken"]
-    )
-    assert (len(page["serviceDeployments"]), len(rest["serviceDeployments"])) == (2, 1)
-
-
-async def test_a_deployment_is_stopped_and_rolled_back(shop: Shop) -> None:
-    call, refused = shop.endpoint.call, shop.endpoint.refused
-    await shop.create()
-
-    async def newest() -> dict[str, Any]:
-        found = await call("list_service_deployments", service="shop")
-        return dict(found["serviceDeployments"][0])
-
-    arn = (await newest())["serviceDeploymentArn"]
-    code, text = await refused("stop_service_deployment", serviceDeploymentArn=arn)
-    assert (code, "no earlier deployment" in text) == ("ConflictException", True)
-    await shop.settle(41)
-    code, text = await refused("stop_service_deployment", serviceDeploymentArn=arn)
-    assert (code, "its status is SUCCESSFUL" in text) == ("ConflictException", True)
-    before = (await shop.describe())["deployments"][0]["id"]
-    await call("update_service", service="shop", forceNewDeployment=True)
-    await shop.loop.settle()
-    arn = (await newest())["serviceDeploymentArn"]
-    code, text = await refused(
-        "stop_service_deployment", serviceDeploymentArn=arn, stopType="ABORT"
-    )
-    assert (code, "use ROLLBACK" in text) == ("InvalidParameterException", True)
-    answer = await call("stop_service_deployment", serviceDeploymentArn=arn)
-    assert answer["serviceDeploymentArn"] == arn
-    assert (await shop.describe())["deployments"][0]["id"] == before
-    assert (await newest())["status"] == "ROLLBACK_IN_PROGRESS"
-    code, text = await refused("stop_service_deployment", serviceDeploymentArn=arn)
-    assert (code, "ROLLBACK_IN_PROGRESS" in text) == ("ConflictException", True)
-    await shop.settle(41)
-    found = await newest()
-    assert (found["status"], found["statusReason"]) == (
-        "ROLLBACK_SUCCESSFUL",
-        "Service deployment rolled back because an operator stopped it.",
-    )
-    assert [one["id"] for one in (await shop.describe())["deployments"]] == [before]
-    (shown,) = (await call("describe_service_deployments", serviceDeploymentArns=[arn]))[
-        "serviceDeployments"
-    ]
-    assert shown["deploymentCircuitBreaker"] == {"status": "DISABLED"}
-    code, _ = await refused("stop_service_deployment", serviceDeploymentArn=f"{arn}x")
-    assert code == "ServiceDeploymentNotFoundException"
 
 
 async def test_what_is_not_served_says_what_to_do_instead(shop: Shop) -> None:

@@ -199,7 +199,7 @@ async def test_what_cannot_be_done_is_refused_by_name(
 async def test_a_task_runs_at_its_time(endpoint: Endpoint, scheduler: AwsClient) -> None:
     agent = ScriptedAgent(endpoint)
     await agent.register()
-    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=2)
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=5)
     await scheduler.call(
         "create_schedule",
         **NIGHTLY
