@@ -15,6 +15,7 @@ import structlog
 
 from agent.errors import NetworkFailure
 from agent.network import addresses
+from agent.network.background import uninterrupted
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.egress_links import EgressLinks
 from agent.network.bridge.links import TASK_INTERFACE, bridge_port_of
@@ -355,10 +356,4 @@ class HostNetwork:
         not run beside it.
         """
         job = asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
-        try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
-            if not job.cancelled():
-                job.exception()  # nobody is left to handle it
-            raise
+        return await uninterrupted(job)

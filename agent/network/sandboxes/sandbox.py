@@ -16,6 +16,7 @@ import structlog
 
 from agent.errors import NameConflict, NetworkFailure, NoSuchContainer, NoSuchImage
 from agent.network import addresses, sandbox_record
+from agent.network.background import uninterrupted
 from agent.network.bridge.links import SandboxLink
 from agent.network.kernel import namespaces
 from agent.network.names import resolvers
@@ -180,8 +181,11 @@ class SandboxMaker:
         await self._engine.remove_container(container_id, force=True)
 
     async def reattach(self, record: SandboxRecord) -> None:
-        """Recreate the link of a living sandbox after somebody removed it."""
-        await self._attach(record.process, self._attachment(record.ipv4, record))
+        """Recreate the link of a living sandbox after somebody removed it, or part of it.
+
+        Ends even if cancelled: what is left of the old link is removed before there is a new one.
+        """
+        await uninterrupted(self._attach(record.process, self._attachment(record.ipv4, record)))
 
     async def _attach(self, process: namespaces.Process, attachment: SandboxLink) -> None:
         netns = await self._block(namespaces.open_netns, process)
