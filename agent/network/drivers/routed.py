@@ -15,8 +15,6 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pyroute2.iproute.linux import AsyncIPRoute
-
 from agent.errors import NetworkFailure
 from agent.network.addresses import link_prefixes, mac_of
 from agent.network.bridge.bridge_port_rules import Layout
@@ -36,8 +34,7 @@ from agent.network.drivers.link_rules import LinkRules
 from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.host.agent_address import ADDRESS
 from agent.network.kernel import nft
-from agent.network.kernel.namespaces import netlink_socket_in
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.kernel.netlink import failure, pipelined, refused, socket_inside
 from agent.network.settings import DRIVER_SETTING
 
 if TYPE_CHECKING:
@@ -214,14 +211,8 @@ class RoutedDriver:
         """Run ``make(host, task)`` in the lane, with a socket in the namespace."""
 
         async def work(host: Any) -> None:
-            inner = await netlink_socket_in(netns)
-            task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
-            try:
-                await task.setup_endpoint()
+            async with socket_inside(netns) as task:
                 await make(host, task)
-            finally:
-                # An open socket keeps the namespace alive, even after the end of the sandbox.
-                task.close()
 
         await self._lane.call(work)
 

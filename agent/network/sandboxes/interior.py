@@ -10,12 +10,10 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.bridge.links import TASK_INTERFACE
-from agent.network.kernel.namespaces import netlink_socket_in
-from agent.network.kernel.netlink import failure
+from agent.network.kernel.netlink import dumped, failure, socket_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,27 +67,23 @@ async def read(lane: NetlinkLane, netns: int, interface: str = TASK_INTERFACE) -
     """
 
     async def work(_host: Any) -> Interior | None:
-        inner = await netlink_socket_in(netns)
-        task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
         try:
-            await task.setup_endpoint()
-            return await _interior(task, interface)
+            async with socket_inside(netns) as task:
+                return await _interior(task, interface)
         except NetlinkError as error:
             raise failure("reading the network of a sandbox", error) from error
-        finally:
-            task.close()  # an open socket would keep the namespace alive
 
     return await lane.call(work)
 
 
 async def _interior(task: Any, interface: str) -> Interior | None:
-    links = [message async for message in await task.link("dump")]
+    links = await dumped(task.link)
     link = next((m for m in links if m.get("ifname") == interface), None)
     if link is None:
         return None
-    addresses = [m async for m in await task.addr("dump")]
-    routes = [m async for m in await task.route("dump", family=socket.AF_INET)]
-    by_ipv6 = [m async for m in await task.route("dump", family=socket.AF_INET6)]
+    addresses = await dumped(task.addr)
+    routes = await dumped(task.route, family=socket.AF_INET)
+    by_ipv6 = await dumped(task.route, family=socket.AF_INET6)
     return Interior(
         mac=link.get("address") or "",
         mtu=link.get("mtu") or 0,
