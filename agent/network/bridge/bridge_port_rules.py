@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.errors import NetworkFailure
@@ -93,16 +94,10 @@ def _body(
     place = {"family": FAMILY, "table": table}
     pools = sorted(layout.pools)
 
-    def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
-        return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
+    rule, rules = partial(nft.rule, place), partial(nft.rules, place)
 
     def hooked(name: str, hook: str) -> dict[str, Any]:
-        return {
-            "chain": {
-                **place, "name": name, "type": "filter", "hook": hook, "prio": -300,
-                "policy": "accept",
-            }
-        }  # fmt: skip
+        return nft.hooked(place, name, "filter", hook, -300)
 
     def by_link(key: str) -> list[dict[str, Any]]:
         names = [f"{prefix}*" for pool in pools for prefix in link_prefixes(pool)]
@@ -123,18 +118,18 @@ def _body(
         hooked("to_host", "input"),
         hooked("to_task", "postrouting"),
         rule("from_task", "blocked address", _ethertype("ip"),
-             nft.match(nft.field("ip", "daddr"), {"set": never}), _counter(), {"drop": None}),
+             nft.match(nft.field("ip", "daddr"), {"set": never}), *nft.COUNTED_DROP),
         rule("from_task", "address that nobody has", _ethertype("ip"),
              nft.match(nft.field("ip", "daddr"), {"set": [nft.prefix(pool) for pool in pools]}),
              nft.match(nft.field("ip", "daddr"), f"@{ADDRESSES_SET}", "!="),
-             _counter(), {"drop": None}),
+             *nft.COUNTED_DROP),
         rule("from_task", "errors of routers", _ethertype("ip"), icmp,
              nft.match(nft.field("icmp", "type"), {"set": ERRORS_OF_ROUTERS}),
-             _counter(), {"drop": None}),
+             *nft.COUNTED_DROP),
         rule("from_task", "unreachable by a router", _ethertype("ip"), icmp,
              nft.match(nft.field("icmp", "type"), "destination-unreachable"),
              nft.match(nft.field("icmp", "code"), {"set": UNREACHABLE_BY_THE_TARGET}, "!="),
-             _counter(), {"drop": None}),
+             *nft.COUNTED_DROP),
         rule("from_task", "own packets", _ethertype("ip"),
              nft.match(nft.meta("pkttype"), {"set": ["host", "other"]}),
              _known("iifname", nft.field("ether", "saddr"), nft.field("ip", "saddr")),
@@ -145,15 +140,15 @@ def _body(
              _known("iifname", nft.field("ether", "saddr"), nft.field("arp", "saddr ip")),
              _known("iifname", nft.field("arp", "saddr ether"), nft.field("arp", "saddr ip")),
              {"accept": None}),
-        *(rule("from_task", comment, *expressions) for comment, expressions in by_ipv6),
-        rule("from_task", "all else", _counter(), {"drop": None}),
+        *rules("from_task", by_ipv6),
+        rule("from_task", "all else", *nft.COUNTED_DROP),
         *(rule("frames", "of tasks", match, {"goto": {"target": "from_task"}}) for match in by_link("iifname")),
         *(rule("to_host", "not forwarded", match, nft.match(reserved, "01:80:c2:00:00:00"),
                {"drop": None}) for match in by_link("iifname")),
         *(rule("to_task", "for others", match, _ethertype("ip"),
                nft.match({"&": [nft.field("ether", "daddr"), _GROUP_BIT]}, "00:00:00:00:00:00"),
                _known("oifname", nft.field("ether", "daddr"), nft.field("ip", "daddr"), "!="),
-               _counter(), {"drop": None}) for match in by_link("oifname")),
+               *nft.COUNTED_DROP) for match in by_link("oifname")),
         *(rule("to_task", "for others by IPv6", match, *ipv6_port_rules.to_task())
           for match in by_link("oifname") if by_ipv6),
     ]  # fmt: skip
@@ -168,10 +163,6 @@ def _known(
     link: str, mac: dict[str, Any], address: dict[str, Any], operator: str = "=="
 ) -> dict[str, Any]:
     return nft.match({"concat": [nft.meta(link), mac, address]}, f"@{PORTS_SET}", operator)
-
-
-def _counter() -> dict[str, Any]:
-    return {"counter": None}
 
 
 def elements_of(port: BridgePort) -> tuple[tuple[str, bytes], ...]:

@@ -10,6 +10,7 @@ router, as on the bridge (``bridge_port_rules``).
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.network.bridge import ipv6_port_rules
@@ -44,10 +45,7 @@ def ruleset(
     """Return the commands that replace the table, in the JSON schema of nftables. Pure."""
     place, ports = {"family": FAMILY, "table": table}, list(ports)
 
-    def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
-        return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
-
-    drop: tuple[dict[str, Any], ...] = ({"counter": None}, {"drop": None})
+    rule, drop = partial(nft.rule, place), nft.COUNTED_DROP
     icmp_type, icmp_code = nft.field("icmp", "type"), nft.field("icmp", "code")
     source, target = nft.field("ip", "saddr"), nft.field("ip", "daddr")
     never = nft.prefixes({*blocked, *NO_HOSTS})
@@ -60,8 +58,7 @@ def ruleset(
                     "elem": [{"concat": [port.link, port.ipv6]} for port in of_ipv6]}}]
           if layout.ipv6_pools else []),
         {"chain": {**place, "name": "from_task"}},
-        {"chain": {**place, "name": "packets", "type": "filter", "hook": "prerouting",
-                   "prio": -310, "policy": "accept"}},
+        nft.hooked(place, "packets", "filter", "prerouting", -310),
         rule("from_task", "blocked address", nft.match(target, {"set": never}), *drop),
         rule("from_task", "errors of routers",
              nft.match(icmp_type, {"set": ERRORS_OF_ROUTERS}), *drop),
@@ -69,7 +66,7 @@ def ruleset(
              nft.match(icmp_type, "destination-unreachable"),
              nft.match(icmp_code, {"set": UNREACHABLE_BY_THE_TARGET}, "!="), *drop),
         rule("from_task", "own packets", own, {"accept": None}),
-        *(rule("from_task", comment, *expressions) for comment, expressions in by_ipv6(layout, blocked)),
+        *nft.rules(place, "from_task", by_ipv6(layout, blocked)),
         rule("from_task", "all else", *drop),
         *(rule("packets", "of tasks", nft.match(nft.meta("iifname"), name),
                {"goto": {"target": "from_task"}}) for name in layout.task_links),
@@ -77,13 +74,13 @@ def ruleset(
     return nft.replacement(FAMILY, table, body)
 
 
-def by_ipv6(layout: Layout, blocked: Iterable[str]) -> list[ipv6_port_rules.Rule]:
-    """Return comment and expressions of the rules for what tasks send by IPv6; none without it. Pure."""
+def by_ipv6(layout: Layout, blocked: Iterable[str]) -> list[nft.Rule]:
+    """Return the rules for what tasks send by IPv6; none without it. Pure."""
     if not layout.ipv6_pools:
         return []
     never = {"set": nft.prefixes({*blocked, *ipv6_port_rules.NO_HOSTS}, ipv6=True)}
     own = {"concat": [nft.meta("iifname"), nft.field("ip6", "saddr")]}
-    drop: tuple[dict[str, Any], ...] = ({"counter": None}, {"drop": None})
+    drop = nft.COUNTED_DROP
     return [
         ("blocked IPv6 address", [nft.match(nft.field("ip6", "daddr"), never), *drop]),
         *(
