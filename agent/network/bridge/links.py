@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TASK_INTERFACE = "eth0"
 AGENT_INTERFACE = "ecs-eth0"
-"""Of a task whose ``eth0`` is an ENI: by it, the task reaches only the agent."""
+"""Of a task whose ``eth0`` leads past this host: by it, the task reaches the agent. As on Amazon ECS."""
 _SKIP_STATS = 1 << 3
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SOMEWHERE = "192.0.2.1"

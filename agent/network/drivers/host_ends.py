@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.addresses import address_of_link
 from agent.network.bridge.bridge_ports import Place
-from agent.network.bridge.task_end import NO_IPV6_ADDRESS
 from agent.network.kernel import neighbours as neighbours_of
-from agent.network.kernel.netlink import pipelined, refused
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_IPV6_ADDRESS,
+    PERMANENT,
+    pipelined,
+    refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -29,10 +34,6 @@ _ROUTES: Final = Path("/proc/net/route")
 _IPV6_ROUTES: Final = Path("/proc/net/ipv6_route")
 _UP_AND_SILENT: Final = 0x01 | 0x80
 """``IFF_UP``, ``IFF_NOARP``."""
-PERMANENT: Final = 0x80
-"""``NUD_PERMANENT``."""
-LINK_SCOPE: Final = 253
-"""``RT_SCOPE_LINK``."""
 _FIXED: Final = "0x6"
 """``ATF_COM | ATF_PERM``."""
 _ALL_ONES: Final = "FFFFFFFF"

@@ -19,12 +19,7 @@ from agent.errors import NetworkFailure
 from agent.network.addresses import link_prefixes, mac_of
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.links import TASK_INTERFACE
-from agent.network.bridge.task_end import (
-    NO_IPV6_ADDRESS,
-    TASK_INDEX,
-    blackholes,
-    way_out_by_ipv6,
-)
+from agent.network.bridge.task_end import TASK_INDEX, blackholes, way_out_by_ipv6
 from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends
 from agent.network.drivers.contract import Subnet, WatchedLink
@@ -34,7 +29,15 @@ from agent.network.drivers.link_rules import LinkRules
 from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.host.agent_address import ADDRESS
 from agent.network.kernel import nft
-from agent.network.kernel.netlink import failure, pipelined, refused, socket_inside
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_IPV6_ADDRESS,
+    PERMANENT,
+    failure,
+    pipelined,
+    refused,
+    socket_inside,
+)
 from agent.network.settings import DRIVER_SETTING
 
 if TYPE_CHECKING:
@@ -225,10 +228,10 @@ class RoutedDriver:
             task.addr("add", index=TASK_INDEX, address=link.ipv4, prefixlen=link.prefix_len),
             task.neigh(
                 "replace", dst=link.gateway, lladdr=end.host_mac, ifindex=TASK_INDEX,
-                state=host_ends.PERMANENT,
+                state=PERMANENT,
             ),
             task.route(
-                "replace", dst=f"{link.gateway}/32", oif=TASK_INDEX, scope=host_ends.LINK_SCOPE
+                "replace", dst=f"{link.gateway}/32", oif=TASK_INDEX, scope=LINK_SCOPE
             ),
             task.route("replace", dst=everywhere, gateway=link.gateway, oif=TASK_INDEX),
             *way_out_by_ipv6(task, link, end.host_mac),

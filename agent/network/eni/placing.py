@@ -19,18 +19,21 @@ from pyroute2.netlink.exceptions import NetlinkError
 from agent.errors import NetworkFailure
 from agent.model.eni import IPV6_PREFIX_LEN, TaskEni
 from agent.network.bridge.links import AGENT_INTERFACE, TASK_INTERFACE
-from agent.network.kernel.netlink import dumped, failure, pipelined, refused, socket_inside
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_DAD,
+    dumped,
+    failure,
+    pipelined,
+    refused,
+    socket_inside,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
 _IPV4_DEFAULT: Final = "0.0.0.0/0"
 _IPV6_DEFAULT: Final = "::/0"
-_NO_DUPLICATES: Final = 0x02
-"""``IFA_F_NODAD``: EC2 gives an address to one interface, and a task should not have to wait for
-the kernel's check of that."""
-_LINK_LOCAL: Final = 253
-"""``RT_SCOPE_LINK``, also the scope of link-local addresses."""
 _UP: Final = 1
 _SKIP_STATS: Final = 1 << 3
 
@@ -205,7 +208,7 @@ async def _address(task: Any, index: int, eni: TaskEni) -> None:
         *(
             task.addr(
                 "add", index=index, address=a, prefixlen=length,
-                **({"flags": _NO_DUPLICATES} if ":" in a else {}),
+                **({"flags": NO_DAD} if ":" in a else {}),
             )
             for a, length in missing
         ),
@@ -285,7 +288,7 @@ async def _addresses(task: Any, index: int) -> list[tuple[str, int]]:
         # On a link with a peer address, IFA_LOCAL is its own.
         (str(m.get("IFA_LOCAL") or m.get("IFA_ADDRESS")), m["prefixlen"])
         for m in messages
-        if m["index"] == index and m["scope"] != _LINK_LOCAL
+        if m["index"] == index and m["scope"] != LINK_SCOPE
     ]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.network.fleet.wanted import DEVICE, UNREACHABLE
 from agent.network.host.kernel_messages import FLEET_PROTOCOL
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.kernel.netlink import LINK_SCOPE, failure, pipelined, refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _UNICAST: Final = 1
 _UNREACHABLE: Final = 7
 """``RTN_UNICAST``, ``RTN_UNREACHABLE``."""
-_ON_LINK: Final = 253
-"""``RT_SCOPE_LINK``."""
 
 
 async def listed(lane: NetlinkLane, source: str) -> dict[str, str]:
@@ -123,7 +121,7 @@ def _route(network: str, via: str, source: str) -> Mapping[str, Any]:
     if via == DEVICE:
         # Without its own address, a packet of the host would not be one that the peer takes from it.
         return {
-            "dst": network, "oif": _device_index(), "prefsrc": source, "scope": _ON_LINK,
+            "dst": network, "oif": _device_index(), "prefsrc": source, "scope": LINK_SCOPE,
             "proto": FLEET_PROTOCOL,
         }  # fmt: skip
     return {"dst": network, "gateway": via, "proto": FLEET_PROTOCOL}

@@ -24,7 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.config.addresses import TASK_ADDRESS
 from agent.network.kernel import nft
-from agent.network.kernel.netlink import failure
+from agent.network.kernel.netlink import LINK_SCOPE, failure
 
 if TYPE_CHECKING:
     from agent.network.kernel.netlink import NetlinkLane
@@ -40,7 +40,6 @@ _LOCAL: Final = 2
 """``RTN_LOCAL``: packets to the address are for this host."""
 _HOST_SCOPE: Final = 254
 """``RT_SCOPE_HOST``: the address is never the source of packets to others."""
-_LINK_SCOPE: Final = 253
 
 Expressions = list[dict[str, Any]]
 
@@ -168,7 +167,7 @@ class AgentAddress:
 async def _remove_route(host: Any) -> None:
     """Remove the route by which earlier versions of the agent led to their server."""
     try:
-        await host.route("del", dst=f"{ADDRESS}/32", oif=LOOPBACK_INDEX, scope=_LINK_SCOPE)
+        await host.route("del", dst=f"{ADDRESS}/32", oif=LOOPBACK_INDEX, scope=LINK_SCOPE)
     except NetlinkError as error:
         if error.code not in (errno.ESRCH, errno.ENOENT):
             raise failure(f"removing the route to {ADDRESS}", error) from error

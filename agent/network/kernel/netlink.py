@@ -14,7 +14,7 @@ import contextlib
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LINK_SCOPE: Final = 253
+"""``RT_SCOPE_LINK``: of routes that lead no further than the link, and of link-local addresses."""
+PERMANENT: Final = 0x80
+"""``NUD_PERMANENT``: a neighbour of which nothing is asked or learned."""
+NO_DAD: Final = 0x02
+"""``IFA_F_NODAD``: an address that was given to one interface alone is used at once, and nobody is asked
+whether he has it, too."""
+NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+"""Keeps the kernel from giving a link an IPv6 address by itself."""
 CALL_LIMIT_S = 20.0
 _START_LIMIT_S = 10.0
 _JOIN_LIMIT_S = 5.0
