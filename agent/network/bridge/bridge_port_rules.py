@@ -2,13 +2,13 @@
 
 Tasks share a bridge, and an ordinary container may send raw frames. So each port accepts only
 frames with its task's own addresses: ARP with its own sender (including replies and announcements),
-and IPv4 with its own source; IPv6 if tasks have it (``ipv6_port_rules``). Everything else is dropped:
-tagged frames; other protocols; broadcasts and multicasts except ARP; and
-the frames that a bridge passes to the host without forwarding them. Unused addresses of the pool
-cannot be resolved, so that the host's neighbour table does not grow with them. Blocked addresses
-cannot be reached, nor can loopback and multicast addresses, which a raw frame could otherwise bring
-to services of the host. Nor can a task send ICMP as a router: it could lower the MTU between its
-neighbours, or make them unreachable to each other.
+IPv4 with its own source, and IPv6 if tasks have it (``ipv6_port_rules``). Everything else is
+dropped: tagged frames; other protocols; broadcasts and multicasts except ARP; and the frames that a
+bridge passes to the host without forwarding them. Unused addresses of the pool cannot be resolved,
+so that the host's neighbour table does not grow with them. Blocked addresses cannot be reached, nor
+can loopback and multicast addresses, which a raw frame could otherwise bring to services of the
+host. Nor can a task send ICMP as a router: it could lower the MTU between its neighbours, or make
+them unreachable to each other.
 
 And a port receives only what is for its task. A neighbour may for a while use a wrong MAC that it
 learned while these rules were missing; what it sends there reaches nobody.
@@ -29,7 +29,7 @@ from agent.errors import NetworkFailure
 from agent.network.addresses import link_prefixes
 from agent.network.bridge import ipv6_port_rules
 from agent.network.kernel import nft
-from agent.network.kernel.set_elements import BRIDGE_FAMILY, Change, SetElements
+from agent.network.kernel.set_elements import BRIDGE_FAMILY, Change, SetElements, link_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,9 +46,10 @@ ERRORS_OF_ROUTERS: Final = ["source-quench", "redirect", "time-exceeded", "param
 UNREACHABLE_BY_THE_TARGET: Final = [2, 3, 9, 10, 13]
 """Codes that a destination host itself sends: protocol, port, and what its own firewall forbids."""
 _GROUP_BIT: Final = "01:00:00:00:00:00"
-LINK_NAME_BYTES: Final = 16
 _TRIES: Final = 3
-_ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - a placeholder, not a socket
+
+Element = tuple[str, bytes]
+"""Name of a set, and the key of one of its elements."""
 
 
 class BridgePort(NamedTuple):
@@ -165,13 +166,25 @@ def _known(
     return nft.match({"concat": [nft.meta(link), mac, address]}, f"@{PORTS_SET}", operator)
 
 
-def elements_of(port: BridgePort) -> tuple[tuple[str, bytes], ...]:
+def elements_of(port: BridgePort) -> tuple[Element, ...]:
     """Return the set and the key of each element of a port. Pure."""
-    mac = bytes.fromhex(port.mac.replace(":", "")) + bytes(2)
     address = socket.inet_aton(port.ipv4)
-    link = port.link.encode().ljust(LINK_NAME_BYTES, b"\0")
-    by_ipv6 = ipv6_port_rules.elements_of(port, link, mac)
-    return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address), *by_ipv6
+    by_ipv4 = (PORTS_SET, _end_key(port.link, port.mac) + address), (ADDRESSES_SET, address)
+    if not port.ipv6:
+        return by_ipv4
+    return *by_ipv4, _ipv6_element(port.link, port.mac, port.ipv6), _ipv6_address(port.ipv6)
+
+
+def _end_key(link: str, mac: str) -> bytes:
+    return link_key(link) + bytes.fromhex(mac.replace(":", "")) + bytes(2)
+
+
+def _ipv6_element(link: str, mac: str, ipv6: str) -> Element:
+    return ipv6_port_rules.PORTS_SET, _end_key(link, mac) + ipv6_port_rules.packed(ipv6)
+
+
+def _ipv6_address(ipv6: str) -> Element:
+    return ipv6_port_rules.ADDRESSES_SET, ipv6_port_rules.packed(ipv6)
 
 
 class BridgePortRules:
@@ -356,27 +369,22 @@ class BridgePortRules:
     def _commands(self, layout: Layout, ports: Iterable[BridgePort] = ()) -> list[dict[str, Any]]:
         return ruleset(self._table, layout, self._blocked, ports)
 
-    def _elements(self, port: BridgePort) -> tuple[tuple[str, bytes], ...]:
+    def _elements(self, port: BridgePort) -> tuple[Element, ...]:
         return elements_of(port)
 
-    def _elements_of_host(self, layout: Layout) -> set[tuple[str, bytes]]:
-        by_ipv6 = {
-            (ipv6_port_rules.ADDRESSES_SET, ipv6_port_rules.packed(gateway))
-            for gateway in layout.ipv6_gateways
-        }
+    def _elements_of_host(self, layout: Layout) -> set[Element]:
+        by_ipv6 = set(map(_ipv6_address, layout.ipv6_gateways))
         return by_ipv6 | {(ADDRESSES_SET, socket.inet_aton(gateway)) for gateway in layout.gateways}
 
-    def _present(self, listed: Sequence[dict[str, Any]]) -> set[tuple[str, bytes]]:
+    def _present(self, listed: Sequence[dict[str, Any]]) -> set[Element]:
         present = {
             elements_of(BridgePort(*element["concat"]))[0]
             for element in nft.elements(listed, PORTS_SET)
         }
         addresses = nft.elements(listed, ADDRESSES_SET)
         present |= {(ADDRESSES_SET, socket.inet_aton(ipv4)) for ipv4 in addresses}
-        for element in nft.elements(listed, ipv6_port_rules.PORTS_SET):
-            link, mac, ipv6 = element["concat"]
-            present.add(elements_of(BridgePort(link, mac, _ANY_ADDRESS, ipv6))[2])
-        addresses = nft.elements(listed, ipv6_port_rules.ADDRESSES_SET)
-        return present | {
-            (ipv6_port_rules.ADDRESSES_SET, ipv6_port_rules.packed(ipv6)) for ipv6 in addresses
-        }
+        by_ipv6 = nft.elements(listed, ipv6_port_rules.PORTS_SET)
+        present |= {_ipv6_element(*element["concat"]) for element in by_ipv6}
+        return present | set(
+            map(_ipv6_address, nft.elements(listed, ipv6_port_rules.ADDRESSES_SET))
+        )

@@ -81,20 +81,6 @@ def forged_messages() -> list[nft.Rule]:
     ]  # fmt: skip
 
 
-def elements_of(port: BridgePort, link: bytes, mac: bytes) -> tuple[tuple[str, bytes], ...]:
-    """Return the set and the key of each element of a port; none without an IPv6 address.
-
-    Args:
-        port: the port.
-        link: its name as the kernel keeps it in a set.
-        mac: likewise.
-    """
-    if not port.ipv6:
-        return ()
-    address = packed(port.ipv6)
-    return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address)
-
-
 def packed(ipv6: str) -> bytes:
     """Return an address as the kernel keeps it in a set."""
     return socket.inet_pton(socket.AF_INET6, ipv6)

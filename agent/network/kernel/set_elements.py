@@ -42,6 +42,12 @@ _DATAGRAM: Final = 65_536
 AT_ONCE: Final = 400
 """Changes per transaction; more of them do not fit the send buffer."""
 _LIMIT_S: Final = 10.0
+_LINK_NAME_BYTES: Final = 16
+
+
+def link_key(name: str) -> bytes:
+    """Return the name of a link as it is stored in a set. Pure."""
+    return name.encode().ljust(_LINK_NAME_BYTES, b"\0")
 
 
 class Change(NamedTuple):
