@@ -158,11 +158,11 @@ class HostNetwork:
         """
         async with self._lock:
             found = await self._driver.differences(records)
-            off = await self._switches_off(self._driver.layout(records))
+            wanted = self._wanted_for(self._driver.layout(records))
+            off = await self._switches_off(wanted.layout)
             found += [f"{' and '.join(off)} was 0"] if off else []
             if not await self._agent_address.is_present():
                 found.append(f"the address {ADDRESS} was gone")
-            wanted = self._wanted_for(self._driver.layout(records))
             found += await self._block(self._rules.differences, wanted)
             places = await self._driver.places(records)
             for wrong in (Place.GONE, Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
