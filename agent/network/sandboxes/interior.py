@@ -34,7 +34,7 @@ class Interior(NamedTuple):
     gateway: str
     """Gateway of the default route by IPv4; empty if there is none."""
     ipv6_gateway: str = ""
-    """The same by IPv6."""
+    """The same by IPv6; also empty without an address of that."""
 
     def serves(self, record: SandboxRecord) -> bool:
         """Return whether the task has the network in its row."""
@@ -81,18 +81,15 @@ async def _interior(task: Any, interface: str) -> Interior | None:
     link = next((m for m in links if m.get("ifname") == interface), None)
     if link is None:
         return None
-    addresses = await dumped(task.addr)
+    addresses = [m for m in await dumped(task.addr) if m["index"] == link["index"]]
     routes = await dumped(task.route, family=socket.AF_INET)
-    by_ipv6 = await dumped(task.route, family=socket.AF_INET6)
+    has_ipv6 = any(message["family"] == socket.AF_INET6 for message in addresses)
+    by_ipv6 = await dumped(task.route, family=socket.AF_INET6) if has_ipv6 else []
     return Interior(
         mac=link.get("address") or "",
         mtu=link.get("mtu") or 0,
         is_up=bool(link["flags"] & 1),
-        addresses=frozenset(
-            f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}"
-            for m in addresses
-            if m["index"] == link["index"]
-        ),
+        addresses=frozenset(f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in addresses),
         gateway=_gateway(routes, link["index"]),
         ipv6_gateway=_gateway(by_ipv6, link["index"]),
     )
