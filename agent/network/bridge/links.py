@@ -163,11 +163,16 @@ class HostLinks:
         return await self._lane.call(work)
 
     async def default_mtu(self) -> int:
-        """Return the MTU of the link with the host's default route, or 1500 without one."""
+        """Return the MTU of the link with the host's default route, or 1500 without one.
+
+        A route by IPv6 counts only on a host without one by IPv4. One to the loopback leads nowhere.
+        """
         links = await self.links()
-        for route in await self.routes():
-            if route.network.prefixlen == 0 and route.interface in links:
-                return links[route.interface].mtu
+        for ipv6 in (False, True):
+            for route in await self.routes(ipv6=ipv6):
+                is_default = route.network.prefixlen == 0 and route.interface != "lo"
+                if is_default and route.interface in links:
+                    return links[route.interface].mtu
         return _DEFAULT_MTU
 
     async def ensure_bridge(self, addresses: Iterable[str], mac: str, mtu: int) -> list[str]:
