@@ -1,10 +1,10 @@
 """What a task may send through an interface that the host does not see: rules inside its namespace.
 
 Frames of ``macvlan`` and ``ipvlan`` go from the namespace straight to the wire, or to a neighbour on
-the same parent. So they are filtered where they leave the namespace: only ARP and packets with the task's
-own addresses pass, of IPv6 also what it says of itself as a neighbour, and nothing to a blocked address. A container needs ``NET_ADMIN`` to change these
-rules; one that has it can, which is why docs/task-networking.md names these drivers as those where a
-privileged task is not held.
+the same parent. So they are filtered where they leave the namespace: only ARP and packets with the
+task's own addresses pass, of IPv6 also what it says of itself as a neighbour, and nothing to a blocked
+address. A container needs ``NET_ADMIN`` to change these rules; one that has it can, which is why
+docs/task-networking.md names these drivers as those where a privileged task is not held.
 """
 
 from __future__ import annotations
