@@ -7,7 +7,7 @@ import sys
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
-from agent.network.claims import Route
+from agent.network.host_routes import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

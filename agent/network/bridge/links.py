@@ -23,7 +23,7 @@ from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.bridge_shape import addresses_of, shape_bridge
 from agent.network.bridge.egress_links import leading_outside
 from agent.network.bridge.task_end import link_failure, make_task_end
-from agent.network.claims import Route
+from agent.network.host_routes import Route
 from agent.network.kernel.netlink import failure, pipelined, refused, socket_inside
 from agent.network.settings import BRIDGE_SETTING
 

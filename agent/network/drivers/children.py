@@ -18,7 +18,6 @@ from agent.network.addresses import mac_of, mac_of_ipv6
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.links import AGENT_INTERFACE, TASK_INTERFACE
 from agent.network.bridge.task_end import TASK_INDEX, blackholes, way_out_by_ipv6
-from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends, parent, sandbox_rules
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
@@ -33,6 +32,7 @@ from agent.network.drivers.routed import (
     retire_bridge,
 )
 from agent.network.host.agent_address import ADDRESS
+from agent.network.host_routes import not_of_links
 from agent.network.kernel.netlink import (
     LINK_SCOPE,
     NO_IPV6_ADDRESS,

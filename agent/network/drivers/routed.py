@@ -20,7 +20,6 @@ from agent.network.addresses import link_prefixes, mac_of
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.links import TASK_INTERFACE
 from agent.network.bridge.task_end import TASK_INDEX, blackholes, way_out_by_ipv6
-from agent.network.claims import not_of_links
 from agent.network.drivers import host_ends
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
@@ -28,6 +27,7 @@ from agent.network.drivers.leases import lease_behind, refuse_without_ipv6
 from agent.network.drivers.link_rules import LinkRules
 from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.host.agent_address import ADDRESS
+from agent.network.host_routes import not_of_links
 from agent.network.kernel import nft
 from agent.network.kernel.netlink import (
     LINK_SCOPE,

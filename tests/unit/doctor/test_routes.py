@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from agent.doctor import routes
-from agent.network.claims import Route
+from agent.network.host_routes import Route
 
 TABLE = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT

@@ -21,7 +21,7 @@ _NO_LINK = ("", "lo")
 
 
 class Route(NamedTuple):
-    """A route or address of the host, which claims a network."""
+    """A route of the host, or the network of one of its addresses."""
 
     network: IPv4Network | IPv6Network
     interface: str
@@ -42,7 +42,7 @@ def not_of_links(routes: Iterable[Route], pool: AddressPool) -> list[Route]:
 
 
 def clash(pool: IPv4Network | IPv6Network, bridge: str, routes: Iterable[Route]) -> Route | None:
-    """Return a route or address of the host that claims addresses of the pool.
+    """Return a route or address of the host in whose network there are addresses of the pool.
 
     A wider route through a gateway, or one that leads nowhere, does not count, because the pool's own route
     is more specific.
