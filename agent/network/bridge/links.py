@@ -41,6 +41,8 @@ _SKIP_STATS = 1 << 3
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SOMEWHERE = "192.0.2.1"
 """An address that only the default route reaches; nothing is sent there."""
+_NOWHERE = (6, 7, 8)
+"""``RTN_BLACKHOLE``, ``RTN_UNREACHABLE``, ``RTN_PROHIBIT``."""
 _DEFAULT_MTU = 1500
 
 
@@ -165,13 +167,12 @@ class HostLinks:
     async def default_mtu(self) -> int:
         """Return the MTU of the link with the host's default route, or 1500 without one.
 
-        A route by IPv6 counts only on a host without one by IPv4. One to the loopback leads nowhere.
+        A route by IPv6 counts only on a host without one by IPv4.
         """
         links = await self.links()
         for ipv6 in (False, True):
             for route in await self.routes(ipv6=ipv6):
-                is_default = route.network.prefixlen == 0 and route.interface != "lo"
-                if is_default and route.interface in links:
+                if route.network.prefixlen == 0 and route.interface in links:
                     return links[route.interface].mtu
         return _DEFAULT_MTU
 
@@ -350,9 +351,11 @@ def _link(message: Any) -> HostLink:
 def _route(message: Any, names: Mapping[int, str]) -> Route:
     everything = "::" if message["family"] == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - a route
     destination = message.get("dst") or everything
+    # By IPv6, such a route has the loopback as its link.
+    leads_nowhere = message.get("type") in _NOWHERE
     return Route(
         network=ip_network(f"{destination}/{message['dst_len']}", strict=False),
-        interface=names.get(message.get("oif") or 0, ""),
+        interface="" if leads_nowhere else names.get(message.get("oif") or 0, ""),
         via_gateway=message.get("gateway") is not None,
     )
 

@@ -190,7 +190,7 @@ class RoutedDriver:
         found = []
         if not any(str(r.network) == gateway and r.interface == "lo" for r in routes):
             found.append(f"the gateway {gateway} was gone")
-        if not any(r.network == network and r.interface in ("", "lo") for r in routes):
+        if not any(r.network == network and not r.interface for r in routes):
             found.append(f"the route for unused addresses of {network} was gone")
         return found
 
