@@ -7,7 +7,7 @@ import sys
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
-from agent.network.claims import Route
+from agent.network.host_routes import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _GATEWAY = 0x2
 _UP = 0x1
+_NO_LINK = "*"
+"""Of a route that leads nowhere."""
 _PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
 
 
@@ -30,7 +32,7 @@ def parse(table: str) -> list[Route]:
             found.append(
                 Route(
                     network=IPv4Network(f"{address}/{mask}", strict=False),
-                    interface=fields[0],
+                    interface="" if fields[0] == _NO_LINK else fields[0],
                     via_gateway=bool(int(fields[3], 16) & _GATEWAY),
                 )
             )

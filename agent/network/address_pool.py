@@ -50,7 +50,7 @@ def parse_pool(cidr: str) -> IPv4Network:
 
 
 def parse_pools(cidr: str, ipv6_cidr: str) -> tuple[IPv4Network, IPv6Network | None]:
-    """Return the pools of both families; that of IPv4 leads to the agent alone if it has none.
+    """Return the pools of both IP versions; without one of IPv4, addresses that lead to the agent alone.
 
     Args:
         cidr: of IPv4; empty if tasks have IPv6 alone.

@@ -1,4 +1,7 @@
-"""Work in the background, which goes on when its caller is cancelled, and removals in parallel."""
+"""Work that goes on when its caller is cancelled, and removals in parallel.
+
+Tests: ``tests/unit/network/test_background.py``.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,18 @@ class BackgroundTasks:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # the caller may be gone, and nobody handles the failure
+
+
+async def uninterrupted(work: Awaitable[T]) -> T:
+    """Wait for work that must not be left half done: if cancelled, until it has ended nevertheless."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody is left to handle it
+        raise
 
 
 async def settle(complaint: str, removals: Iterable[tuple[str, Awaitable[None]]]) -> None:

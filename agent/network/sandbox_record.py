@@ -3,7 +3,7 @@
 A row exists from the moment a sandbox is complete until it is completely removed. The one commit
 that claims the sandbox sets ``task_arn``. Plain data.
 
-Tests: ``tests/unit/network/test_recovery.py``, ``tests/integration/network/test_life.py``.
+Tests: ``tests/unit/network/sandboxes/test_recovery.py``, ``tests/integration/network/test_life.py``.
 """
 
 from __future__ import annotations

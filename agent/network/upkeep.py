@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.errors import NetworkFailure
 from agent.network.addresses import address_of_link
 from agent.network.host.docker_chain import CHAIN
 from agent.network.host.engine_rules import EngineRules
@@ -159,15 +160,23 @@ class Upkeep:
         found, gone = await self._host.repair(self._table.in_use(), parts)
         if parts & Part.RULES:
             found += await self._engine_rules.look()
-        # A link to the outside that was down has lost its routes, which the kernel does not report.
-        # So has WireGuard with the address of the bridge, from which they send.
-        if self._fleet is not None and parts & (Part.FLEET | Part.OUTSIDE | Part.BRIDGE):
-            found += await self._fleet.repair()
         incomplete = [
             self._table.records[ipv4] for ipv4 in self._not_serving if ipv4 in self._table.records
         ]
-        repaired, failing = await self._link_repair.mend([*gone, *incomplete])
-        return RepairResult([*found, *repaired], failing)
+        links = await self._link_repair.mend([*gone, *incomplete])
+        fleet = await self._repair_fleet(parts)
+        failing = "; ".join(each.failing for each in (links, fleet) if each.failing)
+        return RepairResult([*found, *links.found, *fleet.found], failing)
+
+    async def _repair_fleet(self, parts: Part) -> RepairResult:
+        # A link to the outside that was down has lost its routes, which the kernel does not report.
+        # So has WireGuard with the address of the bridge, from which they send.
+        if self._fleet is None or not parts & (Part.FLEET | Part.OUTSIDE | Part.BRIDGE):
+            return RepairResult([])
+        try:
+            return RepairResult(await self._fleet.repair())
+        except NetworkFailure as error:
+            return RepairResult([], str(error))
 
     async def _departed(self) -> list[SandboxRecord]:
         rows = self._table.in_use()

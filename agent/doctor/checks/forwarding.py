@@ -10,9 +10,9 @@ from agent.doctor import reading, routes
 from agent.doctor.checks.kernel import docker_chain
 from agent.doctor.findings import Finding, FindingList
 from agent.errors import ConfigError
-from agent.network import claims
+from agent.network import host_routes
 from agent.network.address_pool import AddressPool
-from agent.network.claims import Route
+from agent.network.host_routes import Route
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -246,10 +246,10 @@ def _judge_pool(verdict: FindingList, settings: Settings, found: Paths) -> None:
         )
         return
     if settings.task_network_driver == "bridge":
-        route = claims.clash(pool, settings.task_bridge, found.routes)
+        route = host_routes.clash(pool, settings.task_bridge, found.routes)
     else:
-        taken = claims.not_of_links(found.routes, addresses)
-        route = claims.clash(pool, settings.task_network_parent, taken)
+        taken = host_routes.not_of_links(found.routes, addresses)
+        route = host_routes.clash(pool, settings.task_network_parent, taken)
     if route is None:
         verdict.ok(f"task addresses: {pool}, which no route of this host uses")
         return

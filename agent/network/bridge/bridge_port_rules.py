@@ -2,13 +2,13 @@
 
 Tasks share a bridge, and an ordinary container may send raw frames. So each port accepts only
 frames with its task's own addresses: ARP with its own sender (including replies and announcements),
-and IPv4 with its own source; IPv6 if tasks have it (``ipv6_port_rules``). Everything else is dropped:
-tagged frames; other protocols; broadcasts and multicasts except ARP; and
-the frames that a bridge passes to the host without forwarding them. Unused addresses of the pool
-cannot be resolved, so that the host's neighbour table does not grow with them. Blocked addresses
-cannot be reached, nor can loopback and multicast addresses, which a raw frame could otherwise bring
-to services of the host. Nor can a task send ICMP as a router: it could lower the MTU between its
-neighbours, or make them unreachable to each other.
+IPv4 with its own source, and IPv6 if tasks have it (``ipv6_port_rules``). Everything else is
+dropped: tagged frames; other protocols; broadcasts and multicasts except ARP; and the frames that a
+bridge passes to the host without forwarding them. Unused addresses of the pool cannot be resolved,
+so that the host's neighbour table does not grow with them. Blocked addresses cannot be reached, nor
+can loopback and multicast addresses, which a raw frame could otherwise bring to services of the
+host. Nor can a task send ICMP as a router: it could lower the MTU between its neighbours, or make
+them unreachable to each other.
 
 And a port receives only what is for its task. A neighbour may for a while use a wrong MAC that it
 learned while these rules were missing; what it sends there reaches nobody.
@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import socket
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.errors import NetworkFailure
 from agent.network.addresses import link_prefixes
 from agent.network.bridge import ipv6_port_rules
 from agent.network.kernel import nft
-from agent.network.kernel.set_elements import BRIDGE_FAMILY, Change, SetElements
+from agent.network.kernel.set_elements import BRIDGE_FAMILY, Change, SetElements, link_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,9 +46,10 @@ ERRORS_OF_ROUTERS: Final = ["source-quench", "redirect", "time-exceeded", "param
 UNREACHABLE_BY_THE_TARGET: Final = [2, 3, 9, 10, 13]
 """Codes that a destination host itself sends: protocol, port, and what its own firewall forbids."""
 _GROUP_BIT: Final = "01:00:00:00:00:00"
-LINK_NAME_BYTES: Final = 16
 _TRIES: Final = 3
-_ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - a placeholder, not a socket
+
+Element = tuple[str, bytes]
+"""Name of a set, and the key of one of its elements."""
 
 
 class BridgePort(NamedTuple):
@@ -93,16 +95,10 @@ def _body(
     place = {"family": FAMILY, "table": table}
     pools = sorted(layout.pools)
 
-    def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
-        return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
+    rule, rules = partial(nft.rule, place), partial(nft.rules, place)
 
     def hooked(name: str, hook: str) -> dict[str, Any]:
-        return {
-            "chain": {
-                **place, "name": name, "type": "filter", "hook": hook, "prio": -300,
-                "policy": "accept",
-            }
-        }  # fmt: skip
+        return nft.hooked(place, name, "filter", hook, -300)
 
     def by_link(key: str) -> list[dict[str, Any]]:
         names = [f"{prefix}*" for pool in pools for prefix in link_prefixes(pool)]
@@ -123,18 +119,18 @@ def _body(
         hooked("to_host", "input"),
         hooked("to_task", "postrouting"),
         rule("from_task", "blocked address", _ethertype("ip"),
-             nft.match(nft.field("ip", "daddr"), {"set": never}), _counter(), {"drop": None}),
+             nft.match(nft.field("ip", "daddr"), {"set": never}), *nft.COUNTED_DROP),
         rule("from_task", "address that nobody has", _ethertype("ip"),
              nft.match(nft.field("ip", "daddr"), {"set": [nft.prefix(pool) for pool in pools]}),
              nft.match(nft.field("ip", "daddr"), f"@{ADDRESSES_SET}", "!="),
-             _counter(), {"drop": None}),
+             *nft.COUNTED_DROP),
         rule("from_task", "errors of routers", _ethertype("ip"), icmp,
              nft.match(nft.field("icmp", "type"), {"set": ERRORS_OF_ROUTERS}),
-             _counter(), {"drop": None}),
+             *nft.COUNTED_DROP),
         rule("from_task", "unreachable by a router", _ethertype("ip"), icmp,
              nft.match(nft.field("icmp", "type"), "destination-unreachable"),
              nft.match(nft.field("icmp", "code"), {"set": UNREACHABLE_BY_THE_TARGET}, "!="),
-             _counter(), {"drop": None}),
+             *nft.COUNTED_DROP),
         rule("from_task", "own packets", _ethertype("ip"),
              nft.match(nft.meta("pkttype"), {"set": ["host", "other"]}),
              _known("iifname", nft.field("ether", "saddr"), nft.field("ip", "saddr")),
@@ -145,15 +141,15 @@ def _body(
              _known("iifname", nft.field("ether", "saddr"), nft.field("arp", "saddr ip")),
              _known("iifname", nft.field("arp", "saddr ether"), nft.field("arp", "saddr ip")),
              {"accept": None}),
-        *(rule("from_task", comment, *expressions) for comment, expressions in by_ipv6),
-        rule("from_task", "all else", _counter(), {"drop": None}),
+        *rules("from_task", by_ipv6),
+        rule("from_task", "all else", *nft.COUNTED_DROP),
         *(rule("frames", "of tasks", match, {"goto": {"target": "from_task"}}) for match in by_link("iifname")),
         *(rule("to_host", "not forwarded", match, nft.match(reserved, "01:80:c2:00:00:00"),
                {"drop": None}) for match in by_link("iifname")),
         *(rule("to_task", "for others", match, _ethertype("ip"),
                nft.match({"&": [nft.field("ether", "daddr"), _GROUP_BIT]}, "00:00:00:00:00:00"),
                _known("oifname", nft.field("ether", "daddr"), nft.field("ip", "daddr"), "!="),
-               _counter(), {"drop": None}) for match in by_link("oifname")),
+               *nft.COUNTED_DROP) for match in by_link("oifname")),
         *(rule("to_task", "for others by IPv6", match, *ipv6_port_rules.to_task())
           for match in by_link("oifname") if by_ipv6),
     ]  # fmt: skip
@@ -170,17 +166,25 @@ def _known(
     return nft.match({"concat": [nft.meta(link), mac, address]}, f"@{PORTS_SET}", operator)
 
 
-def _counter() -> dict[str, Any]:
-    return {"counter": None}
-
-
-def elements_of(port: BridgePort) -> tuple[tuple[str, bytes], ...]:
+def elements_of(port: BridgePort) -> tuple[Element, ...]:
     """Return the set and the key of each element of a port. Pure."""
-    mac = bytes.fromhex(port.mac.replace(":", "")) + bytes(2)
     address = socket.inet_aton(port.ipv4)
-    link = port.link.encode().ljust(LINK_NAME_BYTES, b"\0")
-    by_ipv6 = ipv6_port_rules.elements_of(port, link, mac)
-    return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address), *by_ipv6
+    by_ipv4 = (PORTS_SET, _end_key(port.link, port.mac) + address), (ADDRESSES_SET, address)
+    if not port.ipv6:
+        return by_ipv4
+    return *by_ipv4, _ipv6_element(port.link, port.mac, port.ipv6), _ipv6_address(port.ipv6)
+
+
+def _end_key(link: str, mac: str) -> bytes:
+    return link_key(link) + bytes.fromhex(mac.replace(":", "")) + bytes(2)
+
+
+def _ipv6_element(link: str, mac: str, ipv6: str) -> Element:
+    return ipv6_port_rules.PORTS_SET, _end_key(link, mac) + ipv6_port_rules.packed(ipv6)
+
+
+def _ipv6_address(ipv6: str) -> Element:
+    return ipv6_port_rules.ADDRESSES_SET, ipv6_port_rules.packed(ipv6)
 
 
 class BridgePortRules:
@@ -365,27 +369,22 @@ class BridgePortRules:
     def _commands(self, layout: Layout, ports: Iterable[BridgePort] = ()) -> list[dict[str, Any]]:
         return ruleset(self._table, layout, self._blocked, ports)
 
-    def _elements(self, port: BridgePort) -> tuple[tuple[str, bytes], ...]:
+    def _elements(self, port: BridgePort) -> tuple[Element, ...]:
         return elements_of(port)
 
-    def _elements_of_host(self, layout: Layout) -> set[tuple[str, bytes]]:
-        by_ipv6 = {
-            (ipv6_port_rules.ADDRESSES_SET, ipv6_port_rules.packed(gateway))
-            for gateway in layout.ipv6_gateways
-        }
+    def _elements_of_host(self, layout: Layout) -> set[Element]:
+        by_ipv6 = set(map(_ipv6_address, layout.ipv6_gateways))
         return by_ipv6 | {(ADDRESSES_SET, socket.inet_aton(gateway)) for gateway in layout.gateways}
 
-    def _present(self, listed: Sequence[dict[str, Any]]) -> set[tuple[str, bytes]]:
+    def _present(self, listed: Sequence[dict[str, Any]]) -> set[Element]:
         present = {
             elements_of(BridgePort(*element["concat"]))[0]
             for element in nft.elements(listed, PORTS_SET)
         }
         addresses = nft.elements(listed, ADDRESSES_SET)
         present |= {(ADDRESSES_SET, socket.inet_aton(ipv4)) for ipv4 in addresses}
-        for element in nft.elements(listed, ipv6_port_rules.PORTS_SET):
-            link, mac, ipv6 = element["concat"]
-            present.add(elements_of(BridgePort(link, mac, _ANY_ADDRESS, ipv6))[2])
-        addresses = nft.elements(listed, ipv6_port_rules.ADDRESSES_SET)
-        return present | {
-            (ipv6_port_rules.ADDRESSES_SET, ipv6_port_rules.packed(ipv6)) for ipv6 in addresses
-        }
+        by_ipv6 = nft.elements(listed, ipv6_port_rules.PORTS_SET)
+        present |= {_ipv6_element(*element["concat"]) for element in by_ipv6}
+        return present | set(
+            map(_ipv6_address, nft.elements(listed, ipv6_port_rules.ADDRESSES_SET))
+        )

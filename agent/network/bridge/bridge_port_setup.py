@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, Final
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.addresses import address_of_link
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.kernel.netlink import (
+    NO_IPV6_ADDRESS,
+    PERMANENT,
+    failure,
+    pipelined,
+    refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -42,10 +48,8 @@ _AS_PORT: Final = {
         ],
     ]
 }
-_NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
-_PERMANENT: Final = 0x80
 _STATIC: Final = 0x40
-"""``NUD_PERMANENT`` of a neighbour; ``NUD_NOARP`` of a bridge entry that does not age."""
+"""``NUD_NOARP``: an entry of a bridge that does not age."""
 _DOOMED_GROUP: Final = 0x65637364
 """Links in this group are removed together, in one grace period of the kernel."""
 _ON_MASTER: Final = 0x04
@@ -61,7 +65,7 @@ async def join_bridge(host: Any, bridge: int, port: BridgePort) -> NetlinkError 
         number = socket.if_nametoindex(port.link)
     except OSError as error:
         return NetlinkError(error.errno or errno.ENODEV)
-    refusal = await _join(host, bridge, number, port, af_spec=_NO_IPV6_ADDRESS)
+    refusal = await _join(host, bridge, number, port, af_spec=NO_IPV6_ADDRESS)
     if refusal is not None and refusal.code == errno.EAFNOSUPPORT:
         # This kernel has no IPv6, and refused before it changed anything.
         refusal = await _join(host, bridge, number, port)
@@ -82,7 +86,7 @@ async def _join(
 
 def _know(host: Any, bridge: int, port: BridgePort) -> list[Any]:
     return [
-        host.neigh("replace", dst=address, lladdr=port.mac, ifindex=bridge, state=_PERMANENT)
+        host.neigh("replace", dst=address, lladdr=port.mac, ifindex=bridge, state=PERMANENT)
         for address in (port.ipv4, port.ipv6)
         if address
     ]

@@ -7,8 +7,14 @@ import socket
 from ipaddress import ip_interface
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.network.bridge.task_end import NO_DAD, NO_IPV6_ADDRESS
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_DAD,
+    NO_IPV6_ADDRESS,
+    failure,
+    pipelined,
+    refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,8 +24,6 @@ if TYPE_CHECKING:
 
 _BY_KERNEL: Final = 2
 """``RTPROT_KERNEL``: with this, routes look like those that the kernel adds for addresses."""
-_ON_LINK: Final = 253
-"""``RT_SCOPE_LINK``."""
 _METRIC_BY_KERNEL: Final = 256
 """``IP6_RT_PRIO_ADDRCONF``: of the routes that the kernel adds for IPv6 addresses."""
 
@@ -83,7 +87,7 @@ def _route_of_kernel(interface: IPv4Interface | IPv6Interface) -> dict[str, Any]
     target = {"dst": str(interface.network), "proto": _BY_KERNEL}
     if interface.version == 6:
         return {**target, "family": socket.AF_INET6, "priority": _METRIC_BY_KERNEL}
-    return {**target, "prefsrc": str(interface.ip), "scope": _ON_LINK}
+    return {**target, "prefsrc": str(interface.ip), "scope": LINK_SCOPE}
 
 
 def addresses_of(messages: Iterable[Any]) -> set[str]:

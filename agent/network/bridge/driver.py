@@ -10,10 +10,10 @@ from agent.network import addresses
 from agent.network.bridge import bridge_ports
 from agent.network.bridge.bridge_port_rules import BridgePortRules, Layout
 from agent.network.bridge.links import bridge_port_of
-from agent.network.claims import not_of_links
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.leases import lease_behind, refuse_without_ipv6
 from agent.network.drivers.overlaps import refuse_overlap
+from agent.network.host_routes import not_of_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

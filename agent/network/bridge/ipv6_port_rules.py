@@ -30,9 +30,6 @@ ROUTERS_AND_NEIGHBOURS: Final = (2, 3, 4, 133, 134, 135, 136, 137)
 UNREACHABLE_BY_THE_TARGET: Final = [1, 4]
 """Codes that a destination host itself sends: what its own firewall forbids, and port."""
 
-Rule = tuple[str, list[dict[str, Any]]]
-_DROP: Final = ({"counter": None}, {"drop": None})
-
 
 def sets(
     place: dict[str, str], layout: Layout, ports: Iterable[BridgePort]
@@ -47,16 +44,17 @@ def sets(
     ]  # fmt: skip
 
 
-def from_task(layout: Layout, blocked: Iterable[str]) -> list[Rule]:
-    """Return comment and expressions of the rules for what comes from tasks, in order."""
+def from_task(layout: Layout, blocked: Iterable[str]) -> list[nft.Rule]:
+    """Return the rules for what comes from tasks, in order."""
     target = nft.field("ip6", "daddr")
     never = {"set": nft.prefixes({*blocked, *NO_HOSTS}, ipv6=True)}
     pools = {"set": nft.prefixes(layout.ipv6_pools, ipv6=True)}
+    drop = nft.COUNTED_DROP
     return [
-        ("blocked IPv6 address", [_is_ipv6(), nft.match(target, never), *_DROP]),
+        ("blocked IPv6 address", [_is_ipv6(), nft.match(target, never), *drop]),
         ("IPv6 address that nobody has",
-         [_is_ipv6(), nft.match(target, pools), nft.match(target, f"@{ADDRESSES_SET}", "!="), *_DROP]),
-        *((comment, [_is_ipv6(), *expressions, *_DROP]) for comment, expressions in forged_messages()),
+         [_is_ipv6(), nft.match(target, pools), nft.match(target, f"@{ADDRESSES_SET}", "!="), *drop]),
+        *((comment, [_is_ipv6(), *expressions, *drop]) for comment, expressions in forged_messages()),
         ("own IPv6 packets",
          [_is_ipv6(), nft.match(nft.meta("pkttype"), "host"),
           _known("iifname", nft.field("ether", "saddr"), nft.field("ip6", "saddr")),
@@ -67,10 +65,10 @@ def from_task(layout: Layout, blocked: Iterable[str]) -> list[Rule]:
 def to_task() -> list[dict[str, Any]]:
     """Return the expressions of the rule for what a port does not pass to its task."""
     known = _known("oifname", nft.field("ether", "daddr"), nft.field("ip6", "daddr"), "!=")
-    return [_is_ipv6(), known, *_DROP]
+    return [_is_ipv6(), known, *nft.COUNTED_DROP]
 
 
-def forged_messages() -> list[Rule]:
+def forged_messages() -> list[nft.Rule]:
     """Return the matches of ICMPv6 messages that are not a task's to send, with a comment each."""
     is_icmp = nft.match(nft.meta("l4proto"), "ipv6-icmp")
     kind, code = nft.field("icmpv6", "type"), nft.field("icmpv6", "code")
@@ -81,20 +79,6 @@ def forged_messages() -> list[Rule]:
          [is_icmp, nft.match(kind, "destination-unreachable"),
           nft.match(code, {"set": UNREACHABLE_BY_THE_TARGET}, "!=")]),
     ]  # fmt: skip
-
-
-def elements_of(port: BridgePort, link: bytes, mac: bytes) -> tuple[tuple[str, bytes], ...]:
-    """Return the set and the key of each element of a port; none without an IPv6 address.
-
-    Args:
-        port: the port.
-        link: its name as the kernel keeps it in a set.
-        mac: likewise.
-    """
-    if not port.ipv6:
-        return ()
-    address = packed(port.ipv6)
-    return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address)
 
 
 def packed(ipv6: str) -> bytes:

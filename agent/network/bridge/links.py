@@ -15,8 +15,7 @@ from functools import partial
 from ipaddress import ip_interface, ip_network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyroute2.iproute.linux import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.errors import NetworkFailure
 from agent.network.bridge import bridge_port_setup
@@ -24,26 +23,27 @@ from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.bridge_shape import addresses_of, shape_bridge
 from agent.network.bridge.egress_links import leading_outside
 from agent.network.bridge.task_end import link_failure, make_task_end
-from agent.network.claims import Route
-from agent.network.kernel.namespaces import netlink_socket_in
-from agent.network.kernel.netlink import NetlinkLane, failure, pipelined, refused
+from agent.network.host_routes import Route
+from agent.network.kernel.netlink import failure, pipelined, refused, socket_inside
 from agent.network.settings import BRIDGE_SETTING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from agent.network.address_pool import Ipv6Lease
+    from agent.network.kernel.netlink import NetlinkLane
     from agent.network.sandbox_record import SandboxRecord
 
 TASK_INTERFACE = "eth0"
 AGENT_INTERFACE = "ecs-eth0"
-"""Of a task whose ``eth0`` is an ENI: by it, the task reaches only the agent."""
+"""Of a task whose ``eth0`` leads past this host: by it, the task reaches the agent. As on Amazon ECS."""
 _SKIP_STATS = 1 << 3
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SOMEWHERE = "192.0.2.1"
 """An address that only the default route reaches; nothing is sent there."""
+_NOWHERE = (6, 7, 8)
+"""``RTN_BLACKHOLE``, ``RTN_UNREACHABLE``, ``RTN_PROHIBIT``."""
 _DEFAULT_MTU = 1500
-_DUMP_TRIES = 5
 
 
 class HostLink(NamedTuple):
@@ -106,7 +106,6 @@ class HostLinks:
         self._bridge_index = 0
         self._doomed: dict[str, asyncio.Future[None]] = {}
         self._sweep: asyncio.Task[None] | None = None
-        self._dumping = asyncio.Lock()
 
     @property
     def bridge_index(self) -> int:
@@ -117,7 +116,7 @@ class HostLinks:
         """Return all links of the host by name."""
 
         async def work(host: Any) -> dict[str, HostLink]:
-            messages = await self._dump(host.link, ext_mask=_SKIP_STATS)
+            messages = await self._lane.dump(host.link, ext_mask=_SKIP_STATS)
             return {link.name: link for link in map(_link, messages)}
 
         return await self._lane.call(work)
@@ -136,10 +135,10 @@ class HostLinks:
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
 
         async def work(host: Any) -> list[Route]:
-            links = await self._dump(host.link, ext_mask=_SKIP_STATS)
+            links = await self._lane.dump(host.link, ext_mask=_SKIP_STATS)
             names = {message["index"]: message.get("ifname") for message in links}
-            routes = await self._dump(host.route, family=family)
-            addresses = await self._dump(host.addr, family=family)
+            routes = await self._lane.dump(host.route, family=family)
+            addresses = await self._lane.dump(host.addr, family=family)
             return [
                 *[_route(message, names) for message in routes if message.get("table") != 255],
                 *[_address(message, names) for message in addresses],
@@ -147,20 +146,12 @@ class HostLinks:
 
         return await self._lane.call(work)
 
-    async def _dump(self, request: Callable[..., Awaitable[Any]], **query: Any) -> list[Any]:
-        """Collect a dump; runs in the lane. The kernel allows one dump at a time per socket."""
-        async with self._dumping:
-            for _ in range(_DUMP_TRIES):
-                with contextlib.suppress(NetlinkDumpInterrupted):
-                    return [message async for message in await request("dump", **query)]
-        raise NetworkFailure("the kernel's tables change too fast to be listed; try again")
-
     async def leading_outside(self) -> frozenset[str]:
         """Return the names of the links through which packets leave this host."""
 
         async def work(host: Any) -> frozenset[str]:
-            messages = await self._dump(host.link, ext_mask=_SKIP_STATS)
-            addresses = await self._dump(host.addr, family=socket.AF_INET)
+            messages = await self._lane.dump(host.link, ext_mask=_SKIP_STATS)
+            addresses = await self._lane.dump(host.addr, family=socket.AF_INET)
             default = 0
             with contextlib.suppress(NetlinkError):
                 (route,) = await host.route("get", dst=_SOMEWHERE)
@@ -174,11 +165,15 @@ class HostLinks:
         return await self._lane.call(work)
 
     async def default_mtu(self) -> int:
-        """Return the MTU of the link with the host's default route, or 1500 without one."""
+        """Return the MTU of the link with the host's default route, or 1500 without one.
+
+        A route by IPv6 counts only on a host without one by IPv4.
+        """
         links = await self.links()
-        for route in await self.routes():
-            if route.network.prefixlen == 0 and route.interface in links:
-                return links[route.interface].mtu
+        for ipv6 in (False, True):
+            for route in await self.routes(ipv6=ipv6):
+                if route.network.prefixlen == 0 and route.interface in links:
+                    return links[route.interface].mtu
         return _DEFAULT_MTU
 
     async def ensure_bridge(self, addresses: Iterable[str], mac: str, mtu: int) -> list[str]:
@@ -212,7 +207,7 @@ class HostLinks:
                     f"{BRIDGE_SETTING}={self._bridge} is a link of kind {bridge.kind or 'device'}; "
                     "choose an unused name"
                 )
-            present = addresses_of(await self._dump(host.addr, index=bridge.number))
+            present = addresses_of(await self._lane.dump(host.addr, index=bridge.number))
             wrong = await shape_bridge(host, bridge, present, wanted)
             if message.get("address") != mac:
                 wrong.append("with another MAC address")
@@ -234,7 +229,7 @@ class HostLinks:
             except NetlinkError:
                 return ["gone"]
             bridge = _link(message)
-            present = addresses_of(await self._dump(host.addr, index=bridge.number))
+            present = addresses_of(await self._lane.dump(host.addr, index=bridge.number))
             wrong = [f"without {address}" for address in sorted(wanted - present)]
             wrong += [f"with {address}" for address in sorted(present - wanted)]
             wrong += [] if bridge.is_up else ["down"]
@@ -243,7 +238,7 @@ class HostLinks:
                 routes = [
                     message
                     for version in families
-                    for message in await self._dump(
+                    for message in await self._lane.dump(
                         host.route, family=_FAMILIES[version], oif=bridge.number
                     )
                 ]
@@ -266,19 +261,13 @@ class HostLinks:
         """
 
         async def work(host: Any) -> None:
-            inner = await netlink_socket_in(netns)
-            task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
-            try:
-                await task.setup_endpoint()
+            async with socket_inside(netns) as task:
                 await make_task_end(task, host, spec)
                 error = await bridge_port_setup.join_bridge(
                     host, self._bridge_index, bridge_port_of(spec)
                 )
                 if error is not None:
                     raise link_failure("putting on the bridge", spec, error)
-            finally:
-                # An open socket keeps the namespace alive, even after the end of the sandbox.
-                task.close()
 
         await self._lane.call(work)
 
@@ -362,9 +351,11 @@ def _link(message: Any) -> HostLink:
 def _route(message: Any, names: Mapping[int, str]) -> Route:
     everything = "::" if message["family"] == socket.AF_INET6 else "0.0.0.0"  # noqa: S104 - a route
     destination = message.get("dst") or everything
+    # By IPv6, such a route has the loopback as its link.
+    leads_nowhere = message.get("type") in _NOWHERE
     return Route(
         network=ip_network(f"{destination}/{message['dst_len']}", strict=False),
-        interface=names.get(message.get("oif") or 0, ""),
+        interface="" if leads_nowhere else names.get(message.get("oif") or 0, ""),
         via_gateway=message.get("gateway") is not None,
     )
 

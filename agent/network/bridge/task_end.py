@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.config.addresses import TASK_ADDRESS
 from agent.network.addresses import mac_of
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_DAD,
+    NO_IPV6_ADDRESS,
+    PERMANENT,
+    failure,
+    pipelined,
+    refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,14 +30,6 @@ if TYPE_CHECKING:
 TASK_INDEX: Final = 100
 """Index of the task's interface. Set by us, so that it need not be looked up; far from 1, because
 tunnel modules may have added their own devices to a new namespace."""
-NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
-"""Keeps the kernel from giving a link an IPv6 address by itself."""
-NO_DAD: Final = 0x02
-"""``IFA_F_NODAD``: the address is used at once. It is ours alone, and nobody would be heard anyway."""
-_ON_LINK: Final = 253
-"""``RT_SCOPE_LINK``."""
-_PERMANENT: Final = 0x80
-"""``NUD_PERMANENT``."""
 _HOST_ROUTE_IPV6: Final = 128
 
 
@@ -95,7 +95,7 @@ def way_out_by_ipv6(task: Any, spec: SandboxLink, gateway_mac: str = "") -> list
         requests.append(
             task.neigh(
                 "replace", dst=ipv6.gateway, lladdr=gateway_mac, ifindex=TASK_INDEX,
-                state=_PERMANENT,
+                state=PERMANENT,
             )
         )  # fmt: skip
     if ipv6.gateway and ipv6.prefix_len == _HOST_ROUTE_IPV6:
@@ -119,7 +119,7 @@ def _agent_only(task: Any, spec: SandboxLink) -> list[Any]:
     """Return the requests for an address without a network, so that nothing else goes this way."""
     return [
         task.addr("add", index=TASK_INDEX, address=spec.ipv4, prefixlen=32),
-        task.route("replace", dst=f"{spec.gateway}/32", oif=TASK_INDEX, scope=_ON_LINK),
+        task.route("replace", dst=f"{spec.gateway}/32", oif=TASK_INDEX, scope=LINK_SCOPE),
         task.route(
             "replace", dst=f"{TASK_ADDRESS}/32", gateway=spec.gateway, oif=TASK_INDEX,
             prefsrc=spec.ipv4,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from agent.network.background import settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from agent.runtime.protocol import ContainerEngine
 
@@ -46,12 +46,13 @@ class Removals:
             await self.empty()
             retry_s = min(retry_s * 2, RETRY_LAST_S) if self._doomed else RETRY_FIRST_S
 
-    async def empty(self) -> None:
-        """Try to remove all of them once; failures are logged."""
+    async def empty(self, those: Iterable[str] | None = None) -> None:
+        """Try to remove all of them once, or only those; failures are logged."""
         slots = asyncio.Semaphore(_PARALLEL)
+        doomed = list(self._doomed if those is None else those)
         await settle(
             "sandbox of a container not removed",
-            [(each[:12], self._remove(each, slots)) for each in list(self._doomed)],
+            [(each[:12], self._remove(each, slots)) for each in doomed],
         )
 
     async def _remove(self, sandbox_id: str, slots: asyncio.Semaphore) -> None:

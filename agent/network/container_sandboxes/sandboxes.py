@@ -171,7 +171,7 @@ class ContainerSandboxes:
             self._doom(each)
         if in_the_way:
             self._refill.wake()
-            await self._removals.empty()
+            await self._removals.empty(in_the_way)
 
     # -- all of them ----------------------------------------------------------------------------
 

@@ -16,9 +16,8 @@ from agent.errors import NetworkFailure
 from agent.network.address_pool import Ipv6Lease
 from agent.network.addresses import mac_of, mac_of_ipv6
 from agent.network.bridge.bridge_ports import Place
-from agent.network.bridge.links import TASK_INTERFACE
-from agent.network.bridge.task_end import NO_IPV6_ADDRESS, TASK_INDEX, blackholes, way_out_by_ipv6
-from agent.network.claims import not_of_links
+from agent.network.bridge.links import AGENT_INTERFACE, TASK_INTERFACE
+from agent.network.bridge.task_end import TASK_INDEX, blackholes, way_out_by_ipv6
 from agent.network.drivers import host_ends, parent, sandbox_rules
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
@@ -33,7 +32,15 @@ from agent.network.drivers.routed import (
     retire_bridge,
 )
 from agent.network.host.agent_address import ADDRESS
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.host_routes import not_of_links
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_IPV6_ADDRESS,
+    PERMANENT,
+    failure,
+    pipelined,
+    refused,
+)
 from agent.network.settings import DRIVER_SETTING, PARENT_SETTING
 
 if TYPE_CHECKING:
@@ -45,8 +52,6 @@ if TYPE_CHECKING:
     from agent.network.drivers.parent import Parent
     from agent.network.sandbox_record import SandboxRecord
 
-HOST_INTERFACE: Final = "ecs-eth0"
-"""In the task: the end of its link to this host. As on Amazon ECS."""
 _HOST_INDEX: Final = 101
 _HOST_MAC: Final = mac_of(ADDRESS)
 _PROBE: Final = "ecs-probe0"
@@ -251,7 +256,7 @@ class ChildDriver(RoutedDriver):
         (silenced,) = await pipelined(task.link("set", index=TASK_INDEX, af_spec=NO_IPV6_ADDRESS))
         if refused(silenced, errno.EAFNOSUPPORT):
             raise_first(link, "configuring the child for", [silenced])
-        await make_pair(host, task, link, HOST_INTERFACE, _HOST_INDEX)
+        await make_pair(host, task, link, AGENT_INTERFACE, _HOST_INDEX)
 
     async def _connect(self, link: SandboxLink, host: Any, task: Any) -> None:
         end = self._end_of(link)
@@ -261,11 +266,11 @@ class ChildDriver(RoutedDriver):
             task.link("set", index=TASK_INDEX, state="up"),
             task.neigh(
                 "replace", dst=ADDRESS, lladdr=_HOST_MAC, ifindex=_HOST_INDEX,
-                state=host_ends.PERMANENT,
+                state=PERMANENT,
             ),
             task.route(
                 "replace", dst=f"{ADDRESS}/32", oif=_HOST_INDEX, prefsrc=link.ipv4,
-                scope=host_ends.LINK_SCOPE,
+                scope=LINK_SCOPE,
             ),
             *_way_out(task, link),
             *way_out_by_ipv6(task, link),
@@ -284,5 +289,5 @@ def _address(task: Any, link: SandboxLink) -> list[Any]:
 def _way_out(task: Any, link: SandboxLink) -> list[Any]:
     if link.ipv6_only:
         return []
-    way_out = {"gateway": link.gateway} if link.gateway else {"scope": host_ends.LINK_SCOPE}
+    way_out = {"gateway": link.gateway} if link.gateway else {"scope": LINK_SCOPE}
     return [task.route("replace", dst="0.0.0.0/0", oif=TASK_INDEX, **way_out)]

@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.addresses import address_of_link
 from agent.network.bridge.bridge_ports import Place
-from agent.network.bridge.task_end import NO_IPV6_ADDRESS
 from agent.network.kernel import neighbours as neighbours_of
-from agent.network.kernel.netlink import pipelined, refused
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_IPV6_ADDRESS,
+    PERMANENT,
+    pipelined,
+    refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -29,10 +34,6 @@ _ROUTES: Final = Path("/proc/net/route")
 _IPV6_ROUTES: Final = Path("/proc/net/ipv6_route")
 _UP_AND_SILENT: Final = 0x01 | 0x80
 """``IFF_UP``, ``IFF_NOARP``."""
-PERMANENT: Final = 0x80
-"""``NUD_PERMANENT``."""
-LINK_SCOPE: Final = 253
-"""``RT_SCOPE_LINK``."""
 _FIXED: Final = "0x6"
 """``ATF_COM | ATF_PERM``."""
 _ALL_ONES: Final = "FFFFFFFF"
@@ -116,40 +117,39 @@ def _place(name: str) -> Place:
 
 def unknown(ends: Collection[HostEnd]) -> list[HostEnd]:
     """Return the tasks without their permanent neighbour or their route. Blocks on ``/proc``."""
-    neighbours = set()
-    for words in _words(_NEIGHBOURS):
-        # address, type of hardware, flags, MAC, mask, link
-        if len(words) == 6 and words[2] == _FIXED:
-            neighbours.add((words[5], words[0], words[3]))
-    routes = set()
-    for words in _words(_ROUTES):
-        # link, destination, gateway, flags, references, use, metric, mask, ...
-        if len(words) > 7 and words[7] == _ALL_ONES:
-            routes.add((words[0], words[1]))
-    by_ipv6 = (
-        _known_by_ipv6() if any(end.ipv6 for end in ends) else _Known(frozenset(), frozenset())
-    )
+    by_ipv4 = _known_by_ipv4()
+    by_ipv6 = _known_by_ipv6() if any(end.ipv6 for end in ends) else _Known()
     return [
         end
         for end in ends
-        if (end.link, end.ipv4, end.mac) not in neighbours
-        or (end.link, _number_of(end.ipv4)) not in routes
-        or (
-            end.ipv6
-            and (
-                (end.link, end.ipv6, end.mac) not in by_ipv6.neighbours
-                or (end.link, socket.inet_pton(socket.AF_INET6, end.ipv6).hex())
-                not in by_ipv6.routes
-            )
-        )
+        if not by_ipv4.leads_to(end, end.ipv4, _number_of(end.ipv4))
+        or (end.ipv6 and not by_ipv6.leads_to(end, end.ipv6, _digits_of(end.ipv6)))
     ]
 
 
 class _Known(NamedTuple):
-    neighbours: frozenset[tuple[str, str, str]]
+    """What the host has by one IP version."""
+
+    neighbours: frozenset[tuple[str, str, str]] = frozenset()
     """Link, address and MAC of each."""
-    routes: frozenset[tuple[str, str]]
-    """Link and address, in digits without colons, of each that is to one address."""
+    routes: frozenset[tuple[str, str]] = frozenset()
+    """Link and address, as the kernel prints it here, of each that is to one address."""
+
+    def leads_to(self, end: HostEnd, address: str, printed: str) -> bool:
+        """Return whether packets to an address of a task reach it."""
+        is_neighbour = (end.link, address, end.mac) in self.neighbours
+        return is_neighbour and (end.link, printed) in self.routes
+
+
+def _known_by_ipv4() -> _Known:
+    # address, type of hardware, flags, MAC, mask, link
+    neighbours = (w for w in _words(_NEIGHBOURS) if len(w) == 6 and w[2] == _FIXED)
+    # link, destination, gateway, flags, references, use, metric, mask, ...
+    routes = (w for w in _words(_ROUTES) if len(w) > 7 and w[7] == _ALL_ONES)
+    return _Known(
+        frozenset((words[5], words[0], words[3]) for words in neighbours),
+        frozenset((words[0], words[1]) for words in routes),
+    )
 
 
 def _known_by_ipv6() -> _Known:
@@ -165,6 +165,10 @@ def _known_by_ipv6() -> _Known:
 def _number_of(ipv4: str) -> str:
     # The kernel prints the four bytes as a number of the host's byte order.
     return f"{int.from_bytes(socket.inet_aton(ipv4), 'little'):08X}"
+
+
+def _digits_of(ipv6: str) -> str:
+    return socket.inet_pton(socket.AF_INET6, ipv6).hex()
 
 
 def _words(path: Path) -> list[list[str]]:

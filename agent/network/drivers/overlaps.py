@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.errors import NetworkFailure
-from agent.network import claims
+from agent.network import host_routes
 from agent.network.settings import IPV6_POOL_SETTING
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
 
     from agent.network.address_pool import AddressPool
-    from agent.network.claims import Route
+    from agent.network.host_routes import Route
 
 
 def refuse_overlap(
@@ -40,7 +40,7 @@ def refuse_overlap(
         # A range inside one that is for single links: it is more specific, and meets nobody.
         routes = [route for route in routes if route.network.prefixlen >= network.prefixlen]
         setting = "the addresses by which tasks with IPv6 alone reach the agent"
-    found = claims.clash(network, own, routes)
+    found = host_routes.clash(network, own, routes)
     if found is not None:
         raise NetworkFailure(
             f"{setting}={network} overlaps {found.network} of this host "

@@ -66,8 +66,8 @@ async def read(lane: NetlinkLane, name: str) -> Parent | None:
         except NetlinkError:
             return None
         number = link["index"]
-        addresses, gateway = await _of_family(host, number, socket.AF_INET)
-        ipv6_addresses, ipv6_gateway = await _of_family(host, number, socket.AF_INET6)
+        addresses, gateway = await _of_family(lane, host, number, socket.AF_INET)
+        ipv6_addresses, ipv6_gateway = await _of_family(lane, host, number, socket.AF_INET6)
         return Parent(
             name=name,
             number=number,
@@ -83,10 +83,12 @@ async def read(lane: NetlinkLane, name: str) -> Parent | None:
     return await lane.call(work)
 
 
-async def _of_family(host: Any, number: int, family: int) -> tuple[frozenset[str], str]:
+async def _of_family(
+    lane: NetlinkLane, host: Any, number: int, family: int
+) -> tuple[frozenset[str], str]:
     """Return the addresses of a link, and the gateway of the default route through it."""
-    addresses = [m async for m in await host.addr("dump", family=family, index=number)]
-    routes = [m async for m in await host.route("dump", family=family, oif=number)]
+    addresses = await lane.dump(host.addr, family=family, index=number)
+    routes = await lane.dump(host.route, family=family, oif=number)
     gateways = [
         m.get("gateway")
         for m in routes

@@ -15,19 +15,11 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pyroute2.iproute.linux import AsyncIPRoute
-
 from agent.errors import NetworkFailure
 from agent.network.addresses import link_prefixes, mac_of
 from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.links import TASK_INTERFACE
-from agent.network.bridge.task_end import (
-    NO_IPV6_ADDRESS,
-    TASK_INDEX,
-    blackholes,
-    way_out_by_ipv6,
-)
-from agent.network.claims import not_of_links
+from agent.network.bridge.task_end import TASK_INDEX, blackholes, way_out_by_ipv6
 from agent.network.drivers import host_ends
 from agent.network.drivers.contract import Subnet, WatchedLink
 from agent.network.drivers.host_ends import HostEnd
@@ -35,9 +27,17 @@ from agent.network.drivers.leases import lease_behind, refuse_without_ipv6
 from agent.network.drivers.link_rules import LinkRules
 from agent.network.drivers.overlaps import refuse_overlap
 from agent.network.host.agent_address import ADDRESS
+from agent.network.host_routes import not_of_links
 from agent.network.kernel import nft
-from agent.network.kernel.namespaces import netlink_socket_in
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_IPV6_ADDRESS,
+    PERMANENT,
+    failure,
+    pipelined,
+    refused,
+    socket_inside,
+)
 from agent.network.settings import DRIVER_SETTING
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class RoutedDriver:
         found = []
         if not any(str(r.network) == gateway and r.interface == "lo" for r in routes):
             found.append(f"the gateway {gateway} was gone")
-        if not any(r.network == network and r.interface in ("", "lo") for r in routes):
+        if not any(r.network == network and not r.interface for r in routes):
             found.append(f"the route for unused addresses of {network} was gone")
         return found
 
@@ -214,14 +214,8 @@ class RoutedDriver:
         """Run ``make(host, task)`` in the lane, with a socket in the namespace."""
 
         async def work(host: Any) -> None:
-            inner = await netlink_socket_in(netns)
-            task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
-            try:
-                await task.setup_endpoint()
+            async with socket_inside(netns) as task:
                 await make(host, task)
-            finally:
-                # An open socket keeps the namespace alive, even after the end of the sandbox.
-                task.close()
 
         await self._lane.call(work)
 
@@ -234,10 +228,10 @@ class RoutedDriver:
             task.addr("add", index=TASK_INDEX, address=link.ipv4, prefixlen=link.prefix_len),
             task.neigh(
                 "replace", dst=link.gateway, lladdr=end.host_mac, ifindex=TASK_INDEX,
-                state=host_ends.PERMANENT,
+                state=PERMANENT,
             ),
             task.route(
-                "replace", dst=f"{link.gateway}/32", oif=TASK_INDEX, scope=host_ends.LINK_SCOPE
+                "replace", dst=f"{link.gateway}/32", oif=TASK_INDEX, scope=LINK_SCOPE
             ),
             task.route("replace", dst=everywhere, gateway=link.gateway, oif=TASK_INDEX),
             *way_out_by_ipv6(task, link, end.host_mac),

@@ -1,10 +1,10 @@
 """What a task may send through an interface that the host does not see: rules inside its namespace.
 
 Frames of ``macvlan`` and ``ipvlan`` go from the namespace straight to the wire, or to a neighbour on
-the same parent. So they are filtered where they leave the namespace: only ARP and packets with the task's
-own addresses pass, of IPv6 also what it says of itself as a neighbour, and nothing to a blocked address. A container needs ``NET_ADMIN`` to change these
-rules; one that has it can, which is why docs/task-networking.md names these drivers as those where a
-privileged task is not held.
+the same parent. So they are filtered where they leave the namespace: only ARP and packets with the
+task's own addresses pass, of IPv6 also what it says of itself as a neighbour, and nothing to a blocked
+address. A container needs ``NET_ADMIN`` to change these rules; one that has it can, which is why
+docs/task-networking.md names these drivers as those where a privileged task is not held.
 """
 
 from __future__ import annotations
@@ -40,13 +40,7 @@ def ruleset(link: SandboxLink, interface: str, *, has_own_mac: bool) -> list[dic
             and the driver sets it.
     """
     place = {"family": FAMILY, "table": TABLE}
-
-    def rule(comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "rule": {**place, "chain": "leaving", "comment": comment, "expr": list(expressions)}
-        }
-
-    drop: tuple[dict[str, Any], ...] = ({"counter": None}, {"drop": None})
+    rule, drop = partial(nft.rule, place, "leaving"), nft.COUNTED_DROP
     is_arp = nft.match(nft.field("ether", "type"), "arp")
     is_ip = nft.match(nft.field("ether", "type"), "ip")
     # Multicast stays on the link, and harms nobody who has not asked for it.
@@ -60,8 +54,7 @@ def ruleset(link: SandboxLink, interface: str, *, has_own_mac: bool) -> list[dic
         FAMILY,
         TABLE,
         [
-            {"chain": {**place, "name": "leaving", "type": "filter", "hook": "egress",
-                       "dev": interface, "prio": 0, "policy": "accept"}},
+            nft.hooked(place, "leaving", "filter", "egress", 0, device=interface),
             *(own_mac if has_own_mac else []),
             rule("own ARP", is_arp, nft.match(nft.field("arp", "saddr ip"), link.ipv4),
                  {"accept": None}),
@@ -69,14 +62,14 @@ def ruleset(link: SandboxLink, interface: str, *, has_own_mac: bool) -> list[dic
                 nft.field("ip", "daddr"), {"set": never}), *drop),
             rule("own packets", is_ip, nft.match(nft.field("ip", "saddr"), link.ipv4),
                  {"accept": None}),
-            *(rule(comment, *expressions) for comment, expressions in _by_ipv6(link)),
+            *nft.rules(place, "leaving", _by_ipv6(link)),
             rule("all else", *drop),
         ],
     )  # fmt: skip
 
 
-def _by_ipv6(link: SandboxLink) -> list[ipv6_port_rules.Rule]:
-    """Return comment and expressions of the rules for IPv6; none if the task has none.
+def _by_ipv6(link: SandboxLink) -> list[nft.Rule]:
+    """Return the rules for IPv6; none if the task has none.
 
     Here a task does find its neighbours, and is found by them: an answer must be about its own address. Of
     that, it can tell a wrong MAC, and does not get its own packets then.
@@ -89,7 +82,7 @@ def _by_ipv6(link: SandboxLink) -> list[ipv6_port_rules.Rule]:
     kind = nft.field("icmpv6", "type")
     target = {"payload": {"base": "th", "offset": 64, "len": 128}}
     about_another = nft.match(target, str(int(IPv6Address(link.ipv6.address))), "!=")
-    drop: tuple[dict[str, Any], ...] = ({"counter": None}, {"drop": None})
+    drop = nft.COUNTED_DROP
     # Multicast stays on the link, and so do neighbours and routers with link-local addresses.
     never = {*link.blocked, *ipv6_port_rules.NO_HOSTS} - {"fe80::/10", "ff00::/8"}
     return [

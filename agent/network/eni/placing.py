@@ -14,27 +14,28 @@ import socket
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pyroute2.iproute.linux import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
+from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.errors import NetworkFailure
 from agent.model.eni import IPV6_PREFIX_LEN, TaskEni
 from agent.network.bridge.links import AGENT_INTERFACE, TASK_INTERFACE
-from agent.network.kernel.namespaces import netlink_socket_in
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.kernel.netlink import (
+    LINK_SCOPE,
+    NO_DAD,
+    dumped,
+    failure,
+    pipelined,
+    refused,
+    socket_inside,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
 _IPV4_DEFAULT: Final = "0.0.0.0/0"
 _IPV6_DEFAULT: Final = "::/0"
-_NO_DUPLICATES: Final = 0x02
-"""``IFA_F_NODAD``: EC2 gives an address to one interface, and a task should not have to wait for
-the kernel's check of that."""
-_LINK_LOCAL: Final = 253
-"""``RT_SCOPE_LINK``, also the scope of link-local addresses."""
 _UP: Final = 1
 _SKIP_STATS: Final = 1 << 3
-_DUMP_TRIES: Final = 5
 
 
 class EniAbsent(NetworkFailure):
@@ -55,19 +56,13 @@ class Found(NamedTuple):
 @contextlib.asynccontextmanager
 async def sockets(netns: int) -> AsyncIterator[tuple[Any, Any]]:
     """Open a socket of the host and one in a namespace; close both at the end."""
-    inner = await netlink_socket_in(netns)
-    task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
-    try:
-        await task.setup_endpoint()
+    async with socket_inside(netns) as task:
         host = AsyncIPRoute(ext_ack=True)
         try:
             await host.setup_endpoint()
             yield host, task
         finally:
             host.close()
-    finally:
-        # An open socket keeps the namespace alive, even after the end of the sandbox.
-        task.close()
 
 
 async def place(
@@ -145,7 +140,7 @@ async def serves(task: Any, eni: TaskEni) -> bool:
         if link is None or link.name != TASK_INTERFACE or not link.is_up:
             return False
         present = {address for address, _ in await _addresses(task, link.number)}
-        routes = await _dump(task, "route", family=socket.AF_INET)
+        routes = await dumped(task.route, family=socket.AF_INET)
     except NetlinkError as error:
         raise failure(f"reading {_called(eni)}", error) from error
     gateways = [
@@ -167,7 +162,7 @@ async def _move_in(host: Any, netns: int, eni: TaskEni) -> None:
         raise EniAbsent(f"{_called(eni)} is not on the host: no link has its MAC address")
     # A VLAN or bridge on top of a device has the same address, and usually a longer name.
     link = min(found, key=lambda each: (len(each.name), each.name))
-    routes = await _dump(host, "route", family=socket.AF_INET)
+    routes = await dumped(host.route, family=socket.AF_INET)
     if any(not route["dst_len"] and route.get("oif") == link.number for route in routes):
         raise NetworkFailure(
             f"{_called(eni)} is {link.name}, which has the host's default route: it is not moved"
@@ -213,7 +208,7 @@ async def _address(task: Any, index: int, eni: TaskEni) -> None:
         *(
             task.addr(
                 "add", index=index, address=a, prefixlen=length,
-                **({"flags": _NO_DUPLICATES} if ":" in a else {}),
+                **({"flags": NO_DAD} if ":" in a else {}),
             )
             for a, length in missing
         ),
@@ -277,7 +272,7 @@ async def _with_mac(ipr: Any, mac: str) -> list[Found]:
             is_up=bool(message["flags"] & _UP),
             mtu=message.get("mtu") or 0,
         )
-        for message in await _dump(ipr, "link", ext_mask=_SKIP_STATS)
+        for message in await dumped(ipr.link, ext_mask=_SKIP_STATS)
         if (message.get("address") or "").lower() == mac
     ]
 
@@ -288,20 +283,13 @@ def _kind(message: Any) -> str:
 
 
 async def _addresses(task: Any, index: int) -> list[tuple[str, int]]:
-    messages = await _dump(task, "addr", index=index)
+    messages = await dumped(task.addr, index=index)
     return [
         # On a link with a peer address, IFA_LOCAL is its own.
         (str(m.get("IFA_LOCAL") or m.get("IFA_ADDRESS")), m["prefixlen"])
         for m in messages
-        if m["index"] == index and m["scope"] != _LINK_LOCAL
+        if m["index"] == index and m["scope"] != LINK_SCOPE
     ]
-
-
-async def _dump(ipr: Any, what: str, **query: Any) -> list[Any]:
-    for _ in range(_DUMP_TRIES):
-        with contextlib.suppress(NetlinkDumpInterrupted):
-            return [message async for message in await getattr(ipr, what)("dump", **query)]
-    raise NetworkFailure("the kernel's tables change too fast to be listed; try again")
 
 
 def _called(eni: TaskEni) -> str:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, Final
 
-from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.errors import NetworkFailure
-from agent.network.kernel.namespaces import netlink_socket_in
-from agent.network.kernel.netlink import failure
+from agent.network.kernel.netlink import failure, socket_inside
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +46,7 @@ async def start(netns: int, interfaces: Sequence[int], fault: Impairment) -> Non
         NoNetem: the kernel cannot do it.
         NetworkFailure: the kernel refused, or an interface has a discipline of somebody else.
     """
-    async with _Socket(netns) as ipr:
+    async with socket_inside(netns) as ipr:
         for index in interfaces:
             try:
                 if not await _has_ours(ipr, index):
@@ -80,7 +78,7 @@ async def stop(netns: int, interfaces: Sequence[int]) -> None:
     Raises:
         NetworkFailure: the kernel refused.
     """
-    async with _Socket(netns) as ipr:
+    async with socket_inside(netns) as ipr:
         for index in interfaces:
             try:
                 if await _has_ours(ipr, index):
@@ -96,7 +94,7 @@ async def impaired(netns: int, interfaces: Sequence[int]) -> bool:
     Raises:
         NetworkFailure: the kernel refused.
     """
-    async with _Socket(netns) as ipr:
+    async with socket_inside(netns) as ipr:
         try:
             found = [await _disciplines(ipr, index) for index in interfaces]
         except NetlinkError as error:
@@ -116,20 +114,3 @@ async def _disciplines(ipr: Any, index: int, handle: int | None = None) -> set[t
         for m in messages
         if m["index"] == index and handle in (None, m["handle"])
     }
-
-
-class _Socket:
-    """A routing socket in a namespace, for the duration of a block."""
-
-    def __init__(self, netns: int) -> None:
-        self._netns = netns
-        self._ipr: Any = None
-
-    async def __aenter__(self) -> Any:
-        made = await netlink_socket_in(self._netns)
-        self._ipr = AsyncIPRoute(fileno=made.detach(), ext_ack=True)
-        await self._ipr.setup_endpoint()
-        return self._ipr
-
-    async def __aexit__(self, *_: object) -> None:
-        self._ipr.close()

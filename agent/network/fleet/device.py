@@ -27,8 +27,8 @@ class FleetDevice:
         self._written: dict[str, Tunnel] | None = None
         """The peers that the device has as far as we know; None before control has said them."""
 
-    async def ensure(self) -> bool:
-        """Create the link, or correct it; return whether something was wrong. Idempotent.
+    async def ensure(self) -> None:
+        """Create the link, or correct it. Idempotent.
 
         A device that an earlier process left keeps its key until control has told the peers: they take the
         new one at the same time.
@@ -36,7 +36,7 @@ class FleetDevice:
         Raises:
             NetworkFailure: the kernel lacks WireGuard, or another link has the name.
         """
-        return await tunnels.ensure_link(self._lane, self._mtu)
+        await tunnels.ensure_link(self._lane, self._mtu)
 
     async def write(self, needed: dict[str, Tunnel]) -> dict[str, str]:
         """Have the key of this host and these peers; return why one could not be put, by its key.

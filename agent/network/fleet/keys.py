@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 FILE: Final = "fleet.key"
 """In the data directory; the private key in the form of ``wg genkey``."""
+_NEW: Final = f".{FILE}."
+"""Beginning of the name of a file that is yet to take the place of that one."""
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +52,7 @@ def load(directory: Path) -> FleetKey:
         NetworkFailure: the file cannot be read or written.
     """
     path = directory / FILE
+    _remove_left_behind(directory)
     try:
         text = path.read_text(encoding="ascii")
         if path.stat().st_mode & 0o077:
@@ -74,7 +77,7 @@ def replace(directory: Path) -> FleetKey:
         NetworkFailure: the file cannot be written; the old one stays.
     """
     key, path = _pair(X25519PrivateKey.generate()), directory / FILE
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    new = path.with_name(f"{_NEW}{secrets.token_hex(4)}")
     try:
         with _removed_at_end(new):
             handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -95,6 +98,13 @@ def age_s(directory: Path, now: float | None = None) -> float:
     except OSError:
         return 0.0
     return max(0.0, (time.time() if now is None else now) - made)
+
+
+def _remove_left_behind(directory: Path) -> None:
+    """Remove new keys that a killed process left before they took the place of the old one."""
+    for path in directory.glob(f"{_NEW}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,4 @@
-"""The routes of the fleet in the kernel, recognized by their protocol number.
-
-Each call opens a netlink socket of its own in the lane: a dump of routes must not mix with others.
-"""
+"""The routes of the fleet in the kernel, recognized by their protocol number."""
 
 from __future__ import annotations
 
@@ -9,14 +6,12 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
-from pyroute2.iproute.linux import AsyncIPRoute
-
 from agent.network.fleet.wanted import DEVICE, UNREACHABLE
 from agent.network.host.kernel_messages import FLEET_PROTOCOL
-from agent.network.kernel.netlink import failure, pipelined, refused
+from agent.network.kernel.netlink import LINK_SCOPE, failure, pipelined, refused
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
     from agent.network.fleet.wanted import Changes
     from agent.network.kernel.netlink import NetlinkLane
@@ -24,8 +19,6 @@ if TYPE_CHECKING:
 _UNICAST: Final = 1
 _UNREACHABLE: Final = 7
 """``RTN_UNICAST``, ``RTN_UNREACHABLE``."""
-_ON_LINK: Final = 253
-"""``RT_SCOPE_LINK``."""
 
 
 async def listed(lane: NetlinkLane, source: str) -> dict[str, str]:
@@ -39,20 +32,15 @@ async def listed(lane: NetlinkLane, source: str) -> dict[str, str]:
         NetworkFailure: the kernel did not answer.
     """
 
-    async def work(ip: Any) -> dict[str, str]:
-        found = {}
+    async def work(host: Any) -> dict[str, str]:
         device = _device_index() or -1
-        async for message in await ip.route("dump", family=socket.AF_INET):
-            if message["proto"] == FLEET_PROTOCOL:
-                via = message.get_attr("RTA_GATEWAY") or ""
-                if not via and message.get_attr("RTA_OIF") == device:
-                    via = DEVICE if message.get_attr("RTA_PREFSRC") == source else "?"
-                is_known = via if message["type"] == _UNICAST else message["type"] == _UNREACHABLE
-                network = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
-                found[network] = via if is_known else "?"
-        return found
+        return {
+            f"{message.get_attr('RTA_DST')}/{message['dst_len']}": _via(message, device, source)
+            for message in await lane.dump(host.route, family=socket.AF_INET)
+            if message["proto"] == FLEET_PROTOCOL
+        }
 
-    return await _on_own_socket(lane, work)
+    return await lane.call(work)
 
 
 async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[str, str]:
@@ -67,11 +55,11 @@ async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[s
         NetworkFailure: a route could not be removed.
     """
 
-    async def work(ip: Any) -> dict[str, str]:
+    async def work(host: Any) -> dict[str, str]:
         errors = await pipelined(
-            *(ip.route("del", dst=network, proto=FLEET_PROTOCOL) for network in changes.remove),
+            *(host.route("del", dst=network, proto=FLEET_PROTOCOL) for network in changes.remove),
             *(
-                ip.route("replace", **_route(network, via, source))
+                host.route("replace", **_route(network, via, source))
                 for network, via in changes.put.items()
             ),
         )
@@ -85,7 +73,7 @@ async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[s
             if error is not None
         }
 
-    return await _on_own_socket(lane, work)
+    return await lane.call(work)
 
 
 async def remove_device(lane: NetlinkLane) -> None:
@@ -114,27 +102,26 @@ def _device_index() -> int:
         return 0
 
 
+def _via(message: Any, device: int, source: str) -> str:
+    """Return what is in the place of a route's gateway in ``wanted``; ``?`` if that has none such."""
+    if message["type"] == _UNREACHABLE:
+        return UNREACHABLE
+    if message["type"] != _UNICAST:
+        return "?"
+    gateway = message.get_attr("RTA_GATEWAY")
+    if gateway:
+        return str(gateway)
+    is_own = message.get_attr("RTA_OIF") == device and message.get_attr("RTA_PREFSRC") == source
+    return DEVICE if is_own else "?"
+
+
 def _route(network: str, via: str, source: str) -> Mapping[str, Any]:
     if via == UNREACHABLE:
         return {"dst": network, "type": "unreachable", "proto": FLEET_PROTOCOL}
     if via == DEVICE:
         # Without its own address, a packet of the host would not be one that the peer takes from it.
         return {
-            "dst": network, "oif": _device_index(), "prefsrc": source, "scope": _ON_LINK,
+            "dst": network, "oif": _device_index(), "prefsrc": source, "scope": LINK_SCOPE,
             "proto": FLEET_PROTOCOL,
         }  # fmt: skip
     return {"dst": network, "gateway": via, "proto": FLEET_PROTOCOL}
-
-
-async def _on_own_socket(
-    lane: NetlinkLane, work: Callable[[Any], Awaitable[dict[str, str]]]
-) -> dict[str, str]:
-    async def with_socket(_: Any) -> dict[str, str]:
-        ip = AsyncIPRoute(ext_ack=True)
-        try:
-            await ip.setup_endpoint()
-            return await work(ip)
-        finally:
-            ip.close()
-
-    return await lane.call(with_socket)

@@ -39,14 +39,14 @@ class DeviceState(NamedTuple):
     """By public key."""
 
 
-async def ensure_link(lane: NetlinkLane, mtu: int) -> bool:
-    """Create the link, or correct it; return whether something was wrong. Idempotent.
+async def ensure_link(lane: NetlinkLane, mtu: int) -> None:
+    """Create the link, or correct it. Idempotent.
 
     Raises:
         NetworkFailure: the kernel lacks WireGuard, or another link has the name.
     """
 
-    async def work(host: Any) -> bool:
+    async def work(host: Any) -> None:
         found = await _link(host)
         if found is not None:
             _check_kind(found)
@@ -63,12 +63,10 @@ async def ensure_link(lane: NetlinkLane, mtu: int) -> bool:
             found = await _link(host)
         if found is None:
             raise NetworkFailure(f"the link {DEVICE} was removed at once")
-        is_right = _is_right(found, mtu)
-        if not is_right:
+        if not _is_right(found, mtu):
             await host.link("set", index=found["index"], mtu=mtu, state="up")
-        return not is_right
 
-    return await lane.call(work)
+    await lane.call(work)
 
 
 async def listed(lane: NetlinkLane) -> DeviceState | None:

@@ -11,7 +11,8 @@ Other ports of the agent and of a control endpoint on this host are closed to th
 
 Source of address and ports: Amazon ECS agent 1.105.1, ``ecs-init/exec/iptables``, which opens the loopback
 to every link instead, and then filters.
-Tests: ``tests/unit/network/test_host.py``, ``tests/integration/network/test_agent_address.py``.
+Tests: ``tests/unit/network/host/test_shared.py``,
+``tests/integration/network/test_agent_address.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.config.addresses import TASK_ADDRESS
 from agent.network.kernel import nft
-from agent.network.kernel.netlink import failure
+from agent.network.kernel.netlink import LINK_SCOPE, failure
 
 if TYPE_CHECKING:
     from agent.network.kernel.netlink import NetlinkLane
@@ -39,7 +40,6 @@ _LOCAL: Final = 2
 """``RTN_LOCAL``: packets to the address are for this host."""
 _HOST_SCOPE: Final = 254
 """``RT_SCOPE_HOST``: the address is never the source of packets to others."""
-_LINK_SCOPE: Final = 253
 
 Expressions = list[dict[str, Any]]
 
@@ -71,15 +71,14 @@ def to_server(doors: Doors) -> Expressions:
 def to_closed_ports(doors: Doors) -> Expressions:
     """Return the expressions that drop packets to closed ports. Pure; there must be such ports."""
     closed = {"set": sorted(doors.closed_ports)}
-    return [nft.match(nft.field("tcp", "dport"), closed), {"counter": None}, {"drop": None}]
+    return [nft.match(nft.field("tcp", "dport"), closed), *nft.COUNTED_DROP]
 
 
-def guard(doors: Doors) -> list[tuple[str, Expressions]]:
-    """Return comment and expressions of the rules for packets to this host, in their order. Pure."""
-    drop: Expressions = [{"counter": None}, {"drop": None}]
+def guard(doors: Doors) -> list[nft.Rule]:
+    """Return the rules for packets to this host, in their order. Pure."""
     to_agent = nft.match(nft.field("ip", "daddr"), ADDRESS)
     bridges = sorted({doors.engine_bridge, doors.task_bridge} - {""})
-    rules: list[tuple[str, Expressions]] = [
+    rules: list[nft.Rule] = [
         ("this host", [nft.match(nft.meta("iifname"), LOOPBACK), {"accept": None}]),
     ]
     if bridges:
@@ -87,7 +86,7 @@ def guard(doors: Doors) -> list[tuple[str, Expressions]]:
         server = nft.match(nft.field("tcp", "dport"), doors.server_port)
         accepted = [to_agent, from_bridge, server, {"accept": None}]
         rules.append(("containers to the agent's server", accepted))
-    rules.append(("others to the agent's address", [to_agent, *drop]))
+    rules.append(("others to the agent's address", [to_agent, *nft.COUNTED_DROP]))
     if bridges and doors.closed_ports:
         from_bridge = nft.match(nft.meta("iifname"), {"set": bridges})
         rules.append((CLOSED, [from_bridge, *to_closed_ports(doors)]))
@@ -99,7 +98,7 @@ def guard(doors: Doors) -> list[tuple[str, Expressions]]:
         rules.append(
             ("containers to introspection", [from_engine, introspection, {"accept": None}])
         )
-    return [*rules, ("others to introspection", [introspection, *drop])]
+    return [*rules, ("others to introspection", [introspection, *nft.COUNTED_DROP])]
 
 
 class AgentAddress:
@@ -168,7 +167,7 @@ class AgentAddress:
 async def _remove_route(host: Any) -> None:
     """Remove the route by which earlier versions of the agent led to their server."""
     try:
-        await host.route("del", dst=f"{ADDRESS}/32", oif=LOOPBACK_INDEX, scope=_LINK_SCOPE)
+        await host.route("del", dst=f"{ADDRESS}/32", oif=LOOPBACK_INDEX, scope=LINK_SCOPE)
     except NetlinkError as error:
         if error.code not in (errno.ESRCH, errno.ENOENT):
             raise failure(f"removing the route to {ADDRESS}", error) from error

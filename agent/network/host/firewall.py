@@ -8,7 +8,8 @@ networks inside this host. It leads to the agent's server, and decides who may r
 The table for frames is in ``bridge_port_rules``. Everything here except ``ruleset`` blocks and runs in a
 thread lane of the caller; nothing is retried.
 
-Tests: ``tests/unit/network/test_host.py``, ``tests/integration/network/test_host_objects.py``.
+Tests: ``tests/unit/network/host/test_shared.py``,
+``tests/integration/network/test_host_objects.py``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.addresses import link_prefixes
@@ -70,18 +72,9 @@ def ruleset(
     pool_set = f"@{POOLS_SET}"
     never = nft.prefixes({*blocked, *NO_HOSTS})
 
-    def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
-        return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
-
-    def hooked(name: str, kind: str, hook: str, priority: int) -> dict[str, Any]:
-        return {
-            "chain": {
-                **place, "name": name, "type": kind, "hook": hook, "prio": priority,
-                "policy": "accept",
-            }
-        }  # fmt: skip
-
-    drop, accept, counter = {"drop": None}, {"accept": None}, {"counter": None}
+    rule, rules = partial(nft.rule, place), partial(nft.rules, place)
+    hooked = partial(nft.hooked, place)
+    drop, accept = {"drop": None}, {"accept": None}
     body: list[dict[str, Any]] = [
         {"set": {**place, "name": POOLS_SET, "type": "ipv4_addr", "flags": ["interval"],
                  "elem": [nft.prefix(pool) for pool in pools]}},
@@ -96,14 +89,13 @@ def ruleset(
         *(rule("sources", "past the bridge", nft.match(nft.meta("iifname"), f"{prefix}*"), drop)
           for pool in pools for prefix in link_prefixes(pool)),
         rule("sources", "no foreign sources", from_bridge, nft.match(source, pool_set, "!="), drop),
-        *(rule("sources", comment, *expressions) for comment, expressions in
-          ipv6_ruleset.sources(wanted.layout, bridge, blocked)),
-        rule("sources", "blocked address", from_bridge, nft.match(target, {"set": never}), counter, drop),
+        *rules("sources", ipv6_ruleset.sources(wanted.layout, bridge, blocked)),
+        rule("sources", "blocked address", from_bridge, nft.match(target, {"set": never}),
+             *nft.COUNTED_DROP),
         rule("sources", "a task's address from elsewhere",
              nft.match(nft.meta("iifname"), {"set": [bridge, "lo"]}, "!="), nft.match(source, pool_set),
-             counter, drop),
-        *(rule("sources", comment, *expressions)
-          for comment, expressions in fleet_rules.sources(fleet, bridge)),
+             *nft.COUNTED_DROP),
+        *rules("sources", fleet_rules.sources(fleet, bridge)),
         rule("between", "not of tasks", nft.match(nft.meta("iifname"), bridge, "!="), accept),
         rule("between", "task to task", nft.match(nft.meta("oifname"), bridge), accept),
         rule("between", "task to outside", nft.match(nft.meta("oifname"), f"@{OUTSIDE_SET}"), accept),
@@ -111,17 +103,15 @@ def ruleset(
                                              {"set": ["established", "related"]}), accept),
         rule("between", "to what is published", nft.match({"ct": {"key": "status"}}, "dnat", "in"),
              accept),
-        rule("between", "into other networks of this host", counter, drop),
-        *(rule("outside", comment, *expressions)
-          for comment, expressions in fleet_rules.not_masqueraded(fleet)),
+        rule("between", "into other networks of this host", *nft.COUNTED_DROP),
+        *rules("outside", fleet_rules.not_masqueraded(fleet)),
         rule("outside", "tasks to outside", nft.match(source, pool_set),
              nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),
              {"masquerade": None}),
-        *(rule("outside", comment, *expressions) for comment, expressions in
-          ipv6_ruleset.outside(wanted.layout, bridge)),
+        *rules("outside", ipv6_ruleset.outside(wanted.layout, bridge)),
         rule("own", "to the agent's server", *agent_address.to_server(doors)),
         rule("containers", "to the agent's server", *agent_address.to_server(doors)),
-        *(rule("agent", comment, *expressions) for comment, expressions in agent_address.guard(doors)),
+        *rules("agent", agent_address.guard(doors)),
     ]  # fmt: skip
     return nft.replacement(FAMILY, table, body)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from agent.network.kernel import nft
 
-Rules = list[tuple[str, list[dict[str, Any]]]]
 
-
-def sources(fleet: str, own: str) -> Rules:
-    """Return the comments and expressions that drop a task's address that comes from the wrong host.
+def sources(fleet: str, own: str) -> list[nft.Rule]:
+    """Return the rule that drops a task's address that comes from the wrong host.
 
     A packet with an address of the fleet must come by the link by which the kernel reaches that address.
     Addresses of tasks here have rules of their own.
@@ -29,15 +25,14 @@ def sources(fleet: str, own: str) -> Rules:
                 nft.match(nft.meta("iifname"), {"set": sorted({own, "lo"})}, "!="),
                 nft.match(nft.field("ip", "saddr"), nft.prefix(fleet)),
                 nft.match(way, "0"),
-                {"counter": None},
-                {"drop": None},
+                *nft.COUNTED_DROP,
             ],
         )
     ]
 
 
-def not_masqueraded(fleet: str) -> Rules:
-    """Return the comments and expressions that let tasks of two hosts see each other's addresses."""
+def not_masqueraded(fleet: str) -> list[nft.Rule]:
+    """Return the rule that lets tasks of two hosts see each other's addresses."""
     if not fleet:
         return []
     ends = [nft.match(nft.field("ip", end), nft.prefix(fleet)) for end in ("saddr", "daddr")]

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
 POOLS_SET: Final = "task_pools_ipv6"
 
-Rule = tuple[str, list[dict[str, Any]]]
-_DROP: Final = ({"counter": None}, {"drop": None})
-
 
 def sets(place: dict[str, str], layout: Layout) -> list[dict[str, Any]]:
     """Return the set of the pools; none without IPv6."""
@@ -27,8 +24,8 @@ def sets(place: dict[str, str], layout: Layout) -> list[dict[str, Any]]:
     return [{"set": {**place, "name": POOLS_SET, "type": "ipv6_addr", **pools}}]
 
 
-def sources(layout: Layout, bridge: str, blocked: Iterable[str]) -> list[Rule]:
-    """Return comment and expressions of the rules for what enters the host, with tasks on a bridge."""
+def sources(layout: Layout, bridge: str, blocked: Iterable[str]) -> list[nft.Rule]:
+    """Return the rules for what enters the host, with tasks on a bridge."""
     from_bridge = nft.match(nft.meta("iifname"), bridge)
     if not layout.ipv6_pools:
         return [
@@ -39,22 +36,22 @@ def sources(layout: Layout, bridge: str, blocked: Iterable[str]) -> list[Rule]:
     return [
         ("no foreign IPv6 sources", [from_bridge, foreign, {"drop": None}]),
         ("blocked IPv6 address",
-         [from_bridge, nft.match(nft.field("ip6", "daddr"), never), *_DROP]),
+         [from_bridge, nft.match(nft.field("ip6", "daddr"), never), *nft.COUNTED_DROP]),
         from_elsewhere({"set": [bridge, "lo"]}),
         *agent_side(layout),
     ]  # fmt: skip
 
 
-def from_elsewhere(own_links: Any) -> Rule:
+def from_elsewhere(own_links: Any) -> nft.Rule:
     """Return the rule against a task's address that comes from another link than these."""
     return "a task's IPv6 address from elsewhere", [
         nft.match(nft.meta("iifname"), own_links, "!="),
         nft.match(nft.field("ip6", "saddr"), f"@{POOLS_SET}"),
-        *_DROP,
+        *nft.COUNTED_DROP,
     ]
 
 
-def agent_side(layout: Layout) -> list[Rule]:
+def agent_side(layout: Layout) -> list[nft.Rule]:
     """Return the rule that keeps the IPv4 of tasks with IPv6 alone to the agent; none if there are none."""
     if not layout.agent_side_pool:
         return []
@@ -62,11 +59,11 @@ def agent_side(layout: Layout) -> list[Rule]:
         ("IPv4 to the agent alone",
          [nft.match(nft.field("ip", "saddr"), nft.prefix(layout.agent_side_pool)),
           nft.match(nft.meta("iifname"), "lo", "!="),
-          nft.match(nft.field("ip", "daddr"), TASK_ADDRESS, "!="), *_DROP]),
+          nft.match(nft.field("ip", "daddr"), TASK_ADDRESS, "!="), *nft.COUNTED_DROP]),
     ]  # fmt: skip
 
 
-def outside(layout: Layout, bridge: str) -> list[Rule]:
+def outside(layout: Layout, bridge: str) -> list[nft.Rule]:
     """Return the rule that gives what leaves the host its address; none if it is to keep its own."""
     if not layout.ipv6_masquerade:
         return []

@@ -71,16 +71,8 @@ class Part(enum.Flag):
     """The way to tasks on other hosts."""
 
 
-EVERYTHING: Final = (
-    Part.BRIDGE
-    | Part.PORTS
-    | Part.RULES
-    | Part.FORWARDING
-    | Part.OUTSIDE
-    | Part.AGENT_ADDRESS
-    | Part.FLEET
-)
 NOTHING: Final = Part(0)
+EVERYTHING: Final = ~NOTHING
 
 
 class Ours(NamedTuple):

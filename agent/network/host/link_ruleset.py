@@ -8,6 +8,7 @@ server only, and to answers of what the host itself began.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.network.host import agent_address, fleet_rules, ipv6_ruleset
@@ -26,19 +27,9 @@ _OUTSIDE: Final = "outside"
 def ruleset(table: str, wanted: Wanted, *, doors: Doors, fleet: str = "") -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables."""
     place, layout = {"family": _FAMILY, "table": table}, wanted.layout
-    drop, accept, counter = {"drop": None}, {"accept": None}, {"counter": None}
+    rule, rules = partial(nft.rule, place), partial(nft.rules, place)
+    hooked, accept = partial(nft.hooked, place), {"accept": None}
     source = nft.field("ip", "saddr")
-
-    def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
-        return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
-
-    def hooked(name: str, kind: str, hook: str, priority: int) -> dict[str, Any]:
-        return {
-            "chain": {
-                **place, "name": name, "type": kind, "hook": hook, "prio": priority,
-                "policy": "accept",
-            }
-        }  # fmt: skip
 
     def of_tasks(chain: str, comment: str, *expressions: dict[str, Any]) -> list[dict[str, Any]]:
         sides = [nft.match(nft.meta("iifname"), name) for name in layout.task_links]
@@ -78,15 +69,13 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors, fleet: str = "") -> lis
         *of_tasks("sources", "of tasks", to("of_task")),
         rule("sources", "a task's address from elsewhere",
              nft.match(nft.meta("iifname"), "lo", "!="), nft.match(source, f"@{_POOLS}"),
-             counter, drop),
-        *(rule("sources", comment, *expressions)
-          for comment, expressions in fleet_rules.sources(fleet, "lo")),
-        *(rule("of_task", comment, *expressions)
-          for comment, expressions in ipv6_ruleset.agent_side(layout)),
-        *(rule("sources", comment, *expressions) for comment, expressions in _by_ipv6(layout)),
+             *nft.COUNTED_DROP),
+        *rules("sources", fleet_rules.sources(fleet, "lo")),
+        *rules("of_task", ipv6_ruleset.agent_side(layout)),
+        *rules("sources", _by_ipv6(layout)),
         *of_tasks("between", "of tasks", to("from_task")),
         *between,
-        rule("from_task", "into other networks of this host", counter, drop),
+        rule("from_task", "into other networks of this host", *nft.COUNTED_DROP),
         rule("own", "to the agent's server", *agent_address.to_server(doors)),
         rule("containers", "to the agent's server", *agent_address.to_server(doors)),
         rule("agent", this_host[0], *this_host[1]),
@@ -94,12 +83,12 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors, fleet: str = "") -> lis
     ]  # fmt: skip
     if not layout.is_routed:
         body += of_tasks("agent", "answers to this host", answers, accept)
-        body += of_tasks("agent", "tasks to this host", counter, drop)
+        body += of_tasks("agent", "tasks to this host", *nft.COUNTED_DROP)
     elif doors.closed_ports:
         body += of_tasks("agent", agent_address.CLOSED, *agent_address.to_closed_ports(doors))
-    body += [rule("agent", comment, *expressions) for comment, expressions in others]
+    body += rules("agent", others)
     return nft.replacement(_FAMILY, table, body)
 
 
-def _by_ipv6(layout: Layout) -> list[ipv6_ruleset.Rule]:
+def _by_ipv6(layout: Layout) -> list[nft.Rule]:
     return [ipv6_ruleset.from_elsewhere("lo")] if layout.ipv6_pools else []

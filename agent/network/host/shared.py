@@ -15,6 +15,7 @@ import structlog
 
 from agent.errors import NetworkFailure
 from agent.network import addresses
+from agent.network.background import uninterrupted
 from agent.network.bridge.bridge_ports import Place
 from agent.network.bridge.egress_links import EgressLinks
 from agent.network.bridge.links import TASK_INTERFACE, bridge_port_of
@@ -157,11 +158,11 @@ class HostNetwork:
         """
         async with self._lock:
             found = await self._driver.differences(records)
-            off = await self._switches_off(self._driver.layout(records))
+            wanted = self._wanted_for(self._driver.layout(records))
+            off = await self._switches_off(wanted.layout)
             found += [f"{' and '.join(off)} was 0"] if off else []
             if not await self._agent_address.is_present():
                 found.append(f"the address {ADDRESS} was gone")
-            wanted = self._wanted_for(self._driver.layout(records))
             found += await self._block(self._rules.differences, wanted)
             places = await self._driver.places(records)
             for wrong in (Place.GONE, Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
@@ -355,10 +356,4 @@ class HostNetwork:
         not run beside it.
         """
         job = asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
-        try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
-            if not job.cancelled():
-                job.exception()  # nobody is left to handle it
-            raise
+        return await uninterrupted(job)

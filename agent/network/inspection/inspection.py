@@ -31,6 +31,7 @@ from agent.model.network_views import (
 )
 from agent.network import other_firewalls
 from agent.network.addresses import address_of_link
+from agent.network.background import uninterrupted
 from agent.network.inspection import devices, rules
 from agent.network.other_firewalls import Doorway
 from agent.network.sandboxes import survey as surveys
@@ -238,12 +239,7 @@ class NetworkInspection:
 
     async def _finish(self, work: Callable[..., T], *arguments: object) -> T:
         """Run blocking work to its end, even if the caller is gone: it cleans up after itself."""
-        job = asyncio.ensure_future(self._block(work, *arguments))
-        try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            await asyncio.wait([job])
-            raise
+        return await uninterrupted(self._block(work, *arguments))
 
     async def _differences(self) -> _Found:
         records = self._table.in_use()

@@ -10,12 +10,24 @@ pure block.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
 from agent.errors import NetworkFailure
+from agent.network.kernel.raw_messages import (
+    ACK,
+    DONE,
+    DUMP,
+    ERROR,
+    NESTED,
+    REQUEST,
+    attribute,
+    attributes,
+    message,
+    messages,
+    raise_refusal,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,19 +36,13 @@ _NETFILTER: Final = 12
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _NEW: Final = 1 << 8
 """Type of an answer with a connection."""
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_ERROR, _DONE = 2, 3
-_NESTED, _TYPE_MASK = 0x8000, 0x3FFF
 _ORIGINAL, _ZONE, _FILTER = 1, 18, 25
 _IP = 1
 _FILTER_ORIGINAL, _FILTER_REPLY = 1, 2
 _BY_SOURCE: Final = 1
-_HEADER: Final = struct.Struct("=IHHII")
 _FAMILY_BYTES: Final = 4
 _FAMILIES: Final = {socket.AF_INET: 1, socket.AF_INET6: 3}
 """The attribute of a source address, by family."""
-_CODE: Final = struct.Struct("=i")
-_ATTRIBUTE: Final = struct.Struct("=HH")
 _DATAGRAM: Final = 262_144
 _AT_ONCE: Final = 200
 """Removals per batch of answers; more of them do not fit the buffers."""
@@ -70,49 +76,38 @@ def listing(address: str) -> bytes:
     Kernels before 5.8 ignore the filter and list all.
     """
     family = _family_of(address)
-    source = _attribute(_FAMILIES[family], socket.inet_pton(family, address))
+    source = attribute(_FAMILIES[family], socket.inet_pton(family, address))
     flags = struct.pack("=I", _BY_SOURCE)
-    content = _attribute(_ORIGINAL | _NESTED, _attribute(_IP | _NESTED, source)) + _attribute(
-        _FILTER | _NESTED,
-        _attribute(_FILTER_ORIGINAL, flags) + _attribute(_FILTER_REPLY, bytes(4)),
+    content = attribute(_ORIGINAL | NESTED, attribute(_IP | NESTED, source)) + attribute(
+        _FILTER | NESTED,
+        attribute(_FILTER_ORIGINAL, flags) + attribute(_FILTER_REPLY, bytes(4)),
     )
-    return _message(_GET, _REQUEST | _DUMP, 1, content, family)
+    return _message(_GET, REQUEST | DUMP, 1, content, family)
 
 
 def removal(number: int, tuples: bytes, family: int = socket.AF_INET) -> bytes:
     """Return the request that removes one connection. Pure."""
-    return _message(_DELETE, _REQUEST | _ACK, number, tuples, family)
+    return _message(_DELETE, REQUEST | ACK, number, tuples, family)
 
 
 def tuples_of(body: bytes, address: str) -> bytes:
     """Return the attributes that identify a connection; empty if it is not of ``address``. Pure."""
-    attributes = dict(_attributes(body[_FAMILY_BYTES:]))
+    connection = dict(attributes(body[_FAMILY_BYTES:]))
     family = _family_of(address)
-    original = attributes.get(_ORIGINAL, b"")
-    addresses = dict(_attributes(dict(_attributes(original)).get(_IP, b"")))
+    original = connection.get(_ORIGINAL, b"")
+    addresses = dict(attributes(dict(attributes(original)).get(_IP, b"")))
     if addresses.get(_FAMILIES[family]) != socket.inet_pton(family, address):
         return b""
-    zone = _attribute(_ZONE, attributes[_ZONE]) if _ZONE in attributes else b""
-    return _attribute(_ORIGINAL | _NESTED, original) + zone
-
-
-def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield type and body of each message in a datagram; stops at invalid data. Pure."""
-    start = 0
-    while start + _HEADER.size <= len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, start)
-        if length < _HEADER.size or start + length > len(data):
-            return
-        yield kind, data[start + _HEADER.size : start + length]
-        start += (length + 3) & ~3
+    zone = attribute(_ZONE, connection[_ZONE]) if _ZONE in connection else b""
+    return attribute(_ORIGINAL | NESTED, original) + zone
 
 
 def _listed(talk: socket.socket, address: str) -> Iterator[bytes]:
     talk.send(listing(address))
     while True:
         for kind, body in messages(talk.recv(_DATAGRAM)):
-            if kind in (_ERROR, _DONE):
-                _raise(body)
+            if kind in (ERROR, DONE):
+                raise_refusal(body)
                 return
             if kind == _NEW and (tuples := tuples_of(body, address)):
                 yield tuples
@@ -123,15 +118,9 @@ def _remove(talk: socket.socket, found: list[bytes], family: int) -> None:
     waiting = len(found)
     while waiting > 0:
         for kind, body in messages(talk.recv(_DATAGRAM)):
-            if kind == _ERROR:
+            if kind == ERROR:
                 waiting -= 1
-                _raise(body, errno.ENOENT)  # the connection has just ended
-
-
-def _raise(body: bytes, *tolerated: int) -> None:
-    code = -_CODE.unpack_from(body)[0] if len(body) >= _CODE.size else 0
-    if code > 0 and code not in tolerated:
-        raise OSError(code, os.strerror(code))
+                raise_refusal(body, errno.ENOENT)  # the connection has just ended
 
 
 def _family_of(address: str) -> socket.AddressFamily:
@@ -139,19 +128,4 @@ def _family_of(address: str) -> socket.AddressFamily:
 
 
 def _message(kind: int, flags: int, number: int, content: bytes, family: int) -> bytes:
-    body = struct.pack("=BBH", family, 0, 0) + content
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, number, 0) + body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    start = 0
-    while start + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, start)
-        if length < _ATTRIBUTE.size or start + length > len(data):
-            return
-        yield kind & _TYPE_MASK, data[start + _ATTRIBUTE.size : start + length]
-        start += (length + 3) & ~3
+    return message(kind, flags, number, struct.pack("=BBH", family, 0, 0) + content)

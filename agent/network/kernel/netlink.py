@@ -2,7 +2,7 @@
 
 The kernel executes a netlink request inside ``sendmsg``: removing a link blocks the caller for 15
 ms and more. So the socket is on an event loop in a separate thread, and the daemon's loop never
-waits for the kernel. ``pyroute2`` is imported only in this module, ``links`` and ``interior``.
+waits for the kernel. Sockets in the namespaces of tasks are opened in the same thread.
 
 Tests: ``tests/integration/network/test_sandbox.py``, ``tests/integration/network/test_repairs.py``.
 """
@@ -10,24 +10,36 @@ Tests: ``tests/integration/network/test_sandbox.py``, ``tests/integration/networ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from pyroute2.iproute.linux import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from agent.errors import NetworkFailure
+from agent.network.kernel.namespaces import netlink_socket_in
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
 T = TypeVar("T")
 
+LINK_SCOPE: Final = 253
+"""``RT_SCOPE_LINK``: of routes that lead no further than the link, and of link-local addresses."""
+PERMANENT: Final = 0x80
+"""``NUD_PERMANENT``: a neighbour of which nothing is asked or learned."""
+NO_DAD: Final = 0x02
+"""``IFA_F_NODAD``: an address that was given to one interface alone is used at once, and nobody is asked
+whether he has it, too."""
+NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+"""Keeps the kernel from giving a link an IPv6 address by itself."""
 CALL_LIMIT_S = 20.0
 _START_LIMIT_S = 10.0
 _JOIN_LIMIT_S = 5.0
+_DUMP_TRIES = 5
 
 
 class _Inside(NamedTuple):
@@ -56,6 +68,7 @@ class NetlinkLane:
         self._thread = thread
         self._inside = inside
         self._closed = False
+        self._dumping = asyncio.Lock()
 
     @classmethod
     async def open(cls) -> NetlinkLane:
@@ -111,6 +124,14 @@ class NetlinkLane:
         except NetlinkError as error:
             raise failure("a netlink request", error) from error
 
+    async def dump(self, request: Callable[..., Awaitable[Any]], **query: Any) -> list[Any]:
+        """Return what ``dumped`` does; for requests on the host socket, inside of ``call`` alone.
+
+        The kernel allows one dump at a time per socket, so the others wait.
+        """
+        async with self._dumping:
+            return await dumped(request, **query)
+
     async def close(self) -> None:
         """Close the socket and end the thread; calls in flight fail. Idempotent."""
         if self._closed:
@@ -140,6 +161,37 @@ def failure(what: str, error: NetlinkError) -> NetworkFailure:
     """Return the failure of a request, with the kernel's error text."""
     words = str(error.args[1]) if len(error.args) > 1 and error.args[1] else os.strerror(error.code)
     return NetworkFailure(f"{what} failed: {words} ({errno.errorcode.get(error.code, error.code)})")
+
+
+async def dumped(request: Callable[..., Awaitable[Any]], **query: Any) -> list[Any]:
+    """Return the messages of a dump; begun again if the kernel's table changed meanwhile.
+
+    Raises:
+        NetworkFailure: it changes all the time.
+    """
+    for _ in range(_DUMP_TRIES):
+        with contextlib.suppress(NetlinkDumpInterrupted):
+            return [message async for message in await request("dump", **query)]
+    raise NetworkFailure("the kernel's tables change too fast to be listed; try again")
+
+
+@contextlib.asynccontextmanager
+async def socket_inside(netns: int) -> AsyncIterator[Any]:
+    """Open a routing socket in a namespace; closed at the end, because it keeps the namespace alive.
+
+    Args:
+        netns: descriptor of the namespace; stays open.
+
+    Raises:
+        NetworkFailure: the namespace cannot be entered.
+    """
+    inner = await netlink_socket_in(netns)
+    ip = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
+    try:
+        await ip.setup_endpoint()
+        yield ip
+    finally:
+        ip.close()
 
 
 async def pipelined(*requests: Awaitable[Any]) -> list[Any]:

@@ -3,7 +3,8 @@
 Commands are in the JSON schema of nftables (libnftables-json(5)). Everything here that is not
 marked as pure blocks, and runs in a thread lane of the caller.
 
-Tests: ``tests/unit/network/test_host.py``, ``tests/unit/network/test_bridge_port_rules.py``.
+Tests: ``tests/unit/network/host/test_shared.py``,
+``tests/unit/network/bridge/test_bridge_port_rules.py``.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.errors import NetworkFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+Rule = tuple[str, list[dict[str, Any]]]
+"""Comment and expressions of a rule."""
+COUNTED_DROP: Final[tuple[dict[str, Any], ...]] = ({"counter": None}, {"drop": None})
+"""The last expressions of a rule that drops packets, and tells how many."""
 _LIMIT_S = 15.0
 _SHOWN = 300
 
@@ -106,6 +111,27 @@ def run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[s
         raise NetworkFailure(mend) from error
     except subprocess.TimeoutExpired:
         raise NetworkFailure(f"{command[0]} did not answer within {_LIMIT_S:g} s") from None
+
+
+def hooked(
+    place: dict[str, Any], name: str, kind: str, hook: str, priority: int, *, device: str = ""
+) -> dict[str, Any]:
+    """Return the chain of a table (``family`` and ``table``) that packets enter. Pure."""
+    bound = {"dev": device} if device else {}
+    entry = {"type": kind, "hook": hook, **bound, "prio": priority, "policy": "accept"}
+    return {"chain": {**place, "name": name, **entry}}
+
+
+def rule(
+    place: dict[str, Any], chain: str, comment: str, *expressions: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a rule of a chain of a table (``family`` and ``table``). Pure."""
+    return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
+
+
+def rules(place: dict[str, Any], chain: str, described: Iterable[Rule]) -> list[dict[str, Any]]:
+    """Return the rules of a chain that are described by comment and expressions. Pure."""
+    return [rule(place, chain, comment, *expressions) for comment, expressions in described]
 
 
 def match(left: dict[str, Any], right: Any, operator: str = "==") -> dict[str, Any]:

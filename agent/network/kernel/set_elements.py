@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.errors import NetworkFailure
+from agent.network.kernel.raw_messages import ACK, ERROR, NESTED, REQUEST, attribute, message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,14 +27,12 @@ _NETFILTER: Final = 12
 _NFTABLES: Final = 10
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEW_ELEMENT, _DELETE_ELEMENT = _NFTABLES << 8 | 12, _NFTABLES << 8 | 14
-_REQUEST, _ACK, _CREATE = 0x1, 0x4, 0x400
+_CREATE: Final = 0x400
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
 _LIST_ITEM, _ELEMENT_KEY, _DATA_VALUE = 1, 1, 1
 _ELEMENT_DATA, _DATA_VERDICT, _VERDICT_CODE, _VERDICT_CHAIN = 2, 2, 1, 2
 _GOTO: Final = struct.pack("!i", -4)
 """``NFT_GOTO``."""
-_NESTED: Final = 0x8000
-_ERROR: Final = 2
 _HEADER: Final = struct.Struct("=IHHII")
 _FAMILY_HEADER: Final = struct.Struct("=BB")
 _RESOURCE: Final = struct.Struct("!H")
@@ -42,6 +41,12 @@ _DATAGRAM: Final = 65_536
 AT_ONCE: Final = 400
 """Changes per transaction; more of them do not fit the send buffer."""
 _LIMIT_S: Final = 10.0
+_LINK_NAME_BYTES: Final = 16
+
+
+def link_key(name: str) -> bytes:
+    """Return the name of a link as it is stored in a set. Pure."""
+    return name.encode().ljust(_LINK_NAME_BYTES, b"\0")
 
 
 class Change(NamedTuple):
@@ -60,38 +65,34 @@ def encode(family: int, table: str, changes: Sequence[Change], sequence: int) ->
 
     Messages are numbered from ``sequence``; there are two more of them than changes.
     """
-    messages = [_message(_BATCH_BEGIN, _REQUEST, sequence, 0, _NFTABLES)]
+    messages = [_message(_BATCH_BEGIN, REQUEST, sequence, 0, _NFTABLES)]
     for number, change in enumerate(changes, sequence + 1):
-        flags = _REQUEST if change.removed else _REQUEST | _CREATE
-        flags |= _ACK if number == sequence + len(changes) else 0
+        flags = REQUEST if change.removed else REQUEST | _CREATE
+        flags |= ACK if number == sequence + len(changes) else 0
         kind = _DELETE_ELEMENT if change.removed else _NEW_ELEMENT
-        item = _attribute(_ELEMENT_KEY | _NESTED, _attribute(_DATA_VALUE, change.key))
+        item = attribute(_ELEMENT_KEY | NESTED, attribute(_DATA_VALUE, change.key))
         if change.chain and not change.removed:
             item += _continue_in(change.chain)
         content = (
-            _attribute(_LIST_TABLE, table.encode() + b"\0")
-            + _attribute(_LIST_SET, change.set_name.encode() + b"\0")
-            + _attribute(_LIST_ELEMENTS | _NESTED, _attribute(_LIST_ITEM | _NESTED, item))
+            attribute(_LIST_TABLE, table.encode() + b"\0")
+            + attribute(_LIST_SET, change.set_name.encode() + b"\0")
+            + attribute(_LIST_ELEMENTS | NESTED, attribute(_LIST_ITEM | NESTED, item))
         )
         messages.append(_message(kind, flags, number, family, 0, content))
-    messages.append(_message(_BATCH_END, _REQUEST, sequence + len(changes) + 1, 0, _NFTABLES))
+    messages.append(_message(_BATCH_END, REQUEST, sequence + len(changes) + 1, 0, _NFTABLES))
     return b"".join(messages)
 
 
 def _continue_in(chain: str) -> bytes:
-    verdict = _attribute(_VERDICT_CODE, _GOTO) + _attribute(_VERDICT_CHAIN, chain.encode() + b"\0")
-    return _attribute(_ELEMENT_DATA | _NESTED, _attribute(_DATA_VERDICT | _NESTED, verdict))
+    verdict = attribute(_VERDICT_CODE, _GOTO) + attribute(_VERDICT_CHAIN, chain.encode() + b"\0")
+    return attribute(_ELEMENT_DATA | NESTED, attribute(_DATA_VERDICT | NESTED, verdict))
 
 
 def _message(
     kind: int, flags: int, sequence: int, family: int, resource: int, content: bytes = b""
 ) -> bytes:
     body = _FAMILY_HEADER.pack(family, 0) + _RESOURCE.pack(resource) + content
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    return message(kind, flags, sequence, body)
 
 
 def errors(data: bytes) -> list[tuple[int, int]]:
@@ -102,7 +103,7 @@ def errors(data: bytes) -> list[tuple[int, int]]:
         length, kind, _, sequence, _ = _HEADER.unpack_from(data, start)
         if length < _HEADER.size or start + length > len(data):
             break
-        if kind == _ERROR and length >= _HEADER.size + _CODE.size:
+        if kind == ERROR and length >= _HEADER.size + _CODE.size:
             found.append((sequence, -_CODE.unpack_from(data, start + _HEADER.size)[0]))
         start += (length + 3) & ~3
     return found

@@ -10,12 +10,10 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.bridge.links import TASK_INTERFACE
-from agent.network.kernel.namespaces import netlink_socket_in
-from agent.network.kernel.netlink import failure
+from agent.network.kernel.netlink import dumped, failure, socket_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +34,7 @@ class Interior(NamedTuple):
     gateway: str
     """Gateway of the default route by IPv4; empty if there is none."""
     ipv6_gateway: str = ""
-    """The same by IPv6."""
+    """The same by IPv6; also empty without an address of that."""
 
     def serves(self, record: SandboxRecord) -> bool:
         """Return whether the task has the network in its row."""
@@ -69,36 +67,29 @@ async def read(lane: NetlinkLane, netns: int, interface: str = TASK_INTERFACE) -
     """
 
     async def work(_host: Any) -> Interior | None:
-        inner = await netlink_socket_in(netns)
-        task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
         try:
-            await task.setup_endpoint()
-            return await _interior(task, interface)
+            async with socket_inside(netns) as task:
+                return await _interior(task, interface)
         except NetlinkError as error:
             raise failure("reading the network of a sandbox", error) from error
-        finally:
-            task.close()  # an open socket would keep the namespace alive
 
     return await lane.call(work)
 
 
 async def _interior(task: Any, interface: str) -> Interior | None:
-    links = [message async for message in await task.link("dump")]
+    links = await dumped(task.link)
     link = next((m for m in links if m.get("ifname") == interface), None)
     if link is None:
         return None
-    addresses = [m async for m in await task.addr("dump")]
-    routes = [m async for m in await task.route("dump", family=socket.AF_INET)]
-    by_ipv6 = [m async for m in await task.route("dump", family=socket.AF_INET6)]
+    addresses = [m for m in await dumped(task.addr) if m["index"] == link["index"]]
+    routes = await dumped(task.route, family=socket.AF_INET)
+    has_ipv6 = any(message["family"] == socket.AF_INET6 for message in addresses)
+    by_ipv6 = await dumped(task.route, family=socket.AF_INET6) if has_ipv6 else []
     return Interior(
         mac=link.get("address") or "",
         mtu=link.get("mtu") or 0,
         is_up=bool(link["flags"] & 1),
-        addresses=frozenset(
-            f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}"
-            for m in addresses
-            if m["index"] == link["index"]
-        ),
+        addresses=frozenset(f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in addresses),
         gateway=_gateway(routes, link["index"]),
         ipv6_gateway=_gateway(by_ipv6, link["index"]),
     )

@@ -2,7 +2,7 @@
 
 ::
 
-    make ──► warm ──► claimed (``pool``) ──► removed
+    make ──► warm ──► claimed (``task_claims``) ──► removed
               │ its pause process ends, or its link is lost
               └──► scrap ──► removed
 

@@ -16,6 +16,7 @@ import structlog
 
 from agent.errors import NameConflict, NetworkFailure, NoSuchContainer, NoSuchImage
 from agent.network import addresses, sandbox_record
+from agent.network.background import uninterrupted
 from agent.network.bridge.links import SandboxLink
 from agent.network.kernel import namespaces
 from agent.network.names import resolvers
@@ -180,8 +181,11 @@ class SandboxMaker:
         await self._engine.remove_container(container_id, force=True)
 
     async def reattach(self, record: SandboxRecord) -> None:
-        """Recreate the link of a living sandbox after somebody removed it."""
-        await self._attach(record.process, self._attachment(record.ipv4, record))
+        """Recreate the link of a living sandbox after somebody removed it, or part of it.
+
+        Ends even if cancelled: what is left of the old link is removed before there is a new one.
+        """
+        await uninterrupted(self._attach(record.process, self._link_of(record)))
 
     async def _attach(self, process: namespaces.Process, attachment: SandboxLink) -> None:
         netns = await self._block(namespaces.open_netns, process)
@@ -239,7 +243,7 @@ class SandboxMaker:
                 f"the pause container of {ipv4} ended at once "
                 f"(exit code {state.exit_code}): {state.error or 'no error given'}"
             )
-        attachment = self._attachment(ipv4, agent_only=eni is not None)
+        attachment = self._new_link(ipv4, agent_only=eni is not None)
         await self._attach(process, attachment)
         return SandboxRecord(
             ipv4=ipv4,
@@ -261,31 +265,38 @@ class SandboxMaker:
             eni=eni,
         )
 
-    def _attachment(
-        self, ipv4: str, record: SandboxRecord | None = None, *, agent_only: bool = False
-    ) -> SandboxLink:
-        agent_only = agent_only or (record is not None and record.eni is not None)
+    def _new_link(self, ipv4: str, *, agent_only: bool) -> SandboxLink:
         ipv6 = None if agent_only else self._host.ipv6_of(ipv4)
-        if record is not None:
-            ipv6 = record.ipv6
         return SandboxLink(
             host_interface=addresses.link_name_of(ipv4),
-            mac=record.mac if record else self._host.mac_of(ipv4),
+            mac=self._host.mac_of(ipv4),
             ipv4=ipv4,
-            prefix_len=record.prefix_len if record else self._host.subnet.prefix_len,
-            gateway=record.gateway if record else self._host.subnet.gateway,
-            mtu=record.mtu if record else self._host.mtu,
-            blocked=tuple(
-                prefix
-                for prefix in self._settings.blocked_addresses
-                if ipv6 is not None or ":" not in prefix
-            ),
+            prefix_len=self._host.subnet.prefix_len,
+            gateway=self._host.subnet.gateway,
+            mtu=self._host.mtu,
+            blocked=self._blocked(ipv6),
             agent_only=agent_only,
             ipv6=ipv6,
-            ipv6_only=record.ipv6_only
-            if record
-            else ipv6 is not None and self._settings.is_ipv6_only,
+            ipv6_only=ipv6 is not None and self._settings.is_ipv6_only,
         )
+
+    def _link_of(self, record: SandboxRecord) -> SandboxLink:
+        return SandboxLink(
+            host_interface=record.host_interface,
+            mac=record.mac,
+            ipv4=record.ipv4,
+            prefix_len=record.prefix_len,
+            gateway=record.gateway,
+            mtu=record.mtu,
+            blocked=self._blocked(record.ipv6),
+            agent_only=record.eni is not None,
+            ipv6=record.ipv6,
+            ipv6_only=record.ipv6_only,
+        )
+
+    def _blocked(self, ipv6: Ipv6Lease | None) -> tuple[str, ...]:
+        blocked = self._settings.blocked_addresses
+        return tuple(prefix for prefix in blocked if ipv6 is not None or ":" not in prefix)
 
     def _resolvers(self) -> resolvers.Resolvers:
         """Read the host's name servers each time, because they may change (DHCP). Blocks."""

@@ -90,9 +90,8 @@ def ruleset(table: str, probe: Probe, source: str, source_port: int) -> list[dic
         place = {"family": family, "table": table}
         body: list[dict[str, Any]] = []
         for hook in hooks:
-            chain = {**place, "name": hook, "type": "filter", "hook": hook, "prio": _BEFORE_ALL}
-            body.append({"chain": {**chain, "policy": "accept"}})
-            body.append({"rule": {**place, "chain": hook, "comment": "trace", "expr": marks}})
+            body.append(nft.hooked(place, hook, "filter", hook, _BEFORE_ALL))
+            body.append(nft.rule(place, hook, "trace", *marks))
         commands += nft.replacement(family, table, body)
     return commands
 
@@ -102,11 +101,10 @@ def ruleset_inside(
 ) -> list[dict[str, Any]]:
     """Return the commands for such a table where packets leave the task's namespace. Pure."""
     place = {"family": "netdev", "table": table}
-    chain = {**place, "name": "egress", "type": "filter", "hook": "egress", "dev": interface}
     marks = _marks(probe, source, source_port)
     return nft.replacement("netdev", table, [
-        {"chain": {**chain, "prio": _BEFORE_ALL, "policy": "accept"}},
-        {"rule": {**place, "chain": "egress", "comment": "trace", "expr": marks}},
+        nft.hooked(place, "egress", "filter", "egress", _BEFORE_ALL, device=interface),
+        nft.rule(place, "egress", "trace", *marks),
     ])  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from agent.errors import NetworkFailure, PayloadError
 from agent.network.bridge.links import AGENT_INTERFACE
 from agent.network.eni import placement, placing
 from agent.network.host.agent_address import ADDRESS
-from agent.network.kernel import namespaces
+from agent.network.kernel import namespaces, netlink
 from agent.network.kernel.netlink import NetlinkLane
 from agent.network.sandboxes.recovery import Holder
 from agent.supervision.held_sockets import HeldSockets
@@ -386,7 +386,8 @@ async def test_whatever_request_fails_a_repetition_ends_in_the_same_state(
     def failing(**options: Any) -> Any:
         return Failing(AsyncIPRoute(**options))
 
-    monkeypatch.setattr(placing, "AsyncIPRoute", failing)
+    for module in (placing, netlink):
+        monkeypatch.setattr(module, "AsyncIPRoute", failing)
     record = networks._table.in_use()[0]
     there = networks._claims._enis
     for work in (there.give_back, there.place):

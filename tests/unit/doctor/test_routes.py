@@ -6,13 +6,14 @@ from ipaddress import IPv4Network
 import pytest
 
 from agent.doctor import routes
-from agent.network.claims import Route
+from agent.network.host_routes import Route
 
 TABLE = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
 eth0\t00000000\t0101A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
 docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
 eth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
+*\t0000CF0A\t00000000\t0201\t0\t0\t4294901760\t00F0FFFF\t0\t0\t0
 down0\t0002A8C0\t00000000\t0000\t0\t0\t0\t00FFFFFF\t0\t0\t0
 """
 
@@ -27,6 +28,7 @@ def test_the_kernels_table() -> None:
         route("0.0.0.0/0", gateway=True),
         route("172.17.0.0/16", interface="docker0"),
         route("192.168.1.0/24"),
+        route("10.207.0.0/20", interface=""),
     ]
     assert routes.parse("") == []
 

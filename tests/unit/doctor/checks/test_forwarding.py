@@ -9,7 +9,7 @@ import pytest
 from agent.config import Settings
 from agent.doctor.checks import forwarding
 from agent.doctor.findings import Level
-from agent.network.claims import Route
+from agent.network.host_routes import Route
 from tests.support.findings import levels, only
 
 LAN = Route(network=IPv4Network("192.168.1.0/24"), interface="eth0", via_gateway=False)

@@ -16,7 +16,6 @@ from agent.network.address_pool import AddressPool, Ipv6Lease
 from agent.network.addresses import link_name_of, mac_of_ipv6
 from agent.network.bridge.bridge_port_rules import BridgePort
 from agent.network.bridge.links import SandboxLink
-from agent.network.claims import Route, not_of_links
 from agent.network.drivers import link_rules, sandbox_rules
 from agent.network.drivers.leases import why_without_ipv6
 from agent.network.drivers.opening import refuse_change
@@ -25,6 +24,7 @@ from agent.network.drivers.routed import layout_of
 from agent.network.host import link_ruleset
 from agent.network.host.agent_address import Doors
 from agent.network.host.firewall import Wanted
+from agent.network.host_routes import Route, not_of_links
 from agent.network.sandbox_record import decode, encode
 from agent.network.sandboxes.recovery import RecoveryPlan, drop_unfit
 from tests.unit.network.builders import record

@@ -61,6 +61,13 @@ def test_a_new_key_replaces_the_old_one(tmp_path: Path) -> None:
     assert keys.load(tmp_path) == new
 
 
+def test_a_key_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    key = keys.load(tmp_path)
+    (tmp_path / f".{keys.FILE}.0123abcd").write_text("secret")
+    assert keys.load(tmp_path) == key
+    assert [path.name for path in tmp_path.iterdir()] == [keys.FILE]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(NetworkFailure, match="cannot be written"):
         keys.load(tmp_path / "missing")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.network.kernel import connections
+from agent.network.kernel.raw_messages import messages
 
 TASK = "10.207.0.5"
 
@@ -34,7 +35,7 @@ def test_a_connection_is_named_as_the_kernel_named_it() -> None:
 
 
 def test_a_listing_names_the_address_and_filters_by_it() -> None:
-    ((kind, body),) = connections.messages(connections.listing(TASK))
+    ((kind, body),) = messages(connections.listing(TASK))
     assert kind == 0x101
     assert attribute(1, socket.inet_aton(TASK)) in body
     assert attribute(1, struct.pack("=I", 1)) in body
@@ -43,14 +44,12 @@ def test_a_listing_names_the_address_and_filters_by_it() -> None:
 def test_a_removal_never_goes_out_without_a_name() -> None:
     """The kernel takes one without for the order to remove all connections of the host."""
     body = listed(TASK)
-    ((kind, sent),) = connections.messages(
-        connections.removal(1, connections.tuples_of(body, TASK))
-    )
+    ((kind, sent),) = messages(connections.removal(1, connections.tuples_of(body, TASK)))
     assert kind == 0x102
     assert sent == body
 
 
 @given(st.binary(max_size=300))
 def test_no_answer_breaks_the_reader(data: bytes) -> None:
-    list(connections.messages(data))
+    list(messages(data))
     connections.tuples_of(data, TASK)

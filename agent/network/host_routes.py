@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from agent.network.address_pool import AddressPool
 
 
-_NO_LINK = ("", "lo")
-
-
 class Route(NamedTuple):
-    """A route or address of the host, which claims a network."""
+    """A route of the host, or the network of one of its addresses."""
 
     network: IPv4Network | IPv6Network
     interface: str
+    """Empty if the route leads nowhere."""
     via_gateway: bool
 
 
@@ -36,13 +34,12 @@ def not_of_links(routes: Iterable[Route], pool: AddressPool) -> list[Route]:
         for route in routes
         if address_of_link(route.interface) is None
         and str(route.network) not in gateways
-        # One that says "unreachable"; those of IPv6 have a link, which is the loopback.
-        and not (route.network in (pool.network, pool.ipv6_network) and route.interface in _NO_LINK)
+        and not (route.network in (pool.network, pool.ipv6_network) and not route.interface)
     ]
 
 
 def clash(pool: IPv4Network | IPv6Network, bridge: str, routes: Iterable[Route]) -> Route | None:
-    """Return a route or address of the host that claims addresses of the pool.
+    """Return a route or address of the host in whose network there are addresses of the pool.
 
     A wider route through a gateway, or one that leads nowhere, does not count, because the pool's own route
     is more specific.

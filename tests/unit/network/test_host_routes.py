@@ -6,8 +6,8 @@ from ipaddress import IPv4Network
 
 import pytest
 
-from agent.network import claims
-from agent.network.claims import Route
+from agent.network import host_routes
+from agent.network.host_routes import Route
 
 POOL = IPv4Network("10.207.0.0/20")
 
@@ -27,7 +27,7 @@ def route(network: str, interface: str = "eth0", *, via_gateway: bool = False) -
     ],
 )
 def test_what_claims_addresses_of_the_pool_is_a_clash(taken: Route) -> None:
-    assert claims.clash(POOL, "ecs-br0", [route("192.0.2.0/24"), taken]) == taken
+    assert host_routes.clash(POOL, "ecs-br0", [route("192.0.2.0/24"), taken]) == taken
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_what_claims_addresses_of_the_pool_is_a_clash(taken: Route) -> None:
     ],
 )
 def test_what_only_passes_by_is_none(harmless: Route) -> None:
-    assert claims.clash(POOL, "ecs-br0", [harmless]) is None
+    assert host_routes.clash(POOL, "ecs-br0", [harmless]) is None
