@@ -31,6 +31,7 @@ T = TypeVar("T")
 PROGRAM_LIMIT_S = 10.0
 ANSWER_LIMIT_S = 10.0
 NAME_LIMIT_S = 6.0
+_KILL_LIMIT_S = 1.0
 _PART = 65536
 OUTPUT_BYTES = 4 * 1024 * 1024
 """Limit for the output of a program; only the end is kept."""
@@ -162,7 +163,10 @@ async def program(
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
-            await process.wait()
+            # Its output too is waited for, or a pipe would outlive the event loop. A child of it may hold that open.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_KILL_LIMIT_S):
+                    await process.communicate()
     return Output(code=code, out=_decoded(out), err=_decoded(err))
 
 
