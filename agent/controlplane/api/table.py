@@ -13,6 +13,8 @@ from agent.controlplane.api.events import operations as events
 from agent.controlplane.api.logs import operations as logs
 from agent.controlplane.api.scheduler import operations as scheduler
 from agent.controlplane.api.secretsmanager import operations as secretsmanager
+from agent.controlplane.api.servicediscovery import errors as discovery_errors
+from agent.controlplane.api.servicediscovery import operations as servicediscovery
 from agent.controlplane.api.ssm import operations as ssm
 from agent.controlplane.front.service_api import BODY_LIMIT_BYTES
 
@@ -88,6 +90,14 @@ RULES = Api(
 )
 """Rules with a schedule alone."""
 
+DISCOVERY = Api(
+    "servicediscovery",
+    servicediscovery.handlers,
+    reasons=discovery_errors.REASONS,
+    named=ApiNames("servicediscovery", "ServiceDiscovery", "AWS_ENDPOINT_URL_SERVICEDISCOVERY"),
+)
+"""AWS Cloud Map."""
+
 APIS: tuple[Api, ...] = (
     ECS,
     LOGS,
@@ -98,4 +108,5 @@ APIS: tuple[Api, ...] = (
     SCALING,
     SCHEDULES,
     RULES,
+    DISCOVERY,
 )

@@ -105,6 +105,15 @@ class ServiceView:
         found = [one.record for key, one in self._services.items() if key.cluster == cluster]
         return sorted(found, key=lambda record: record.name)
 
+    def with_registries(self) -> list[ServiceRecord]:
+        """Return the services of all clusters that have a registry, by ARN."""
+        found = [
+            one.record
+            for one in self._services.values()
+            if one.record.deployments and one.record.primary.service_registries
+        ]
+        return sorted(found, key=lambda record: record.arn)
+
     def daemons(self, cluster: str) -> set[ServiceKey]:
         """Return the DAEMON services of a cluster."""
         return self._daemons.get(cluster, set())
