@@ -34,6 +34,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /schedules/..., /schedule-rules/..., -groups/..., -deletions/...  see ``schedules.record``
     /alarms/<name>                        AlarmRecord            (``scaling.alarm``)
     /security-groups/...                  see ``security_groups.group_records``
+    /load-balancers/, /listeners/, /target-groups/, /targets/...  see ``loadbalancing.balancer_records``
     /parameters/..., /secrets/...         see ``secrets.secret_records``
     /meta/<name>                          text
 """
