@@ -48,6 +48,12 @@ class AwsClient:
         answer.pop("ResponseMetadata")
         return answer
 
+    async def wait(self, waiter: str, **request: Any) -> None:
+        """Use one of boto3's waiters, which asks once here: what it waits for is there already."""
+        found = self._client.get_waiter(waiter)
+        once = {"Delay": 1, "MaxAttempts": 1}
+        await asyncio.to_thread(lambda: found.wait(**request, WaiterConfig=once))
+
     async def refused(self, operation: str, **request: Any) -> tuple[str, str]:
         """Make a call and return name and text of its error."""
         with pytest.raises(ClientError) as caught:

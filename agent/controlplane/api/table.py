@@ -9,6 +9,7 @@ from agent.controlplane.api.cloudwatch import operations as cloudwatch
 from agent.controlplane.api.ec2 import operations as ec2
 from agent.controlplane.api.ecs import characters, refused
 from agent.controlplane.api.ecs import operations as ecs
+from agent.controlplane.api.elbv2 import operations as elbv2
 from agent.controlplane.api.events import operations as events
 from agent.controlplane.api.logs import operations as logs
 from agent.controlplane.api.scheduler import operations as scheduler
@@ -98,6 +99,17 @@ DISCOVERY = Api(
 )
 """AWS Cloud Map."""
 
+BALANCERS = Api(
+    "elbv2",
+    elbv2.handlers,
+    named=ApiNames(
+        "elasticloadbalancing",
+        "Elastic Load Balancing v2",
+        "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2",
+    ),
+)
+"""Of HTTP and TCP alone."""
+
 APIS: tuple[Api, ...] = (
     ECS,
     LOGS,
@@ -109,4 +121,5 @@ APIS: tuple[Api, ...] = (
     SCHEDULES,
     RULES,
     DISCOVERY,
+    BALANCERS,
 )

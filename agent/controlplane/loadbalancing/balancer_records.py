@@ -38,6 +38,10 @@ FORWARD: Final = "forward"
 REDIRECT: Final = "redirect"
 FIXED_RESPONSE: Final = "fixed-response"
 
+PROTECTION: Final = "deletion_protection.enabled"
+IDLE_TIMEOUT: Final = "idle_timeout.timeout_seconds"
+DEFAULT_IDLE_S: Final = 60
+ALGORITHM: Final = "load_balancing.algorithm.type"
 DEREGISTRATION_DELAY: Final = "deregistration_delay.timeout_seconds"
 DEFAULT_DELAY_S: Final = 300
 TRAFFIC_PORT: Final = "traffic-port"
@@ -59,6 +63,16 @@ class LoadBalancerRecord(Record, frozen=True, kw_only=True):
     attributes: dict[str, str] = field(default_factory=dict)
     """Those that were set."""
     tags: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether it must not be deleted."""
+        return self.attributes.get(PROTECTION) == "true"
+
+    @property
+    def idle_s(self) -> int:
+        """After how many seconds without data a connection is closed."""
+        return int(self.attributes.get(IDLE_TIMEOUT, DEFAULT_IDLE_S))
 
 
 class WeightedGroup(Record, frozen=True, kw_only=True):
