@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent.controlplane.services.launching import Order
     from agent.controlplane.services.observed import Observed
     from agent.controlplane.services.plan import Plan
-    from agent.controlplane.services.record import ServiceRecord
+    from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
     from agent.controlplane.services.view import ServiceKey
 
 ACTS_IN_A_TURN = 16
@@ -202,7 +202,7 @@ class ServiceLoop:
         if service.status != "ACTIVE":
             return seen, None
         if service.is_daemon:
-            order = await self._order(key, found)
+            order = await self._order(key, found, service.primary)
             hosts = await self._parts.fleet.read(key.cluster)
             daemons = {group_of(each.name) for each in self._view.daemons(key.cluster)}
             known = launching.seen_hosts(order, hosts, seen, daemons | {service.group})
@@ -212,10 +212,12 @@ class ServiceLoop:
             return self._view.observed(key, launching.roomy_hosts(hosts, seen)), None
         return seen, None
 
-    async def _order(self, key: ServiceKey, found: Found[ServiceRecord]) -> Order | None:
+    async def _order(
+        self, key: ServiceKey, found: Found[ServiceRecord], deployment: DeploymentRecord
+    ) -> Order | None:
         service = found.record
         try:
-            return await launching.read_order(self._parts, service, service.primary)
+            return await launching.read_order(self._parts, service, deployment)
         except (ApiError, PlacementError, QueryError) as error:
             await launching.explain(self._parts, found, service, str(error))
             self._hold(key, service)
@@ -236,7 +238,7 @@ class ServiceLoop:
         elif hold is not None and self._parts.clock() < hold.until:
             self._plan_for(key, hold.until)
             return False
-        order = order or await self._order(key, found)
+        order = order or await self._order(key, found, plan.deployment)
         if order is None:
             return False
         outcome = await launching.start(self._parts, found, plan, order, seen, self._rng)

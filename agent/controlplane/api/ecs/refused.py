@@ -14,10 +14,6 @@ _TASK_SETS = (
     "task sets belong to services with the deployment controller EXTERNAL or CODE_DEPLOY, which "
     "CreateService refuses here; use the controller ECS, whose deployments are rolled out by control"
 )
-_HOOKS = (
-    "deployments have no lifecycle hooks here, so none waits to be continued; StopServiceDeployment "
-    "rolls a deployment back"
-)
 _DAEMONS = "use a service with the scheduling strategy DAEMON, which runs one task on each host"
 _EXPRESS = "there are no load balancers here; use CreateService"
 _GATEWAYS = "there are no gateways here"
@@ -30,7 +26,6 @@ REASONS: Final[Mapping[str, str]] = {
         ),
         _TASK_SETS,
     ),
-    "ContinueServiceDeployment": _HOOKS,
     **dict.fromkeys(
         (
             *("CreateDaemon", "DeleteDaemon", "DescribeDaemon", "ListDaemons", "UpdateDaemon"),

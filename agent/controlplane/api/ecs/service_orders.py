@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from agent.controlplane.api.ecs import service_registries, task_orders
+from agent.controlplane.api.ecs import deployment_settings, service_registries, task_orders
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
@@ -33,15 +33,6 @@ TASKS_LIMIT = 5000
 """Of one service; Amazon's quota."""
 TOKEN_LENGTH = 36
 
-_PERCENT = "maximumPercent", "minimumHealthyPercent"
-_DEFAULTS = {REPLICA: (200, 100), DAEMON: (100, 0)}
-_NOTHING = {
-    "deploymentCircuitBreaker": {"enable": False, "rollback": False},
-    "alarms": {"alarmNames": [], "rollback": False, "enable": False},
-    "strategy": "ROLLING",
-    "bakeTimeInMinutes": 0,
-}
-"""What is shown of a deployment configuration besides what was given."""
 _STRATEGY_NEEDS_FORCE = (
     "When switching from launch type to capacity provider strategy on an existing service, or making "
     "a change to a capacity provider strategy on a service that is already using one, you must force "
@@ -75,7 +66,7 @@ async def new_service(
         scheduling=scheduling,
         desired_count=_desired_count(request, scheduling),
         deployments=[await _deployment(parts, cluster, request)],
-        deployment_configuration=_configuration(request, scheduling, {}),
+        deployment_configuration=deployment_settings.merged(request, scheduling, {}),
         placement_constraints=request.get("placementConstraints", []),
         placement_strategy=request.get("placementStrategy", []),
         grace_s=_grace_s(request),
@@ -86,6 +77,7 @@ async def new_service(
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
     )
+    service = deployment_settings.begun(service, parts.clock())
     return await _checked(parts, service, is_new=True)
 
 
@@ -107,7 +99,7 @@ async def updated_service(
         desired_count=(
             _desired_count(request, REPLICA) if "desiredCount" in request else old.desired_count
         ),
-        deployment_configuration=_configuration(
+        deployment_configuration=deployment_settings.merged(
             request, old.scheduling, old.deployment_configuration
         ),
         placement_constraints=request.get("placementConstraints", old.placement_constraints),
@@ -119,6 +111,7 @@ async def updated_service(
     deployment = await _next_deployment(parts, cluster, old.primary, request)
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
+        changed = deployment_settings.begun(changed, parts.clock())
     return await _checked(parts, changed, is_new=deployment is not None)
 
 
@@ -136,6 +129,7 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
     The registries of a deployment are only checked while it ``is_new``: who scales a service down need not
     mend them.
     """
+    deployment_settings.check(service)
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
             "Placement strategies are not supported with the daemon scheduling strategy."
@@ -281,41 +275,3 @@ def _grace_s(request: Mapping[str, Any]) -> int | None:
     if given is not None and given < 0:
         raise InvalidParameterException("healthCheckGracePeriodSeconds must be at least 0.")
     return given
-
-
-def _configuration(
-    request: Mapping[str, Any], scheduling: str, old: Mapping[str, Any]
-) -> dict[str, Any]:
-    given: Mapping[str, Any] = request.get("deploymentConfiguration") or {}
-    defaults = dict(zip(_PERCENT, _DEFAULTS[scheduling], strict=True))
-    merged = {**_NOTHING, **defaults, **old, **given}
-    merged["alarms"] = {"alarmNames": [], "rollback": False, "enable": False, **merged["alarms"]}
-    most, least = merged["maximumPercent"], merged["minimumHealthyPercent"]
-    if not 0 <= least <= 100:
-        raise InvalidParameterException("minimumHealthyPercent must be between 0 and 100.")
-    if scheduling == DAEMON and most != 100:
-        raise InvalidParameterException(
-            "maximumPercent must be 100 with the daemon scheduling strategy."
-        )
-    if most < 100:
-        raise InvalidParameterException("maximumPercent must be at least 100.")
-    if scheduling == REPLICA and most == least == 100:
-        raise InvalidParameterException(
-            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block "
-            "deployments"
-        )
-    threshold = merged["deploymentCircuitBreaker"].get("thresholdConfiguration")
-    if threshold is not None:
-        _check_threshold(threshold)
-    return {name: value for name, value in merged.items() if name != "earlySuccessCriteria"}
-
-
-def _check_threshold(threshold: Mapping[str, Any]) -> None:
-    value = threshold["value"]
-    if threshold["type"] == "COUNT":
-        if value < 1:
-            raise InvalidParameterException("The value of thresholdConfiguration must be above 0.")
-    elif not 1 <= value <= 100:
-        raise InvalidParameterException(
-            "The value of thresholdConfiguration must be between 1 and 100 per cent."
-        )

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.controlplane.services import rollout
-from agent.controlplane.services.observed import SeenHost, SeenTask, Wanted
+from agent.controlplane.services import lifecycle, rollout
+from agent.controlplane.services.observed import Observed, SeenHost, SeenTask, Wanted
 from agent.controlplane.services.plan import Why
-from agent.controlplane.services.record import COMPLETED, FAILED, INACTIVE
+from agent.controlplane.services.record import COMPLETED, FAILED, INACTIVE, Hook, Lifecycle
 from agent.controlplane.tasks.changes import ESSENTIAL_EXITED, FAILED_TO_START, USER_INITIATED
 from tests.unit.controlplane.services.conftest import World, service
 
@@ -33,9 +33,17 @@ ACTIONS = (
     *("scale", "update", "force", "run", "fail to start", "exit", "all fail", "all exit"),
     *("unhealthy", "healthy", "protect", "end stopping", "lose", "find", "drain", "undrain"),
     *("full", "room", "leave", "join", "restart", "configure", "go back", "second", "hour"),
-    *("run all", "run all", "run all", "minute", "minute", "update", "scale"),
+    *("run all", "run all", "run all", "minute", "minute", "update", "scale", "continue"),
 )
 """What is there more than once happens more often: without it, most of the others change nothing."""
+HOOK = Hook(stages=["PRE_SCALE_UP", "POST_PRODUCTION_TRAFFIC_SHIFT"], timeout_s=1800)
+STRATEGIES = (
+    *(None, None),
+    Lifecycle(stage="RECONCILE_SERVICE", since=0, bake_s=300),
+    Lifecycle(
+        stage="RECONCILE_SERVICE", since=0, hooks=[HOOK, replace(HOOK, on_timeout="CONTINUE")]
+    ),
+)
 ALL_WORK = 1000
 WORK = (0, 1, 2, 5, ALL_WORK, ALL_WORK, ALL_WORK)
 """How many plans are carried out before the next thing happens."""
@@ -65,7 +73,7 @@ class Watched(World):
         started = self.started
         super().launch(plan)
         if self.started > started and not self.record.is_daemon:
-            assert self._sorted().present <= self.record.most_running, "too many tasks"
+            assert self._present(plan) <= self.record.most_running, "too many tasks"
         if self.record.is_daemon:
             places = [task.instance_id for task in self.wanted()]
             assert len(places) == len(set(places)), "two daemons on one host"
@@ -82,13 +90,21 @@ class Watched(World):
             else:
                 self.launch(plan)
 
+    def _present(self, plan: Plan) -> int:
+        """Return how many tasks there are; with BLUE_GREEN, of the deployment that got some."""
+        if not lifecycle.is_staged(self.record) or len(self.record.deployments) == 1:
+            return self._sorted().present
+        alone = replace(self.record, deployments=[plan.deployment])
+        own = {t.id: t for t in self.wanted(started_by=plan.deployment.id)}
+        return Wanted.of(alone, Observed(own, self.hosts), self.now).present
+
     def _sorted(self) -> Wanted:
         return Wanted.of(self.record, self.seen, self.now)
 
     def do(self, action: str, choice: int) -> None:
         """Do one thing that operators, tasks, hosts or control do."""
         match action:
-            case "scale" | "update" | "force" | "configure" | "go back":
+            case "scale" | "update" | "force" | "configure" | "go back" | "continue":
                 self._by_an_operator(action, choice)
             case "run all":
                 self.run()
@@ -118,10 +134,17 @@ class Watched(World):
             case "update" | "force":
                 self.update(self.number)
                 self.number += 1
+            case "continue":
+                self.go_on()
             case "go back":
                 stopped = rollout.stopped(self.record, self.now)
                 if stopped is not None:
                     self.record = stopped[0]
+
+    def go_on(self) -> None:
+        """Continue a deployment that waits at its hooks."""
+        for wait in lifecycle.waiting(self.record.primary):
+            self.record = lifecycle.with_status(self.record, wait.id, lifecycle.SUCCEEDED)
 
     def configure(self, least: int, most: int) -> None:
         """Give the service other percentages."""
@@ -185,6 +208,7 @@ class Watched(World):
     check=st.booleans(),
     is_daemon=st.booleans(),
     is_steady=st.booleans(),
+    stages=st.sampled_from(STRATEGIES),
     history=st.lists(
         st.tuples(st.sampled_from(ACTIONS), st.integers(0, 20), st.sampled_from(WORK)),
         min_size=10,  # without, most are too short to have anything happen
@@ -192,12 +216,14 @@ class Watched(World):
     ),
 )
 def test_every_history_keeps_its_promises_and_converges(
+    *,
     desired: int,
     percentages: tuple[int, int],
     breaker: dict[str, Any],
     check: bool,
     is_daemon: bool,
     is_steady: bool,
+    stages: Lifecycle | None,
     history: list[tuple[str, int, int]],
 ) -> None:
     least, most = percentages
@@ -208,6 +234,7 @@ def test_every_history_keeps_its_promises_and_converges(
     world = Watched(record, check=check)
     if is_steady:
         world.steady()
+    world.stages = None if is_daemon else stages
     for action, choice, work in history:
         world.do(action, choice)
         world.work(work)
@@ -251,11 +278,13 @@ def go_well(world: Watched) -> None:
     """Let tasks start and become healthy, and time pass, until a minute changes nothing."""
     for _ in range(60):
         world.end_stopping()
+        world.go_on()
         world.run()
         for task in world.wanted(last_status="RUNNING") if world.check else ():
             world.change(task, health_status="HEALTHY")
         before = world.record, set(world.tasks)
         world.pass_time(max(61, world.record.primary.throttle.until - world.now))
         protected = any(task.protected_until > world.now for task in world.wanted())
-        if (world.record, set(world.tasks)) == before and not protected:
+        is_staged = lifecycle.is_staged(world.record)
+        if (world.record, set(world.tasks)) == before and not protected and not is_staged:
             return
