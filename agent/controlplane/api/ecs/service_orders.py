@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from agent.controlplane.api.ecs import external_services, task_orders
+from agent.controlplane.api.ecs import external_services, service_registries, task_orders
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
@@ -98,7 +98,7 @@ async def new_service(
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
     )
-    return await _checked(parts, service)
+    return await _checked(parts, service, is_new=True)
 
 
 async def updated_service(
@@ -134,7 +134,7 @@ async def updated_service(
         deployment = await _next_deployment(parts, cluster, old.primary, request)
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
-    return await _checked(parts, changed)
+    return await _checked(parts, changed, is_new=deployment is not None)
 
 
 def refuse(request: Mapping[str, Any]) -> None:
@@ -145,8 +145,12 @@ def refuse(request: Mapping[str, Any]) -> None:
         raise error(refusal.text)
 
 
-async def _checked(parts: Parts, service: ServiceRecord) -> ServiceRecord:
-    """Return the service; raises ``ApiError`` if RunTask would refuse its tasks."""
+async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> ServiceRecord:
+    """Return the service; raises ``ApiError`` if RunTask would refuse its tasks.
+
+    The registries of a deployment are only checked while it ``is_new``: who scales a service down need not
+    mend them.
+    """
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
             "Placement strategies are not supported with the daemon scheduling strategy."
@@ -164,10 +168,14 @@ async def _checked(parts: Parts, service: ServiceRecord) -> ServiceRecord:
         if service.is_external:
             placement.parse_constraints(service.placement_constraints)
             placement.parse_strategies(service.placement_strategy)
-        else:
-            await launching.read_order(parts, service, service.primary)
+            return service
+        order = await launching.read_order(parts, service, service.primary)
     except (PlacementError, QueryError) as error:
         raise InvalidParameterException(str(error)) from None
+    if service.primary.service_registries:
+        service_registries.check_count(service)
+        if is_new:
+            await service_registries.check(parts, service, order.task)
     return service
 
 
@@ -206,6 +214,7 @@ async def new_deployment(
         capacity_provider_strategy=strategy,
         platform_version=request.get("platformVersion") or "",
         network_configuration=request.get("networkConfiguration") or {},
+        service_registries=request.get("serviceRegistries") or [],
     )
 
 
@@ -227,9 +236,11 @@ async def _next_deployment(
     version = request.get("platformVersion") or (
         old.platform_version if _is_fargate(launch_type, strategy) else ""
     )
-    is_new = (wanted, network, _number(version)) != (
+    registries = request.get("serviceRegistries", old.service_registries)
+    is_new = (wanted, network, registries, _number(version)) != (
         old.task_definition_arn,
         old.network_configuration,
+        old.service_registries,
         _number(old.platform_version),
     )
     if not is_new and not force:
@@ -241,6 +252,7 @@ async def _next_deployment(
         capacity_provider_strategy=strategy,
         platform_version=version,
         network_configuration=network,
+        service_registries=registries,
         or_inactive=not request.get("taskDefinition"),
     )
 
