@@ -68,6 +68,10 @@ def merged(request: Mapping[str, Any], scheduling: str, old: Mapping[str, Any]) 
 def check(service: ServiceRecord) -> None:
     """Raise ``InvalidParameterException`` if the strategy does not go with what the service runs."""
     is_staged = service.deployment_configuration["strategy"] != ROLLING
+    if is_staged and service.is_external:
+        raise InvalidParameterException(
+            f"The deployment strategy {BLUE_GREEN} is not supported with the deployment controller EXTERNAL."
+        )
     if is_staged and service.primary.load_balancers:
         raise InvalidParameterException(
             "advancedConfiguration field is required for all loadBalancers when using a non-ROLLING "
@@ -78,7 +82,7 @@ def check(service: ServiceRecord) -> None:
 def begun(service: ServiceRecord, now: float) -> ServiceRecord:
     """Return a service whose primary deployment is new, with the stages that the service wants for it."""
     configuration = service.deployment_configuration
-    if configuration["strategy"] != BLUE_GREEN:
+    if configuration["strategy"] != BLUE_GREEN or service.is_external:
         return service
     known = Lifecycle(
         stage=lifecycle.RECONCILE_SERVICE,

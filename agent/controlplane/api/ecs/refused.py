@@ -10,22 +10,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TASK_SETS = (
-    "task sets belong to services with the deployment controller EXTERNAL or CODE_DEPLOY, which "
-    "CreateService refuses here; use the controller ECS, whose deployments are rolled out by control"
-)
 _DAEMONS = "use a service with the scheduling strategy DAEMON, which runs one task on each host"
 _EXPRESS = "there are no load balancers here; use CreateService"
 _GATEWAYS = "there are no gateways here"
 
 REASONS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        (
-            *("CreateTaskSet", "DeleteTaskSet", "DescribeTaskSets", "UpdateTaskSet"),
-            "UpdateServicePrimaryTaskSet",
-        ),
-        _TASK_SETS,
-    ),
     **dict.fromkeys(
         (
             *("CreateDaemon", "DeleteDaemon", "DescribeDaemon", "ListDaemons", "UpdateDaemon"),
