@@ -42,6 +42,7 @@ from agent.fetching import TaskServices
 from agent.network.container_sandboxes.sandboxes import CREATION_LIMIT_S, ContainerSandboxes
 from agent.network.host_ports import HostPorts
 from agent.network.kernel.link_hotplug import LinkHotplug
+from agent.network.names.hosts_files import HostsFiles
 from agent.network.names.resolv_files import ResolvFiles
 from agent.network.pool import TaskNetworks
 from agent.overview import LocalServer, Overview, RunningParts
@@ -245,6 +246,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 ensure_image=images.ensure,
                 ports=ports,
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
+                hosts_files=HostsFiles(settings.data_dir / "hosts"),
                 reconnecter=NetworkReconnect(runtime),
                 groups=groups,
                 namespaces=namespaces,

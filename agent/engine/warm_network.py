@@ -1,6 +1,6 @@
 """Whether a container can join a ready sandbox instead of getting its network when it starts. Pure.
 
-Joining is how containers in ``none`` and ``bridge`` mode start in half the time. The engine does not
+Joining is how containers in ``bridge`` mode start in half the time. The engine does not
 let a container that joins have settings that belong to the network; a definition with such a setting
 gets its network from the engine, as without sandboxes. So does a container that others of its task
 find by the engine: the target of a link, and a log router. ``why_not`` says which one it is.
@@ -45,8 +45,6 @@ _BINDINGS: Final = "portbindings"
 
 def why_not_in_task(payload: TaskPayload, container: Container) -> str:
     """Return what of its task keeps a container from joining a sandbox; empty if nothing does."""
-    if payload.mode is NetworkMode.NONE:
-        return ""
     if payload.mode is not NetworkMode.BRIDGE:
         return f"network mode {payload.mode.value}"
     linked = {link.partition(":")[0] for each in payload.containers for link in each.links}
