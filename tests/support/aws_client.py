@@ -35,7 +35,8 @@ class AwsClient:
                 region_name="us-east-1",
                 aws_access_key_id="dummy",
                 aws_secret_access_key="dummy",
-                config=Config(retries={"total_max_attempts": 1}),
+                # Some calls of Cloud Map would go to a host of another name.
+                config=Config(retries={"total_max_attempts": 1}, inject_host_prefix=False),
             )
         )
         return await asyncio.to_thread(cls, service, client, unlisted)
@@ -46,6 +47,12 @@ class AwsClient:
         answer: dict[str, Any] = await asyncio.to_thread(lambda: method(**request))
         answer.pop("ResponseMetadata")
         return answer
+
+    async def wait(self, waiter: str, **request: Any) -> None:
+        """Use one of boto3's waiters, which asks once here: what it waits for is there already."""
+        found = self._client.get_waiter(waiter)
+        once = {"Delay": 1, "MaxAttempts": 1}
+        await asyncio.to_thread(lambda: found.wait(**request, WaiterConfig=once))
 
     async def refused(self, operation: str, **request: Any) -> tuple[str, str]:
         """Make a call and return name and text of its error."""

@@ -9,10 +9,13 @@ from agent.controlplane.api.cloudwatch import operations as cloudwatch
 from agent.controlplane.api.ec2 import operations as ec2
 from agent.controlplane.api.ecs import characters, refused
 from agent.controlplane.api.ecs import operations as ecs
+from agent.controlplane.api.elbv2 import operations as elbv2
 from agent.controlplane.api.events import operations as events
 from agent.controlplane.api.logs import operations as logs
 from agent.controlplane.api.scheduler import operations as scheduler
 from agent.controlplane.api.secretsmanager import operations as secretsmanager
+from agent.controlplane.api.servicediscovery import errors as discovery_errors
+from agent.controlplane.api.servicediscovery import operations as servicediscovery
 from agent.controlplane.api.ssm import operations as ssm
 from agent.controlplane.front.service_api import BODY_LIMIT_BYTES
 
@@ -88,6 +91,25 @@ RULES = Api(
 )
 """Rules with a schedule alone."""
 
+DISCOVERY = Api(
+    "servicediscovery",
+    servicediscovery.handlers,
+    reasons=discovery_errors.REASONS,
+    named=ApiNames("servicediscovery", "ServiceDiscovery", "AWS_ENDPOINT_URL_SERVICEDISCOVERY"),
+)
+"""AWS Cloud Map."""
+
+BALANCERS = Api(
+    "elbv2",
+    elbv2.handlers,
+    named=ApiNames(
+        "elasticloadbalancing",
+        "Elastic Load Balancing v2",
+        "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2",
+    ),
+)
+"""Of HTTP and TCP alone."""
+
 APIS: tuple[Api, ...] = (
     ECS,
     LOGS,
@@ -98,4 +120,6 @@ APIS: tuple[Api, ...] = (
     SCALING,
     SCHEDULES,
     RULES,
+    DISCOVERY,
+    BALANCERS,
 )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from agent.controlplane.definition.fields import RUN, Field, Support
 
 _NO_BALANCERS = "load balancers are not supported yet; leave it out"
-_NO_NAMES = "tasks cannot find each other by name yet; leave it out"
+_NO_CONNECT = "there are no proxies beside tasks; use serviceRegistries"
 _ONLY_ROLLING = "only rolling deployments are supported; leave it out"
 _ONLY_WITH = "only has a meaning with '{}', which is refused"
 
@@ -46,7 +46,9 @@ SERVICE: tuple[Field, ...] = (
     Field("availabilityZoneRebalancing", note="DISABLED, also if it is not given"),
     *_refused(_NO_BALANCERS, "loadBalancers.*", "role", "vpcLatticeConfigurations.*"),
     *_refused(_NO_BALANCERS, "gatewayConnectors.*"),
-    *_refused(_NO_NAMES, "serviceRegistries.*", "serviceConnectConfiguration.*"),
+    *_done("serviceRegistries[].registryArn", "serviceRegistries[].port"),
+    *_done("serviceRegistries[].containerName", "serviceRegistries[].containerPort"),
+    *_refused(_NO_CONNECT, "serviceConnectConfiguration.*"),
     *_of_run("launchType", "capacityProviderStrategy", "platformVersion"),
     *_done(f"{_DEPLOYMENT}.maximumPercent", f"{_DEPLOYMENT}.minimumHealthyPercent"),
     *_done(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from agent.controlplane import records
 from agent.controlplane.api.ecs import task_orders
 from agent.controlplane.api.ecs.tags import show_tags
+from agent.controlplane.discovery.record import registry_id_of
 from agent.controlplane.scheduler import placement
-from agent.controlplane.services import acts, wording
-from agent.controlplane.services.observed import SeenHost
+from agent.controlplane.services import acts, split, wording
+from agent.controlplane.services.observed import SeenHost, Wanted
 from agent.controlplane.services.step import notice
 from agent.controlplane.store.contract import Put, unchanged
 from agent.controlplane.tasks import launch
@@ -67,6 +68,12 @@ async def read_order(parts: Parts, service: ServiceRecord, deployment: Deploymen
     """
     request = _request(service, deployment)
     task = await task_orders.read_order(parts, request, service=service.name)
+    for registry in deployment.service_registries:
+        task = dataclasses.replace(
+            task,
+            registry_id=registry_id_of(parts.names, registry.get("registryArn", "")),
+            registry_port=registry.get("port") or registry.get("containerPort") or 0,
+        )
     constraints = task_orders.constraints(task, service.placement_constraints)
     strategies = placement.parse_strategies(service.placement_strategy) or _DEFAULT_STRATEGIES
     needs = launch.needs(task, task_orders.required_attributes(task))
@@ -164,7 +171,8 @@ async def start(
     """
     service, now = plan.service, parts.clock()
     hosts = await parts.fleet.read(service.cluster)
-    providers = _providers(service, order, seen, plan.start)
+    good = Wanted.of(service, seen, now).good
+    providers = split.of_new(order.task.capacity, service.desired_count, good, plan.start)
     placed, refused = _place(order, plan, hosts, providers, rng)
     tasks = [
         launch.place_task(
@@ -224,7 +232,7 @@ def _place(
     order: Order,
     plan: Plan,
     hosts: Mapping[str, FleetHost],
-    providers: Sequence[str],
+    providers: Sequence[str] | None,
     rng: random.Random,
 ) -> tuple[list[Placed], list[Rejection]]:
     if plan.service.is_daemon:
@@ -243,25 +251,9 @@ def _place(
             plan.start,
             constraints=order.constraints,
             strategies=order.strategies,
-            providers=providers if order.task.capacity.is_fargate else None,
+            providers=providers,
             rng=rng,
         )
     except placement.PlacementError:
         return [], []  # there are no hosts
     return outcome.placed, outcome.refused
-
-
-def _providers(service: ServiceRecord, order: Order, seen: Observed, count: int) -> list[str]:
-    """Return the capacity provider of each new task, so that all tasks together follow the strategy.
-
-    They alternate: one that has no room does not keep the others from their share.
-    """
-    wanted = Counter(order.task.capacity.providers(max(service.desired_count, count)))
-    wanted.subtract(
-        task.capacity_provider
-        for task in seen.tasks.values()
-        if task.is_wanted and task.started_by == service.primary.id
-    )
-    places = [(number / n, name) for name, n in (+wanted).items() for number in range(n)]
-    missing = [name for _, name in sorted(places)]
-    return [*missing, *order.task.capacity.providers(count)][:count]

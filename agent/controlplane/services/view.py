@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from agent.controlplane import access, records
+from agent.controlplane.loadbalancing import balancer_view
+from agent.controlplane.loadbalancing.balancer_view import BalancerView
 from agent.controlplane.services.observed import Observed, SeenHost, SeenTask
 from agent.controlplane.services.record import INACTIVE, ServiceRecord
 from agent.controlplane.store.contract import Compacted, Event, KeyValue
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from agent.controlplane.store.contract import Store, Watch
 
 _GROUP = "service:"
+_LOADED = (
+    *(records.ALIVE, records.INSTANCES, records.SERVICES, records.TASKS),
+    *balancer_view.PREFIXES,
+)
 
 
 class ServiceKey(NamedTuple):
@@ -66,6 +72,8 @@ class ServiceView:
 
     def _clear(self) -> None:
         self._revision = 0
+        self.balancing = BalancerView()
+        """Listeners, targets and their health; replaced when everything is loaded again."""
         self._services: dict[ServiceKey, Found[ServiceRecord]] = {}
         self._daemons = defaultdict[str, set[ServiceKey]](set)
         """By cluster."""
@@ -104,6 +112,27 @@ class ServiceView:
         """Return the services of a cluster, whatever their status, by name."""
         found = [one.record for key, one in self._services.items() if key.cluster == cluster]
         return sorted(found, key=lambda record: record.name)
+
+    def with_registries(self) -> list[ServiceRecord]:
+        """Return the services of all clusters that have a registry, by ARN."""
+        found = [
+            one.record
+            for one in self._services.values()
+            if one.record.deployments and one.record.primary.service_registries
+        ]
+        return sorted(found, key=lambda record: record.arn)
+
+    def balanced_by(self, group_arn: str) -> str:
+        """Return the name of a service that uses a target group, or that still has tasks in it; or nothing."""
+        for key, found in self._services.items():
+            used = (
+                balancer.get("targetGroupArn")
+                for deployment in found.record.deployments
+                for balancer in deployment.load_balancers
+            )
+            if found.record.status != INACTIVE and group_arn in used:
+                return key.name
+        return ""
 
     def daemons(self, cluster: str) -> set[ServiceKey]:
         """Return the DAEMON services of a cluster."""
@@ -147,7 +176,7 @@ class ServiceView:
 
     async def _load(self) -> Watch:
         """Load everything; the watch repeats changes made meanwhile, which does no harm."""
-        for prefix in (records.ALIVE, records.INSTANCES, records.SERVICES, records.TASKS):
+        for prefix in _LOADED:
             start_after, more = None, True
             while more:
                 page = await self._store.range(
@@ -170,7 +199,11 @@ class ServiceView:
     def _apply(self, event: Event) -> None:
         kv, there = event.kv, event.type == "put"
         name = records.last_element(kv.key)
-        if kv.key.startswith(records.TASKS):
+        if kv.key.startswith(balancer_view.PREFIXES):
+            touched = self.balancing.apply(event)
+            of = (self._of_task.get(task_id) for task_id in touched)
+            self._changes.services.update(key for key in of if key is not None)
+        elif kv.key.startswith(records.TASKS):
             self._apply_task(kv, name, there=there)
         elif kv.key.startswith(records.SERVICES):
             self._apply_service(kv, there=there)

@@ -191,5 +191,5 @@ async def test_the_page_has_every_service_that_is_served(
     monkeypatch.setattr(ServiceRouter, "__init__", watched)
     async with control_endpoint(tmp_path):
         pass
-    signed_as = {"cloudwatch": "monitoring"}
+    signed_as = {"cloudwatch": "monitoring", "elbv2": "elasticloadbalancing"}
     assert seen == {signed_as.get(name, name) for name in SERVED}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from agent.controlplane.api.ecs import task_orders
+from agent.controlplane.api.ecs import service_registries, task_orders
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
@@ -21,9 +21,10 @@ from agent.controlplane.scheduler.placement import PlacementError
 from agent.controlplane.scheduler.query import QueryError
 from agent.controlplane.services import launching, wording
 from agent.controlplane.services.record import DAEMON, REPLICA, DeploymentRecord, ServiceRecord
+from agent.controlplane.tasks import capacity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from agent.controlplane.parts import Parts
     from agent.controlplane.records import ClusterRecord
@@ -85,7 +86,7 @@ async def new_service(
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
     )
-    return await _checked(parts, service)
+    return await _checked(parts, service, is_new=True)
 
 
 async def updated_service(
@@ -118,7 +119,7 @@ async def updated_service(
     deployment = await _next_deployment(parts, cluster, old.primary, request)
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
-    return await _checked(parts, changed)
+    return await _checked(parts, changed, is_new=deployment is not None)
 
 
 def refuse(request: Mapping[str, Any]) -> None:
@@ -129,8 +130,12 @@ def refuse(request: Mapping[str, Any]) -> None:
         raise error(refusal.text)
 
 
-async def _checked(parts: Parts, service: ServiceRecord) -> ServiceRecord:
-    """Return the service; raises ``ApiError`` if RunTask would refuse its tasks."""
+async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> ServiceRecord:
+    """Return the service; raises ``ApiError`` if RunTask would refuse its tasks.
+
+    The registries of a deployment are only checked while it ``is_new``: who scales a service down need not
+    mend them.
+    """
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
             "Placement strategies are not supported with the daemon scheduling strategy."
@@ -139,10 +144,19 @@ async def _checked(parts: Parts, service: ServiceRecord) -> ServiceRecord:
         raise InvalidParameterException(
             "The daemon scheduling strategy is not supported with launch type FARGATE."
         )
+    if service.is_daemon and service.primary.capacity_provider_strategy:
+        raise InvalidParameterException(
+            "The daemon scheduling strategy does not support a capacity provider strategy: it runs a "
+            "task on every host."
+        )
     try:
-        await launching.read_order(parts, service, service.primary)
+        order = await launching.read_order(parts, service, service.primary)
     except (PlacementError, QueryError) as error:
         raise InvalidParameterException(str(error)) from None
+    if service.primary.service_registries:
+        service_registries.check_count(service)
+        if is_new:
+            await service_registries.check(parts, service, order.task)
     return service
 
 
@@ -151,15 +165,16 @@ async def _deployment(
 ) -> DeploymentRecord:
     if not request.get("taskDefinition"):
         raise InvalidParameterException("TaskDefinition can not be blank.")
-    strategy: list[dict[str, Any]] = request.get("capacityProviderStrategy") or []
+    strategy = capacity.with_defaults(request.get("capacityProviderStrategy") or ())
     launch_type: str = request.get("launchType") or ""
     if strategy and launch_type:
         raise InvalidParameterException(
             "Specifying both a launch type and capacity provider strategy is not supported. "
             "Remove one and try again."
         )
-    if not strategy and not launch_type:
-        strategy = cluster.default_strategy
+    is_daemon = request.get("schedulingStrategy") == DAEMON
+    if not strategy and not launch_type and not is_daemon:
+        strategy = capacity.with_defaults(cluster.default_strategy)
     return await _new_deployment(
         parts,
         request["taskDefinition"],
@@ -167,6 +182,7 @@ async def _deployment(
         capacity_provider_strategy=strategy,
         platform_version=request.get("platformVersion") or "",
         network_configuration=request.get("networkConfiguration") or {},
+        service_registries=request.get("serviceRegistries") or [],
     )
 
 
@@ -175,21 +191,24 @@ async def _next_deployment(
 ) -> DeploymentRecord | None:
     """Return the deployment that an update begins, or None."""
     force = bool(request.get("forceNewDeployment"))
-    strategy: list[dict[str, Any]] = request.get(
-        "capacityProviderStrategy", old.capacity_provider_strategy
-    )
-    if strategy != old.capacity_provider_strategy and not force:
+    known = capacity.with_defaults(old.capacity_provider_strategy)
+    strategy = capacity.with_defaults(request.get("capacityProviderStrategy", known))
+    if strategy != known and not force:
         raise InvalidParameterException(_STRATEGY_NEEDS_FORCE)
     wanted = old.task_definition_arn
     if request.get("taskDefinition"):
         found = await task_orders.active_task_definition(parts, request["taskDefinition"])
         wanted = found.arn
     network = request.get("networkConfiguration", old.network_configuration)
-    version = request.get("platformVersion") or old.platform_version
     launch_type = "" if strategy else old.launch_type or "EC2"
-    is_new = (wanted, network, _number(version)) != (
+    version = request.get("platformVersion") or (
+        old.platform_version if _is_fargate(launch_type, strategy) else ""
+    )
+    registries = request.get("serviceRegistries", old.service_registries)
+    is_new = (wanted, network, registries, _number(version)) != (
         old.task_definition_arn,
         old.network_configuration,
+        old.service_registries,
         _number(old.platform_version),
     )
     if not is_new and not force:
@@ -201,8 +220,13 @@ async def _next_deployment(
         capacity_provider_strategy=strategy,
         platform_version=version,
         network_configuration=network,
+        service_registries=registries,
         or_inactive=not request.get("taskDefinition"),
     )
+
+
+def _is_fargate(launch_type: str, strategy: Sequence[Mapping[str, Any]]) -> bool:
+    return launch_type == capacity.FARGATE or capacity.is_of_fargate(capacity.shares_of(strategy))
 
 
 def _number(version: str) -> str:
@@ -216,7 +240,7 @@ async def _new_deployment(
     found = await task_orders.active_task_definition(parts, definition, or_inactive=or_inactive)
     now = parts.clock()
     deployment_id = f"ecs-svc/{secrets.randbelow(10**19):019d}"
-    is_fargate = runs_on["launch_type"] == "FARGATE" or runs_on["capacity_provider_strategy"]
+    is_fargate = _is_fargate(runs_on["launch_type"], runs_on["capacity_provider_strategy"])
     family = (found.definition.get("runtimePlatform") or {}).get("operatingSystemFamily", "LINUX")
     if is_fargate:
         runs_on["platform_version"] = runs_on["platform_version"] or "LATEST"

@@ -1,0 +1,182 @@
+"""Listeners, targets and what ingresses report, in memory: updated by what the store commits. Pure.
+
+Every change says which tasks' health it may have changed, so that its cost depends on what has changed. Target
+groups and load balancers themselves are not kept: they are read where they are needed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.controlplane import access, records
+from agent.controlplane.loadbalancing import balancer_records, forwarding, health, naming
+from agent.controlplane.loadbalancing.balancer_records import (
+    HealthRecord,
+    IngressRecord,
+    ListenerRecord,
+    TargetRecord,
+    TargetState,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.controlplane.loadbalancing.health import Health
+    from agent.controlplane.store.contract import Event, KeyValue
+
+PREFIXES = (
+    balancer_records.LISTENERS,
+    balancer_records.TARGETS,
+    balancer_records.INGRESSES,
+    balancer_records.TARGET_HEALTH,
+)
+"""Keys that the view follows."""
+
+
+class SeenTarget(NamedTuple):
+    """A target of a task."""
+
+    target: TargetRecord
+    health: Health
+    is_drained: bool
+    """Whether it is deregistered, and has no requests left."""
+
+
+class BalancerView:
+    """All listeners, targets and ingresses."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[str, ListenerRecord] = {}
+        """By key."""
+        self._users = defaultdict[str, set[str]](set)
+        """Keys of the listeners that name a group, by its ARN."""
+        self._targets = defaultdict[str, dict[str, TargetRecord]](dict)
+        """By the id of their group, and by name."""
+        self._of_task = defaultdict[str, set[tuple[str, str]]](set)
+        """Group id and name of each target, by task id."""
+        self._ingresses: dict[str, IngressRecord] = {}
+        self._reports = defaultdict[str, dict[str, HealthRecord]](dict)
+        """By group id and ingress id."""
+
+    def apply(self, event: Event) -> set[str]:
+        """Take in a change of a key under one of ``PREFIXES``; return the ids of the tasks concerned."""
+        kv, there = event.kv, event.type == "put"
+        if kv.key.startswith(balancer_records.TARGETS):
+            return self._apply_target(kv, there=there)
+        if kv.key.startswith(balancer_records.TARGET_HEALTH):
+            return self._apply_health(kv, there=there)
+        if kv.key.startswith(balancer_records.LISTENERS):
+            return self._apply_listener(kv, there=there)
+        return self._apply_ingress(kv, there=there)
+
+    def is_used(self, group_arn: str) -> bool:
+        """Return whether a listener names a target group."""
+        return group_arn in self._users
+
+    def balancers_of(self, group_arn: str) -> list[str]:
+        """Return the ARNs of the load balancers whose listeners name a target group, sorted."""
+        users = self._users.get(group_arn, ())
+        return sorted({self._listeners[key].load_balancer_arn for key in users})
+
+    def targets(self, group_arn: str) -> list[TargetRecord]:
+        """Return the targets of a group, by name, those that are gone among them."""
+        found = self._targets.get(naming.target_group_id(group_arn), {})
+        return [found[name] for name in sorted(found)]
+
+    def health(self, group_arn: str, name: str, now: float) -> Health:
+        """Return the health of a target by its name (``target_name``)."""
+        target = self._targets.get(naming.target_group_id(group_arn), {}).get(name)
+        used = self.is_used(group_arn)
+        return health.health(target, self._reports_on(group_arn, name), is_used=used, now=now)
+
+    def of_task(self, task_id: str, now: float) -> tuple[SeenTarget, ...]:
+        """Return the targets that a task is."""
+        return tuple(self._seen(*place, now) for place in sorted(self._of_task.get(task_id, ())))
+
+    def _seen(self, group_id: str, name: str, now: float) -> SeenTarget:
+        target = self._targets[group_id][name]
+        arn = target.group_arn
+        drained = target.drains_until > 0 and health.is_drained(
+            target, self._reports_on(arn, name), is_used=self.is_used(arn), now=now
+        )
+        return SeenTarget(target, self.health(arn, name, now), drained)
+
+    def _reports_on(self, group_arn: str, name: str) -> list[TargetState | None]:
+        """Return what each ingress that serves a group knows of a target."""
+        users = self._users.get(group_arn, ())
+        balancers = {self._listeners[key].load_balancer for key in users}
+        known = self._reports.get(naming.target_group_id(group_arn), {})
+        found: list[TargetState | None] = []
+        for ingress_id, ingress in self._ingresses.items():
+            if any(ingress.serves(balancer) for balancer in balancers):
+                report = known.get(ingress_id)
+                found.append(report.targets.get(name) if report is not None else None)
+        return found
+
+    def _apply_target(self, kv: KeyValue, *, there: bool) -> set[str]:
+        _, _, group_id, name = kv.key.split("/", 3)
+        found = access.read(TargetRecord, kv) if there else None
+        old = self._targets[group_id].pop(name, None)
+        touched = set()
+        if old is not None and old.task_id:
+            touched.add(old.task_id)
+            places = self._of_task[old.task_id]
+            places.discard((group_id, name))
+            if not places:
+                del self._of_task[old.task_id]
+        if found is not None:
+            self._targets[group_id][name] = found.record
+            if found.record.task_id:
+                touched.add(found.record.task_id)
+                self._of_task[found.record.task_id].add((group_id, name))
+        if not self._targets[group_id]:
+            del self._targets[group_id]
+        return touched
+
+    def _apply_health(self, kv: KeyValue, *, there: bool) -> set[str]:
+        _, _, ingress_id, group_id = kv.key.split("/", 3)
+        found = access.read(HealthRecord, kv) if there else None
+        old = self._reports[group_id].pop(ingress_id, None)
+        if found is not None:
+            self._reports[group_id][ingress_id] = found.record
+        if not self._reports[group_id]:
+            del self._reports[group_id]
+        before = old.targets if old is not None else {}
+        after = found.record.targets if found is not None else {}
+        changed = {
+            name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
+        }
+        return set(self._tasks_of(group_id, changed))
+
+    def _apply_listener(self, kv: KeyValue, *, there: bool) -> set[str]:
+        found = access.read(ListenerRecord, kv) if there else None
+        old = self._listeners.pop(kv.key, None)
+        groups = set()
+        if old is not None:
+            groups |= forwarding.groups_of(old)
+            for arn in forwarding.groups_of(old):
+                self._users[arn].discard(kv.key)
+        if found is not None:
+            self._listeners[kv.key] = found.record
+            groups |= forwarding.groups_of(found.record)
+            for arn in forwarding.groups_of(found.record):
+                self._users[arn].add(kv.key)
+        for arn in groups:
+            if not self._users[arn]:
+                del self._users[arn]
+        ids = [naming.target_group_id(arn) for arn in groups]
+        return {task for group_id in ids for task in self._tasks_of(group_id)}
+
+    def _apply_ingress(self, kv: KeyValue, *, there: bool) -> set[str]:
+        name = records.last_element(kv.key)
+        found = access.read(IngressRecord, kv) if there else None
+        self._ingresses.pop(name, None)
+        if found is not None:
+            self._ingresses[name] = found.record
+        return set(self._of_task)
+
+    def _tasks_of(self, group_id: str, names: set[str] | None = None) -> Iterator[str]:
+        for name, target in self._targets.get(group_id, {}).items():
+            if target.task_id and (names is None or name in names):
+                yield target.task_id
