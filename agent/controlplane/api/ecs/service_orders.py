@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from agent.controlplane.api.ecs import task_orders
+from agent.controlplane.api.ecs import service_balancers, task_orders
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
@@ -85,7 +85,7 @@ async def new_service(
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
     )
-    return await _checked(parts, service)
+    return await _checked(parts, service, is_new=True)
 
 
 async def updated_service(
@@ -118,7 +118,7 @@ async def updated_service(
     deployment = await _next_deployment(parts, cluster, old.primary, request)
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
-    return await _checked(parts, changed)
+    return await _checked(parts, changed, is_new=deployment is not None)
 
 
 def refuse(request: Mapping[str, Any]) -> None:
@@ -129,8 +129,14 @@ def refuse(request: Mapping[str, Any]) -> None:
         raise error(refusal.text)
 
 
-async def _checked(parts: Parts, service: ServiceRecord) -> ServiceRecord:
-    """Return the service; raises ``ApiError`` if RunTask would refuse its tasks."""
+async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> ServiceRecord:
+    """Return the service; raises ``ApiError`` if RunTask would refuse its tasks.
+
+    Args:
+        parts: the store.
+        service: what is checked.
+        is_new: whether its primary deployment is.
+    """
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
             "Placement strategies are not supported with the daemon scheduling strategy."
@@ -140,9 +146,12 @@ async def _checked(parts: Parts, service: ServiceRecord) -> ServiceRecord:
             "The daemon scheduling strategy is not supported with launch type FARGATE."
         )
     try:
-        await launching.read_order(parts, service, service.primary)
+        order = await launching.read_order(parts, service, service.primary)
     except (PlacementError, QueryError) as error:
         raise InvalidParameterException(str(error)) from None
+    if is_new and service.primary.load_balancers:
+        definition = order.task.definition.definition
+        await service_balancers.check(parts, service.primary.load_balancers, definition)
     return service
 
 
@@ -167,6 +176,7 @@ async def _deployment(
         capacity_provider_strategy=strategy,
         platform_version=request.get("platformVersion") or "",
         network_configuration=request.get("networkConfiguration") or {},
+        load_balancers=request.get("loadBalancers") or [],
     )
 
 
@@ -185,11 +195,13 @@ async def _next_deployment(
         found = await task_orders.active_task_definition(parts, request["taskDefinition"])
         wanted = found.arn
     network = request.get("networkConfiguration", old.network_configuration)
+    balancers = request.get("loadBalancers", old.load_balancers)
     version = request.get("platformVersion") or old.platform_version
     launch_type = "" if strategy else old.launch_type or "EC2"
-    is_new = (wanted, network, _number(version)) != (
+    is_new = (wanted, network, balancers, _number(version)) != (
         old.task_definition_arn,
         old.network_configuration,
+        old.load_balancers,
         _number(old.platform_version),
     )
     if not is_new and not force:
@@ -201,6 +213,7 @@ async def _next_deployment(
         capacity_provider_strategy=strategy,
         platform_version=version,
         network_configuration=network,
+        load_balancers=balancers,
         or_inactive=not request.get("taskDefinition"),
     )
 
