@@ -25,6 +25,8 @@ from agent.controlplane.schedules.record import DELETIONS
 from agent.controlplane.secrets import stored
 from agent.controlplane.services.record import INACTIVE, ServiceRecord
 from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
+from agent.controlplane.tasks import providers
+from agent.controlplane.tasks.providers import CapacityProviderRecord
 from agent.controlplane.tasks.retire import retire
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ STOPPED_TASK_S = 3600.0
 CLIENT_TOKEN_S = 24 * 3600.0
 INACTIVE_INSTANCE_S = 24 * 3600.0
 INACTIVE_SERVICE_S = 24 * 3600.0
+INACTIVE_PROVIDER_S = 24 * 3600.0
 HISTORY_ROUNDS = 10
 """For how many rounds watches can read old history."""
 ROUND_S = 60.0
@@ -92,6 +95,7 @@ class Janitor:
             gone += await self._tokens(prefix, now)
         gone += await self._instances(now)
         gone += await self._services(now)
+        gone += await self._providers(now)
         gone += await definition_deletion.sweep(store, now)
         gone += await balancers.sweep(store, now)
         if self._parts.secrets is not None:
@@ -122,6 +126,13 @@ class Janitor:
                     Delete(records.service_rollouts_key(*where)),
                 ]
                 gone += (await store.txn([unchanged(kv)], then, urgent=True)).succeeded
+        return gone
+
+    async def _providers(self, now: float) -> int:
+        store, gone = self._parts.store, 0
+        async for kv, one in access.scan(store, CapacityProviderRecord, providers.PREFIX):
+            if one.status == INACTIVE and one.inactive_at < now - INACTIVE_PROVIDER_S:
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         return gone
 
     async def _instances(self, now: float) -> int:

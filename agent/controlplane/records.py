@@ -27,6 +27,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /deleting/<family>/<revision padded>  empty                  put and deleted with the definition,
                                                                  while it is DELETE_IN_PROGRESS
     /account-settings/<name>              AccountSettingRecord
+    /capacity-providers/<name>            CapacityProviderRecord (``tasks.providers``)
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
     /fleet-members/, -ranges/, -keys/...  see ``fleet_network.members``
     /scaling/..., /scaling-activities/...  see ``scaling.target``

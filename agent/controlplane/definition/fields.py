@@ -309,7 +309,7 @@ def _named(fields: tuple[Field, ...], *names: str) -> tuple[Field, ...]:
 RUN: tuple[Field, ...] = (
     Field(
         "capacityProviderStrategy[].capacityProvider",
-        note="FARGATE and FARGATE_SPOT, which are the same hosts: those with ECS_OFFER_FARGATE=true",
+        note="FARGATE and FARGATE_SPOT for hosts with ECS_OFFER_FARGATE=true; others for hosts that name them",
     ),
     *_done("capacityProviderStrategy[].weight", "capacityProviderStrategy[].base"),
     *_done("cluster", "count", "containerInstances[]", "enableECSManagedTags"),

@@ -104,6 +104,14 @@ class ResourceNotFoundException(ApiError):
     """The resource of a tag does not exist."""
 
 
+class ResourceInUseException(ApiError):
+    """Something that would be removed is still used."""
+
+
+class LimitExceededException(ApiError):
+    """There would be more of something than allowed."""
+
+
 class ConflictException(ApiError):
     """The call contradicts an earlier one with the same client token."""
 

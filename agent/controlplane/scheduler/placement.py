@@ -32,8 +32,10 @@ MAX_STRATEGIES = 5
 
 AGENT = "AGENT"
 CAPACITY_PROVIDER = "capacity-provider"
-"""Attribute with which an operator says which capacity provider a host is for; without it, it is for both."""
+"""Attribute with which an operator says which capacity provider a host is for, and for no other."""
 FARGATE = "FARGATE"
+FOR_ALL_HOSTS = frozenset({FARGATE, "FARGATE_SPOT"})
+"""The capacity providers that hosts without the attribute are for; to all others, a host must say that it belongs."""
 ATTRIBUTE = "ATTRIBUTE"
 CPU = "RESOURCE:CPU"
 MEMORY = "RESOURCE:MEMORY"
@@ -185,7 +187,7 @@ class _Host:
 
     @property
     def provider(self) -> str:
-        """The capacity provider that the host is for; empty if it is for all."""
+        """The capacity provider that the host is for; empty if it says nothing."""
         return self.instance.attributes.get(CAPACITY_PROVIDER, "")
 
     def take(self, needs: TaskNeeds, provider: str = "") -> Placed:
@@ -333,13 +335,17 @@ def _detail(instance: Instance, needs: TaskNeeds, reason: str) -> str:
 
 
 def _of_provider(room: Iterable[_Host], provider: str) -> list[_Host]:
-    """Return the hosts that are for a capacity provider alone; if there are none, those that are for all."""
+    """Return the hosts that are for a capacity provider alone; if there are none, those that may be for it."""
+    if provider and provider not in FOR_ALL_HOSTS:
+        return [host for host in room if host.provider == provider]
     known = [host for host in room if host.provider in ("", provider or FARGATE)]
     return [host for host in known if host.provider] or known
 
 
 def _other_provider(instance: Instance) -> str:
     provider = instance.attributes.get(CAPACITY_PROVIDER, "")
+    if not provider:
+        return f"The container instance lacks the attribute {CAPACITY_PROVIDER}."
     return f"The container instance is for the capacity provider {provider} alone."
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,8 @@ from agent.controlplane import records
 from agent.controlplane.api.ecs import task_orders
 from agent.controlplane.api.ecs.tags import show_tags
 from agent.controlplane.scheduler import placement
-from agent.controlplane.services import acts, wording
-from agent.controlplane.services.observed import SeenHost
+from agent.controlplane.services import acts, split, wording
+from agent.controlplane.services.observed import SeenHost, Wanted
 from agent.controlplane.services.step import notice
 from agent.controlplane.store.contract import Put, unchanged
 from agent.controlplane.tasks import launch
@@ -164,7 +163,8 @@ async def start(
     """
     service, now = plan.service, parts.clock()
     hosts = await parts.fleet.read(service.cluster)
-    providers = _providers(service, order, seen, plan.start)
+    good = Wanted.of(service, seen, now).good
+    providers = split.of_new(order.task.capacity, service.desired_count, good, plan.start)
     placed, refused = _place(order, plan, hosts, providers, rng)
     tasks = [
         launch.place_task(
@@ -224,7 +224,7 @@ def _place(
     order: Order,
     plan: Plan,
     hosts: Mapping[str, FleetHost],
-    providers: Sequence[str],
+    providers: Sequence[str] | None,
     rng: random.Random,
 ) -> tuple[list[Placed], list[Rejection]]:
     if plan.service.is_daemon:
@@ -243,25 +243,9 @@ def _place(
             plan.start,
             constraints=order.constraints,
             strategies=order.strategies,
-            providers=providers if order.task.capacity.is_fargate else None,
+            providers=providers,
             rng=rng,
         )
     except placement.PlacementError:
         return [], []  # there are no hosts
     return outcome.placed, outcome.refused
-
-
-def _providers(service: ServiceRecord, order: Order, seen: Observed, count: int) -> list[str]:
-    """Return the capacity provider of each new task, so that all tasks together follow the strategy.
-
-    They alternate: one that has no room does not keep the others from their share.
-    """
-    wanted = Counter(order.task.capacity.providers(max(service.desired_count, count)))
-    wanted.subtract(
-        task.capacity_provider
-        for task in seen.tasks.values()
-        if task.is_wanted and task.started_by == service.primary.id
-    )
-    places = [(number / n, name) for name, n in (+wanted).items() for number in range(n)]
-    missing = [name for _, name in sorted(places)]
-    return [*missing, *order.task.capacity.providers(count)][:count]

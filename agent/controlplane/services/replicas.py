@@ -9,6 +9,8 @@
   one after the other is stopped first.
 - Tasks on a host that is cut off count for nothing. They most likely run, so they are stopped only when others
   have taken their place: hosts that were all cut off, as by control's own network, come back with their tasks.
+- With a capacity provider strategy, the tasks that are left after scaling in follow it, so a task that is not
+  healthy yet may stay in favour of a healthy one of another capacity provider.
 - A deployment that FAILED starts nothing, and nothing is stopped in its favour. Hosts that are being drained
   are still left, as far as enough tasks remain elsewhere.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.services import scale_in
+from agent.controlplane.services import scale_in, split
 from agent.controlplane.services.plan import Budget, Decision, Why
 from agent.controlplane.services.record import FAILED
 
@@ -83,16 +85,23 @@ def _scale_in(service: ServiceRecord, seen: Observed, wanted: Wanted, budget: Bu
     if excess <= 0:
         return
     free = [task for task in wanted.good if task.protected_until <= budget.now]
-    budget.protected += max(0, excess - len(free))
     coming = [task for task in free if task.id not in wanted.healthy]
-    first = coming[::-1][:excess]
+    surplus = split.surplus(service.primary, service.desired_count, wanted.good)
+    budget.protected += split.held_back(excess, free, surplus)
+    first = split.within(coming[::-1], surplus, excess)
+    if surplus is not None:
+        surplus.subtract(task.capacity_provider for task in first)
     healthy = wanted.healthy_of(free)
     left = excess - len(first)
     chosen: list[SeenTask] = healthy
-    if left < len(healthy):
+    if left < len(healthy) or surplus is not None:
         allowed = min(left, max(0, budget.healthy))
         chosen = scale_in.choose(
-            healthy, allowed, strategies=service.placement_strategy, hosts=seen.hosts
+            healthy,
+            allowed,
+            strategies=service.placement_strategy,
+            hosts=seen.hosts,
+            surplus=surplus,
         )
     budget.stop([*first, *chosen])
 

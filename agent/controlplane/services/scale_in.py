@@ -2,7 +2,7 @@
 
 Without strategies: the zone with the most tasks of the service first, in it the host with the most. With
 ``spread``, the value with the most tasks; with ``binpack``, the host with the most left. Among equal
-ones, the newest task is stopped.
+ones, the newest task is stopped. With a capacity provider strategy, the tasks that are left follow it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def choose(
     *,
     strategies: Sequence[Mapping[str, Any]],
     hosts: Mapping[str, SeenHost],
+    surplus: Mapping[str, int] | None = None,
 ) -> list[SeenTask]:
     """Return ``count`` of the tasks, in the order in which they are to be stopped.
 
@@ -38,15 +39,24 @@ def choose(
         count: how many to choose at most.
         strategies: ``placementStrategy`` of the service.
         hosts: by id.
+        surplus: how many tasks each capacity provider has above its share (``split``); no others
+            are chosen. None without a capacity provider strategy.
     """
     left = list(tasks)
+    above = None if surplus is None else Counter(surplus)
     chosen: list[SeenTask] = []
     while left and len(chosen) < count:
         candidates = left
+        if above is not None:
+            candidates = [task for task in left if above[task.capacity_provider] > 0]
+        if not candidates:
+            break
         for strategy in strategies or _DEFAULT:
             candidates = _most(candidates, left, strategy, hosts)
         victim = max(candidates, key=lambda task: (task.created_at, task.id))
         left = [task for task in left if task.id != victim.id]
+        if above is not None:
+            above[victim.capacity_provider] -= 1
         chosen.append(victim)
     return chosen
 

@@ -2,7 +2,8 @@
 
 FARGATE means here what it means to those who write task definitions: a task of a fixed size, with an
 address of its own and its limits enforced. It runs on hosts that offer this (``ATTRIBUTE``). Operators say
-which hosts are for FARGATE and which for FARGATE_SPOT by an attribute (``placement.CAPACITY_PROVIDER``).
+which hosts are for which capacity provider by an attribute (``placement.CAPACITY_PROVIDER``): those of an Auto
+Scaling group (``providers``) have only the hosts that name them.
 
 Source of the rules and texts: the Amazon ECS API reference (RunTask, CreateCluster) and developer guide.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane.front.errors import InvalidParameterException, PlatformUnknownException
+from agent.controlplane.scheduler.placement import FOR_ALL_HOSTS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 EC2 = "EC2"
 FARGATE = "FARGATE"
 FARGATE_SPOT = "FARGATE_SPOT"
-FARGATE_PROVIDERS = frozenset({FARGATE, FARGATE_SPOT})
+FARGATE_PROVIDERS = FOR_ALL_HOSTS
 
 ATTRIBUTE = "ecs-host-agent.fargate"
 """Ours: what hosts have that offer FARGATE."""
@@ -63,7 +65,7 @@ class Capacity:
 
     def hosts_for(self, count: int) -> list[str] | None:
         """Return the same where hosts are chosen by it; None where any host will do."""
-        return self.providers(count) if self.is_fargate else None
+        return self.providers(count) if self.is_fargate or self.strategy else None
 
 
 def of_request(
@@ -93,14 +95,16 @@ def of_request(
             "Remove one and try again."
         )
     strategy = read_strategy(given or ([] if launch_type else default), known=known)
-    launch_type = FARGATE if strategy else launch_type or EC2
+    if strategy:
+        launch_type = FARGATE if is_of_fargate(strategy) else EC2
+    launch_type = launch_type or EC2
     version = request.get("platformVersion") or ""
     if launch_type != FARGATE:
         if version:
             raise InvalidParameterException(
                 "The platform version must be null when specifying an EC2 launch type."
             )
-        return Capacity(launch_type)
+        return Capacity(launch_type, strategy)
     if version not in ("", "LATEST", PLATFORM_VERSION):
         raise PlatformUnknownException
     family = str((body.get("runtimePlatform") or {}).get("operatingSystemFamily") or "Linux")
@@ -126,7 +130,6 @@ def read_strategy(
     shares = tuple(_share(item) for item in items)
     names = [share.provider for share in shares]
     for name in names:
-        check_provider(name)
         if name not in known:
             raise InvalidParameterException(
                 "The specified capacity provider strategy cannot contain a capacity provider that "
@@ -137,6 +140,11 @@ def read_strategy(
             raise InvalidParameterException(
                 f"The capacity provider strategy has {name} more than once."
             )
+    if 0 < sum(name in FARGATE_PROVIDERS for name in names) < len(names):
+        raise InvalidParameterException(
+            "A capacity provider strategy cannot contain a mix of capacity providers using Auto "
+            "Scaling groups and Fargate providers. Specify one or the other and try again."
+        )
     if sum(share.base > 0 for share in shares) > 1:
         raise InvalidParameterException(
             "The capacity provider strategy can have only one capacity provider with a base."
@@ -148,13 +156,26 @@ def read_strategy(
     return shares
 
 
-def check_provider(name: str) -> None:
-    """Raise ``InvalidParameterException`` for a capacity provider that does not exist."""
-    if name not in FARGATE_PROVIDERS:
-        raise InvalidParameterException(
-            f"The specified capacity provider '{name[:255]}' was not found. Specify a valid name "
-            "or ARN and try again."
-        )
+def is_of_fargate(strategy: Sequence[Share]) -> bool:
+    """Return whether the capacity providers of a strategy are those of Fargate; they are never mixed."""
+    return any(share.provider in FARGATE_PROVIDERS for share in strategy)
+
+
+def shares_of(items: Sequence[Mapping[str, Any]]) -> tuple[Share, ...]:
+    """Return a strategy that was checked before."""
+    return tuple(_share(item) for item in items)
+
+
+def with_defaults(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a strategy as Amazon ECS shows it: each item with its weight and its base."""
+    return [
+        {
+            "capacityProvider": item["capacityProvider"],
+            "weight": item.get("weight") or 0,
+            "base": item.get("base") or 0,
+        }
+        for item in items
+    ]
 
 
 def spread(strategy: Sequence[Share], count: int) -> list[str]:

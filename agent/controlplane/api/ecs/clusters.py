@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.ecs import account_settings
+from agent.controlplane.api.ecs import account_settings, cluster_capacity
 from agent.controlplane.api.ecs.naming import DESCRIBE_LIMIT, at_most, cluster_name, names_it
 from agent.controlplane.api.ecs.tags import read_tags, show_tags
 from agent.controlplane.front.errors import (
@@ -25,7 +25,7 @@ from agent.controlplane.front.errors import (
 )
 from agent.controlplane.front.pages import page_size, start_after, token
 from agent.controlplane.records import ClusterRecord
-from agent.controlplane.store.contract import Put, absent, as_read, unchanged
+from agent.controlplane.store.contract import Put, as_read, unchanged
 from agent.controlplane.tasks import capacity
 
 if TYPE_CHECKING:
@@ -51,25 +51,31 @@ async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any
     """Create a cluster; an existing one is returned unchanged."""
     name = cluster_name(request.get("clusterName"))
     _check(request)
+    given = request.get("capacityProviders", [])
+    providers, exist, uses = await cluster_capacity.taken(parts, given, request)
     new = ClusterRecord(
         name=name,
         arn=parts.names.cluster(name),
         created_at=parts.clock(),
         settings=request.get("settings") or await _default_settings(parts),
         configuration=request.get("configuration", {}),
-        capacity_providers=request.get("capacityProviders", []),
-        default_strategy=request.get("defaultCapacityProviderStrategy", []),
+        capacity_providers=providers,
+        default_strategy=capacity.with_defaults(request.get("defaultCapacityProviderStrategy", [])),
         tags=read_tags(request.get("tags", [])),
     )
     key = records.cluster_key(name)
-    if not (await parts.store.txn([absent(key)], [Put(key, records.encode(new))])).succeeded:
-        changed = await access.change(
-            parts.store,
-            ClusterRecord,
-            key,
-            lambda old: new if old.status == "INACTIVE" else old,
-        )
-        new = changed or new
+    tries = access.ConflictRetries(key)
+    while True:
+        found = await access.find(parts.store, ClusterRecord, key)
+        if found is not None and found.record.status == "ACTIVE":
+            new = found.record
+            break
+        compares = [as_read(key, found.kv if found is not None else None), *exist]
+        then = [Put(key, records.encode(new)), *uses]
+        if (await parts.store.txn(compares, then)).succeeded:
+            break
+        await tries.again()
+        providers, exist, uses = await cluster_capacity.taken(parts, given, request)
     counts = await _count(parts, name)
     return {"cluster": _show(new, counts, {"TAGS", "SETTINGS", "CONFIGURATIONS"})}
 
@@ -124,7 +130,6 @@ async def _change(
 
 def _check(request: Mapping[str, Any]) -> None:
     """Raise ``ApiError`` for options that would be shown for the cluster but have no effect."""
-    _check_capacity(request)
     if request.get("serviceConnectDefaults", {}).get("namespace"):
         raise ClientException(
             "'serviceConnectDefaults' is not supported: there are no namespaces here; leave it out."
@@ -142,25 +147,11 @@ def _check(request: Mapping[str, Any]) -> None:
             )
 
 
-def _check_capacity(request: Mapping[str, Any]) -> None:
-    providers = request.get("capacityProviders", [])
-    for name in providers:
-        capacity.check_provider(name)
-    capacity.read_strategy(request.get("defaultCapacityProviderStrategy", []), known=providers)
-
-
 async def put_cluster_capacity_providers(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Replace the capacity providers and the default strategy of a cluster."""
-    _check_capacity(request)
-
-    def decide(cluster: ClusterRecord) -> ClusterRecord:
-        return replace(
-            cluster,
-            capacity_providers=request["capacityProviders"],
-            default_strategy=request["defaultCapacityProviderStrategy"],
-        )
-
-    return await _change(parts, request, decide, {"SETTINGS"})
+    changed = await cluster_capacity.put(parts, request)
+    counts = await _count(parts, changed.name)
+    return {"cluster": _show(changed, counts, {"SETTINGS", "ATTACHMENTS"})}
 
 
 async def describe_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -265,6 +256,9 @@ def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]
         "capacityProviders": cluster.capacity_providers,
         "defaultCapacityProviderStrategy": cluster.default_strategy,
     }
+    if "ATTACHMENTS" in include and cluster.capacity_providers:
+        # Nothing is attached: there are no Auto Scaling groups to be scaled or drained.
+        shown |= {"attachments": [], "attachmentsStatus": "UPDATE_COMPLETE"}
     if "CONFIGURATIONS" in include and cluster.configuration:
         shown["configuration"] = cluster.configuration
     return shown

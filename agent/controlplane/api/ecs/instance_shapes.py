@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs.tags import show_tags
 from agent.controlplane.records import AssignRecord, TaskRecord
+from agent.controlplane.scheduler.placement import CAPACITY_PROVIDER
 from agent.model.resources import room_to_share
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def show_instance(record: InstanceRecord, load: InstanceLoad, *, with_tags: bool
         ],
         "gpuDevices": _gpu_devices(record, load),
         "registeredAt": record.registered_at,
+        "capacityProviderName": record.attribute_values.get(CAPACITY_PROVIDER) or None,
         "attachments": [],
         "tags": show_tags(record.tags) if with_tags else [],
     }

@@ -18,10 +18,6 @@ _HOOKS = (
     "deployments have no lifecycle hooks here, so none waits to be continued; StopServiceDeployment "
     "rolls a deployment back"
 )
-_PROVIDERS = (
-    "there are no Auto Scaling groups and no managed instances here; the capacity providers are FARGATE and "
-    "FARGATE_SPOT, and hosts join a cluster with ecs-agent join"
-)
 _DAEMONS = "use a service with the scheduling strategy DAEMON, which runs one task on each host"
 _EXPRESS = "there are no load balancers here; use CreateService"
 _GATEWAYS = "there are no gateways here"
@@ -35,9 +31,6 @@ REASONS: Final[Mapping[str, str]] = {
         _TASK_SETS,
     ),
     "ContinueServiceDeployment": _HOOKS,
-    **dict.fromkeys(
-        ("CreateCapacityProvider", "DeleteCapacityProvider", "UpdateCapacityProvider"), _PROVIDERS
-    ),
     **dict.fromkeys(
         (
             *("CreateDaemon", "DeleteDaemon", "DescribeDaemon", "ListDaemons", "UpdateDaemon"),

@@ -21,9 +21,10 @@ from agent.controlplane.scheduler.placement import PlacementError
 from agent.controlplane.scheduler.query import QueryError
 from agent.controlplane.services import launching, wording
 from agent.controlplane.services.record import DAEMON, REPLICA, DeploymentRecord, ServiceRecord
+from agent.controlplane.tasks import capacity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from agent.controlplane.parts import Parts
     from agent.controlplane.records import ClusterRecord
@@ -145,6 +146,11 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
         raise InvalidParameterException(
             "The daemon scheduling strategy is not supported with launch type FARGATE."
         )
+    if service.is_daemon and service.primary.capacity_provider_strategy:
+        raise InvalidParameterException(
+            "The daemon scheduling strategy does not support a capacity provider strategy: it runs a "
+            "task on every host."
+        )
     try:
         order = await launching.read_order(parts, service, service.primary)
     except (PlacementError, QueryError) as error:
@@ -160,15 +166,16 @@ async def _deployment(
 ) -> DeploymentRecord:
     if not request.get("taskDefinition"):
         raise InvalidParameterException("TaskDefinition can not be blank.")
-    strategy: list[dict[str, Any]] = request.get("capacityProviderStrategy") or []
+    strategy = capacity.with_defaults(request.get("capacityProviderStrategy") or ())
     launch_type: str = request.get("launchType") or ""
     if strategy and launch_type:
         raise InvalidParameterException(
             "Specifying both a launch type and capacity provider strategy is not supported. "
             "Remove one and try again."
         )
-    if not strategy and not launch_type:
-        strategy = cluster.default_strategy
+    is_daemon = request.get("schedulingStrategy") == DAEMON
+    if not strategy and not launch_type and not is_daemon:
+        strategy = capacity.with_defaults(cluster.default_strategy)
     return await _new_deployment(
         parts,
         request["taskDefinition"],
@@ -185,10 +192,9 @@ async def _next_deployment(
 ) -> DeploymentRecord | None:
     """Return the deployment that an update begins, or None."""
     force = bool(request.get("forceNewDeployment"))
-    strategy: list[dict[str, Any]] = request.get(
-        "capacityProviderStrategy", old.capacity_provider_strategy
-    )
-    if strategy != old.capacity_provider_strategy and not force:
+    known = capacity.with_defaults(old.capacity_provider_strategy)
+    strategy = capacity.with_defaults(request.get("capacityProviderStrategy", known))
+    if strategy != known and not force:
         raise InvalidParameterException(_STRATEGY_NEEDS_FORCE)
     wanted = old.task_definition_arn
     if request.get("taskDefinition"):
@@ -196,8 +202,10 @@ async def _next_deployment(
         wanted = found.arn
     network = request.get("networkConfiguration", old.network_configuration)
     balancers = request.get("loadBalancers", old.load_balancers)
-    version = request.get("platformVersion") or old.platform_version
     launch_type = "" if strategy else old.launch_type or "EC2"
+    version = request.get("platformVersion") or (
+        old.platform_version if _is_fargate(launch_type, strategy) else ""
+    )
     is_new = (wanted, network, balancers, _number(version)) != (
         old.task_definition_arn,
         old.network_configuration,
@@ -218,6 +226,10 @@ async def _next_deployment(
     )
 
 
+def _is_fargate(launch_type: str, strategy: Sequence[Mapping[str, Any]]) -> bool:
+    return launch_type == capacity.FARGATE or capacity.is_of_fargate(capacity.shares_of(strategy))
+
+
 def _number(version: str) -> str:
     """Return the platform version that is meant; LATEST is one of them."""
     return "" if version == "LATEST" else version
@@ -229,7 +241,7 @@ async def _new_deployment(
     found = await task_orders.active_task_definition(parts, definition, or_inactive=or_inactive)
     now = parts.clock()
     deployment_id = f"ecs-svc/{secrets.randbelow(10**19):019d}"
-    is_fargate = runs_on["launch_type"] == "FARGATE" or runs_on["capacity_provider_strategy"]
+    is_fargate = _is_fargate(runs_on["launch_type"], runs_on["capacity_provider_strategy"])
     family = (found.definition.get("runtimePlatform") or {}).get("operatingSystemFamily", "LINUX")
     if is_fargate:
         runs_on["platform_version"] = runs_on["platform_version"] or "LATEST"

@@ -1,7 +1,7 @@
 """Tags: TagResource, UntagResource, ListTagsForResource, and the rules for all tags.
 
-Tags are part of the record of the tagged resource: a cluster, a service, a task, a task definition or a
-container instance. Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
+Tags are part of the record of the tagged resource: a cluster, a service, a task, a task definition, a
+container instance or a capacity provider. Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from agent.controlplane.services.record import (
     ServiceRecord,
     replace_after_s,
 )
+from agent.controlplane.tasks import providers
+from agent.controlplane.tasks.providers import CapacityProviderRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +47,14 @@ VALUE_LIMIT = 256
 
 _ALLOWED = TAG.pattern
 
-Tagged = ClusterRecord | InstanceRecord | ServiceRecord | TaskDefinitionRecord | TaskRecord
+Tagged = (
+    CapacityProviderRecord
+    | ClusterRecord
+    | InstanceRecord
+    | ServiceRecord
+    | TaskDefinitionRecord
+    | TaskRecord
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +125,8 @@ def _place_of(arn: Arn) -> _Place | None:
         case "cluster", (name,):
             key = records.cluster_key(name)
             return _Place(ClusterRecord, key)
+        case "capacity-provider", (name,):
+            return _Place(CapacityProviderRecord, providers.key_of(name))
         case "task", (cluster, task_id):
             return _Place(TaskRecord, records.task_key(cluster, task_id))
         case "service", (cluster, name):
@@ -136,7 +147,7 @@ def _place_of(arn: Arn) -> _Place | None:
 
 def _is_gone(record: Tagged) -> bool:
     """Return whether a record cannot be tagged any more; INACTIVE task definitions still can."""
-    mortal = ClusterRecord | InstanceRecord | ServiceRecord
+    mortal = CapacityProviderRecord | ClusterRecord | InstanceRecord | ServiceRecord
     return isinstance(record, mortal) and record.status == "INACTIVE"
 
 

@@ -173,6 +173,18 @@ def test_hosts_of_one_capacity_provider_are_used_before_those_of_all(seed: int) 
     assert arns(outcome) == ["FARGATE", "both"]
 
 
+def test_a_provider_of_an_operator_only_has_the_hosts_that_name_it() -> None:
+    hosts = [a_host_for("", 9), a_host_for("FARGATE", 9), a_host_for("rack")]
+    outcome = run(hosts, TaskNeeds(memory_mib=100), 2, providers=["rack", "rack"])
+    assert [(one.instance_arn, one.provider) for one in outcome.placed] == [("rack", "rack")]
+    told = {one.arn: (one.reason, one.detail) for one in outcome.refused}
+    assert told["rack"] == (placement.MEMORY, "")
+    assert told["both"] == (
+        placement.ATTRIBUTE,
+        "The container instance lacks the attribute capacity-provider.",
+    )
+
+
 def test_tasks_of_no_capacity_provider_go_to_any_host() -> None:
     assert arns(run([a_host_for("FARGATE_SPOT")], TaskNeeds(memory_mib=100))) == ["FARGATE_SPOT"]
 

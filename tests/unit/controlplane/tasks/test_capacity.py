@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from agent.controlplane.front.errors import InvalidParameterException, PlatformUnknownException
 from agent.controlplane.tasks.capacity import Capacity, Share, of_request, read_strategy, spread
 
-BOTH = ("FARGATE", "FARGATE_SPOT")
+KNOWN = ("FARGATE", "FARGATE_SPOT", "rack")
 
 
 def asked(request: dict[str, Any], *, default: Any = (), body: Any = None) -> Capacity:
-    return of_request(request, body or {}, known=BOTH, default=default)
+    return of_request(request, body or {}, known=KNOWN, default=default)
 
 
 def item(provider: str = "FARGATE", **more: int) -> dict[str, Any]:
@@ -26,6 +26,13 @@ def test_nothing_said_means_ec2_or_the_default_of_the_cluster() -> None:
     found = asked({}, default=[item("FARGATE_SPOT", weight=1)])
     assert (found.launch_type, found.strategy) == ("FARGATE", (Share("FARGATE_SPOT", 1),))
     assert asked({"launchType": "EC2"}, default=[item(weight=1)]) == Capacity("EC2")
+
+
+def test_a_provider_of_an_auto_scaling_group_has_hosts_of_its_own() -> None:
+    found = asked({"capacityProviderStrategy": [item("rack", weight=1)]})
+    assert found == Capacity("EC2", (Share("rack", 1),))
+    assert found.hosts_for(2) == ["rack", "rack"]
+    assert asked({}).hosts_for(2) is None
 
 
 @pytest.mark.parametrize("version", ["", "LATEST", "1.4.0"])
@@ -45,7 +52,15 @@ def test_a_platform_that_does_not_exist() -> None:
     [
         ({"platformVersion": "1.4.0"}, "must be null when specifying an EC2 launch type"),
         ({"launchType": "FARGATE", "capacityProviderStrategy": [item()]}, "Remove one"),
-        ({"capacityProviderStrategy": [item("mine")]}, "'mine' was not found"),
+        ({"capacityProviderStrategy": [item("mine")]}, "not associated with the cluster"),
+        (
+            {"capacityProviderStrategy": [item(weight=1), item("rack", weight=1)]},
+            "cannot contain a mix of capacity providers",
+        ),
+        (
+            {"capacityProviderStrategy": [item("rack", weight=1)], "platformVersion": "LATEST"},
+            "must be null when specifying an EC2 launch type",
+        ),
         ({"capacityProviderStrategy": [item()] * 21}, "at most 20"),
         ({"capacityProviderStrategy": [item(weight=1)] * 2}, "FARGATE more than once"),
         ({"capacityProviderStrategy": [item(weight=-1)]}, "weight must be between"),

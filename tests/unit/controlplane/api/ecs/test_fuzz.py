@@ -124,6 +124,20 @@ def good_requests(instance: str, task: str) -> dict[str, dict[str, Any]]:
         "PutAccountSettingDefault": {"name": "taskLongArnFormat", "value": "enabled"},
         "DeleteAccountSetting": {"name": "containerInsights"},
         "DescribeCapacityProviders": {"capacityProviders": ["FARGATE"], "include": ["TAGS"]},
+        "CreateCapacityProvider": {
+            "name": "rack",
+            "autoScalingGroupProvider": {
+                "autoScalingGroupArn": "rack",
+                "managedScaling": {"status": "DISABLED", "targetCapacity": 90},
+                "managedDraining": "ENABLED",
+            },
+            "tags": tags,
+        },
+        "UpdateCapacityProvider": {
+            "name": "rack",
+            "autoScalingGroupProvider": {"managedDraining": "DISABLED"},
+        },
+        "DeleteCapacityProvider": {"capacityProvider": "rack"},
         "UpdateCluster": {"cluster": "default", "settings": []},
         "UpdateClusterSettings": {
             "cluster": "default",

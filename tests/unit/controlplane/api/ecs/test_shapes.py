@@ -132,7 +132,13 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
 
 
 async def _call_settings(call: Any) -> None:
+    group = {"autoScalingGroupArn": "rack"}
+    tags = [{"key": "k", "value": "v"}]
+    await call("CreateCapacityProvider", name="rack", autoScalingGroupProvider=group, tags=tags)
+    draining = {"managedDraining": "DISABLED"}
+    await call("UpdateCapacityProvider", name="rack", autoScalingGroupProvider=draining)
     await call("DescribeCapacityProviders", include=["TAGS"])
+    await call("DeleteCapacityProvider", capacityProvider="rack")
     insights = [{"name": "containerInsights", "value": "enabled"}]
     await call("UpdateCluster", cluster="default", settings=insights)
     await call("UpdateClusterSettings", cluster="default", settings=insights)
