@@ -73,6 +73,11 @@ class BalancerView:
             return self._apply_listener(kv, there=there)
         return self._apply_ingress(kv, there=there)
 
+    @property
+    def has_tasks(self) -> bool:
+        """Whether any task is a target."""
+        return bool(self._of_task)
+
     def is_used(self, group_arn: str) -> bool:
         """Return whether a listener names a target group."""
         return group_arn in self._users

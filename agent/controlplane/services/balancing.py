@@ -36,7 +36,7 @@ class Balanced:
     targets: Mapping[str, Sequence[SeenTarget]] = field(default_factory=dict)
     """By task id; of every task that is a target."""
     places: Mapping[str, Sequence[TargetRecord]] = field(default_factory=dict)
-    """What to register, by the id of each running task that is no target yet."""
+    """What to register, by the id of each running task that is no target yet, or none any more."""
     problem: str = ""
     """Why one of these tasks cannot be registered, for an event."""
     delays_s: Mapping[str, int] = field(default_factory=dict)
@@ -166,7 +166,8 @@ def decide(
     leaving = [*(drain.stop.task.id for drain in drains), *(task.id for task in leaves)]
     removes = [each for task_id in gone for each in balanced.targets.get(task_id, ())]
     # All targets of a task are registered at once: with only some, it would not be looked at again.
-    new = sorted(balanced.places)[:most]
+    stopping = {stop.task.id for stop in stops}
+    new = [task_id for task_id in sorted(balanced.places) if task_id not in stopping][:most]
     registers = [placing.registered(each, now) for id_ in new for each in balanced.places[id_]]
     return (
         Traffic(

@@ -45,7 +45,10 @@ async def with_places(parts: Parts, service: ServiceRecord, seen: Observed) -> O
     new = [
         task
         for task in seen.tasks.values()
-        if task.is_running and task.id not in known and balancers.get(task.started_by)
+        if task.is_running
+        and balancers.get(task.started_by)
+        # Targets that others have deregistered are registered again once they are drained.
+        and all(each.is_drained for each in known.get(task.id, ()))
     ]
     new = sorted(new, key=lambda task: task.id)[:READ_MOST] if service.status == "ACTIVE" else []
     found, problem = await _places(parts, service, new, groups, balancers)

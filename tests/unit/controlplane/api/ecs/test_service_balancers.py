@@ -203,15 +203,16 @@ async def test_an_unhealthy_target_is_replaced_after_the_grace_period(shop: Bala
     await shop.all_healthy()
     await shop.settle()
     first, second = sorted(await shop.states())
-    bad = {f"t{second[-1]}": FAILS}
-    await shop.ingress_says(**({f"t{n}": HEALTHY for n in range(1, 4)} | bad))
+    one_fails = {f"t{first[-1]}": HEALTHY, f"t{second[-1]}": FAILS}
+    await shop.ingress_says(**one_fails)
     await shop.settle()
     assert await shop.tasks("STOPPED") == []
 
     shop.endpoint.now[0] += 61
     await shop.settle()
+    assert await shop.tasks("STOPPED") == [], "its replacement is not healthy yet"
     third = next(iter(set(await shop.states()) - {first, second}))
-    await shop.ingress_says(**({f"t{n}": HEALTHY for n in range(1, 4)} | bad))
+    await shop.ingress_says(**one_fails, **{f"t{third[-1]}": HEALTHY})
     await shop.loop.settle()
 
     (leaving,) = await shop.tasks("STOPPED")
