@@ -146,17 +146,7 @@ def decide(
         if _drains(stop, balanced)
     ]
     at_once = tuple(stop for stop in stops if not _drains(stop, balanced))
-    releases: list[SeenTask] = []
-    leaves: list[SeenTask] = []
-    for task in sorted(seen.tasks.values(), key=lambda each: each.id):
-        if task.desired_status != "STOPPED" or task.last_status == "STOPPED":
-            continue
-        targets = balanced.targets.get(task.id, ())
-        if task.drains_until:
-            if now >= task.drains_until or all(each.is_drained for each in targets):
-                releases.append(task)
-        elif any(not each.target.drains_until for each in targets):
-            leaves.append(task)
+    releases, leaves = _stopping(seen, now)
     releases, leaves = releases[:most], leaves[:most]
     gone = [stop.task.id for stop in at_once]
     gone += [*(task.id for task in releases), *counted]
@@ -180,6 +170,22 @@ def decide(
         ),
         at_once,
     )
+
+
+def _stopping(seen: Observed, now: float) -> tuple[list[SeenTask], list[SeenTask]]:
+    """Return the tasks that have finished their requests, and those that others stop, by id."""
+    releases: list[SeenTask] = []
+    leaves: list[SeenTask] = []
+    for task in sorted(seen.tasks.values(), key=lambda each: each.id):
+        if task.desired_status != "STOPPED" or task.last_status == "STOPPED":
+            continue
+        targets = seen.balanced.targets.get(task.id, ())
+        if task.drains_until:
+            if now >= task.drains_until or all(each.is_drained for each in targets):
+                releases.append(task)
+        elif any(not each.target.drains_until for each in targets):
+            leaves.append(task)
+    return releases, leaves
 
 
 def times(seen: Observed) -> list[float]:
