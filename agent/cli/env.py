@@ -80,6 +80,18 @@ def _option(directories: list[Path]) -> str:
     return f" --data-dir {directories[0]}" if len(directories) == 1 else ""
 
 
+_SERVED = {
+    "serves_logs": ("CLOUDWATCH_LOGS",),
+    "serves_secrets": ("SSM", "SECRETS_MANAGER"),
+    "serves_metrics": ("CLOUDWATCH",),
+    "serves_groups": ("EC2",),
+    "serves_scaling": ("APPLICATION_AUTO_SCALING",),
+    "serves_schedules": ("SCHEDULER", "EVENTBRIDGE"),
+    "serves_names": ("SERVICEDISCOVERY",),
+}
+"""Services of AWS by the member of ``Address`` that says whether control serves them."""
+
+
 def _values(address: Address, place: Path) -> dict[str, str]:
     from agent.controlplane.front import keys  # noqa: PLC0415 - not for --help
 
@@ -88,20 +100,12 @@ def _values(address: Address, place: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": address.region,
         "AWS_REGION": address.region,
     }
-    if address.serves_logs:
-        values["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] = address.url
-    if address.serves_secrets:
-        values["AWS_ENDPOINT_URL_SSM"] = address.url
-        values["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = address.url
-    if address.serves_metrics:
-        values["AWS_ENDPOINT_URL_CLOUDWATCH"] = address.url
-    if address.serves_groups:
-        values["AWS_ENDPOINT_URL_EC2"] = address.url
-    if address.serves_scaling:
-        values["AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING"] = address.url
-    if address.serves_schedules:
-        values["AWS_ENDPOINT_URL_SCHEDULER"] = address.url
-        values["AWS_ENDPOINT_URL_EVENTBRIDGE"] = address.url
+    for member, services in _SERVED.items():
+        if getattr(address, member):
+            values |= {f"AWS_ENDPOINT_URL_{service}": address.url for service in services}
+    if address.serves_names:
+        # Otherwise the tools put "data-" before control's host for DiscoverInstances.
+        values["AWS_DISABLE_HOST_PREFIX_INJECTION"] = "true"
     if address.certificate:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:

@@ -136,6 +136,20 @@ class Names:
         """Return the ARN of a secret of Secrets Manager; ``name`` has its six characters behind it."""
         return f"arn:{self.partition}:secretsmanager:{self.region}:{self.account}:secret:{name}"
 
+    def namespace(self, namespace_id: str) -> str:
+        """Return the ARN of a namespace of Cloud Map."""
+        return (
+            f"arn:{self.partition}:servicediscovery:{self.region}:{self.account}:"
+            f"namespace/{namespace_id}"
+        )
+
+    def registry(self, registry_id: str) -> str:
+        """Return the ARN of a registry, which Cloud Map calls a service."""
+        return (
+            f"arn:{self.partition}:servicediscovery:{self.region}:{self.account}:"
+            f"service/{registry_id}"
+        )
+
     def root(self) -> str:
         """Return the principal for ``registeredBy``: always root, because there are no users."""
         return f"arn:{self.partition}:iam::{self.account}:root"

@@ -40,6 +40,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """Whether it scales services and serves Application Auto Scaling."""
     serves_schedules: bool = False
     """Whether it runs tasks at times and serves EventBridge Scheduler and rules of EventBridge."""
+    serves_names: bool = False
+    """Whether it keeps names of tasks and serves Cloud Map."""
 
 
 _decoder = msgspec.json.Decoder(Address)

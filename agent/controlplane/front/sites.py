@@ -205,6 +205,7 @@ def address(settings: ControlSettings, host: str, port: int) -> address_file.Add
         serves_groups=True,
         serves_scaling=True,
         serves_schedules=True,
+        serves_names=True,
     )
 
 

@@ -82,7 +82,8 @@ async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: flo
         then += done[1]
     then += await event_ops(store, service, plan.events, now)
     then += await rollout_ops(store, found.record, service, now)
-    return (await store.txn(compares, then, urgent=True)).succeeded
+    # Tasks with one registry all touch it; a transaction touches each key once.
+    return (await store.txn(compares, list(dict.fromkeys(then)), urgent=True)).succeeded
 
 
 def reason(service: ServiceRecord, stop: Stop) -> str:

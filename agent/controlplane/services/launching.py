@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from agent.controlplane import records
 from agent.controlplane.api.ecs import task_orders
 from agent.controlplane.api.ecs.tags import show_tags
+from agent.controlplane.discovery.record import registry_id_of
 from agent.controlplane.scheduler import placement
 from agent.controlplane.services import acts, split, wording
 from agent.controlplane.services.observed import SeenHost, Wanted
@@ -66,6 +68,12 @@ async def read_order(parts: Parts, service: ServiceRecord, deployment: Deploymen
     """
     request = _request(service, deployment)
     task = await task_orders.read_order(parts, request, service=service.name)
+    for registry in deployment.service_registries:
+        task = dataclasses.replace(
+            task,
+            registry_id=registry_id_of(parts.names, registry.get("registryArn", "")),
+            registry_port=registry.get("port") or registry.get("containerPort") or 0,
+        )
     constraints = task_orders.constraints(task, service.placement_constraints)
     strategies = placement.parse_strategies(service.placement_strategy) or _DEFAULT_STRATEGIES
     needs = launch.needs(task, task_orders.required_attributes(task))

@@ -66,6 +66,8 @@ class DeploymentRecord(_Record, frozen=True):
     platform_version: str = ""
     platform_family: str = ""
     network_configuration: dict[str, Any] = field(default_factory=dict)
+    service_registries: list[dict[str, Any]] = field(default_factory=list)
+    """As DescribeServices shows them; at most one."""
     load_balancers: list[dict[str, Any]] = field(default_factory=list)
     """As CreateService takes them."""
     created_at: float = 0.0

@@ -98,6 +98,7 @@ def test_logs_and_metrics_are_named_where_control_keeps_them(
         serves_groups=True,
         serves_scaling=True,
         serves_schedules=True,
+        serves_names=True,
     )
     _, out, _ = printed(capsys, "--json", "--data-dir", str(tmp_path))
     found = json.loads(out)
@@ -107,6 +108,8 @@ def test_logs_and_metrics_are_named_where_control_keeps_them(
     assert found["AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING"] == found["AWS_ENDPOINT_URL_ECS"]
     assert found["AWS_ENDPOINT_URL_SCHEDULER"] == found["AWS_ENDPOINT_URL_ECS"]
     assert found["AWS_ENDPOINT_URL_EVENTBRIDGE"] == found["AWS_ENDPOINT_URL_ECS"]
+    assert found["AWS_ENDPOINT_URL_SERVICEDISCOVERY"] == found["AWS_ENDPOINT_URL_ECS"]
+    assert found["AWS_DISABLE_HOST_PREFIX_INJECTION"] == "true"
 
 
 def test_the_newest_of_the_usual_places_is_meant(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from agent.controlplane.api.ecs import service_balancers, task_orders
+from agent.controlplane.api.ecs import service_balancers, service_registries, task_orders
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
@@ -133,10 +133,8 @@ def refuse(request: Mapping[str, Any]) -> None:
 async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> ServiceRecord:
     """Return the service; raises ``ApiError`` if RunTask would refuse its tasks.
 
-    Args:
-        parts: the store.
-        service: what is checked.
-        is_new: whether its primary deployment is.
+    The load balancers and the registries of a deployment are only checked while it ``is_new``: who scales a
+    service down need not mend them.
     """
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
@@ -158,6 +156,10 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
     if is_new and service.primary.load_balancers:
         definition = order.task.definition.definition
         await service_balancers.check(parts, service.primary.load_balancers, definition)
+    if service.primary.service_registries:
+        service_registries.check_count(service)
+        if is_new:
+            await service_registries.check(parts, service, order.task)
     return service
 
 
@@ -184,6 +186,7 @@ async def _deployment(
         platform_version=request.get("platformVersion") or "",
         network_configuration=request.get("networkConfiguration") or {},
         load_balancers=request.get("loadBalancers") or [],
+        service_registries=request.get("serviceRegistries") or [],
     )
 
 
@@ -206,10 +209,12 @@ async def _next_deployment(
     version = request.get("platformVersion") or (
         old.platform_version if _is_fargate(launch_type, strategy) else ""
     )
-    is_new = (wanted, network, balancers, _number(version)) != (
+    registries = request.get("serviceRegistries", old.service_registries)
+    is_new = (wanted, network, balancers, registries, _number(version)) != (
         old.task_definition_arn,
         old.network_configuration,
         old.load_balancers,
+        old.service_registries,
         _number(old.platform_version),
     )
     if not is_new and not force:
@@ -222,6 +227,7 @@ async def _next_deployment(
         platform_version=version,
         network_configuration=network,
         load_balancers=balancers,
+        service_registries=registries,
         or_inactive=not request.get("taskDefinition"),
     )
 

@@ -43,7 +43,7 @@ def service(
         "serviceName": record.name,
         "clusterArn": names.cluster(record.cluster),
         "loadBalancers": primary.load_balancers,
-        "serviceRegistries": [],
+        "serviceRegistries": primary.service_registries,
         "status": record.status,
         "desiredCount": record.desired_count,
         **_counts(seen),

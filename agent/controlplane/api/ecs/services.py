@@ -11,12 +11,16 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.ecs import service_balancers, service_orders, service_shapes
+from agent.controlplane.api.ecs import (
+    service_balancers,
+    service_orders,
+    service_registries,
+    service_shapes,
+)
 from agent.controlplane.api.ecs.naming import active_cluster, names_it, service_name
 from agent.controlplane.front import pages
 from agent.controlplane.front.errors import (
     InvalidParameterException,
-    NamespaceNotFoundException,
     ServiceNotActiveException,
     ServiceNotFoundException,
 )
@@ -205,9 +209,16 @@ def _is_listed(service: ServiceRecord, request: dict[str, Any]) -> bool:
 
 
 async def list_services_by_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Refuse every namespace: there are none, because services do not find each other by name."""
-    del parts, request
-    raise NamespaceNotFoundException
+    """List the ARNs of the ACTIVE services of all clusters with a registry in a namespace, in pages."""
+    size = pages.page_size({"maxResults": _LIST_SIZE, **request})
+    after = pages.start_after("ListServicesByNamespace", request) or ""
+    await parts.services.read()
+    arns = await service_registries.services_in(parts, request["namespace"])
+    chosen = [arn for arn in arns if arn > after]
+    answer: dict[str, Any] = {"serviceArns": chosen[:size]}
+    if len(chosen) > size:
+        answer["nextToken"] = pages.token("ListServicesByNamespace", request, chosen[size - 1])
+    return answer
 
 
 async def find_service(parts: Parts, cluster: str, given: str) -> Found[ServiceRecord]:

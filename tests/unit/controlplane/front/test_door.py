@@ -58,13 +58,6 @@ async def refused(
         ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
         ("cloudtrail", "describe_trails", {}, "UnknownOperationException", "cloudtrail"),
         ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
-        (
-            "servicediscovery",
-            "list_namespaces",
-            {},
-            "UnknownOperationException",
-            "servicediscovery",
-        ),
         ("efs", "describe_file_systems", {}, "UnknownOperationException", "elasticfilesystem"),
         ("lambda", "list_functions", {}, "UnknownOperationException", "lambda"),
         ("s3", "list_buckets", {}, "NotImplemented", "s3"),
@@ -79,11 +72,12 @@ async def test_other_services(
     assert text == (
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
-        f"Amazon EventBridge and Elastic Load Balancing v2, not {name}. Set AWS_ENDPOINT_URL_ECS, "
+        f"Amazon EventBridge, ServiceDiscovery and Elastic Load Balancing v2, not {name}. Set AWS_ENDPOINT_URL_ECS, "
         "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, AWS_ENDPOINT_URL_SSM, AWS_ENDPOINT_URL_SECRETS_MANAGER, "
         "AWS_ENDPOINT_URL_CLOUDWATCH, AWS_ENDPOINT_URL_EC2, "
         "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING, AWS_ENDPOINT_URL_SCHEDULER, "
-        "AWS_ENDPOINT_URL_EVENTBRIDGE and AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2 instead of "
+        "AWS_ENDPOINT_URL_EVENTBRIDGE, AWS_ENDPOINT_URL_SERVICEDISCOVERY and "
+        "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2 instead of "
         "AWS_ENDPOINT_URL, so that nothing else is sent here."
     )
 
@@ -101,7 +95,7 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     assert text.startswith(
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
-        "Amazon EventBridge and Elastic Load Balancing v2, not a service"
+        "Amazon EventBridge, ServiceDiscovery and Elastic Load Balancing v2, not a service"
     )
 
 

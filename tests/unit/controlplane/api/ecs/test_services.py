@@ -170,7 +170,6 @@ async def test_what_is_not_done_is_refused_by_name(shop: Shop) -> None:
             "loadBalancers",
             [{"loadBalancerName": "a", "containerName": "main", "containerPort": 80}],
         ),
-        ("serviceRegistries", [{"registryArn": "r"}]),
         ("serviceConnectConfiguration", {"enabled": True}),
         ("volumeConfigurations", [{"name": "v"}]),
         ("enableExecuteCommand", True),

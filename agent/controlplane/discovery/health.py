@@ -1,0 +1,69 @@
+"""Which instances of a registry are answered. Pure.
+
+Source: Cloud Map's API reference (DiscoverInstances, DnsConfig) and the ECS developer guide ("Service
+discovery"): at most eight in DNS, the healthy ones if there are any, else all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from agent.controlplane.discovery.record import HEALTHY, UNHEALTHY, UNKNOWN, WEIGHTED
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping, Sequence
+
+    from agent.controlplane.discovery.record import RegisteredInstance, RegistryRecord
+
+DNS_MOST: Final = 8
+ALL: Final = "ALL"
+HEALTHY_OR_ELSE_ALL: Final = "HEALTHY_OR_ELSE_ALL"
+
+
+def status(registry: RegistryRecord, instance: RegisteredInstance) -> str:
+    """Return the health of an instance: UNKNOWN where nobody sets it."""
+    if not registry.has_custom_health:
+        return UNKNOWN
+    return instance.health or HEALTHY
+
+
+def by_health(
+    registry: RegistryRecord, instances: Sequence[RegisteredInstance], wanted: str
+) -> list[RegisteredInstance]:
+    """Return the instances with a health status; all of a registry that has no health."""
+    if not registry.has_custom_health or wanted == ALL:
+        return list(instances)
+    if wanted == UNHEALTHY:
+        return [one for one in instances if status(registry, one) == UNHEALTHY]
+    healthy = [one for one in instances if status(registry, one) == HEALTHY]
+    return healthy if healthy or wanted == HEALTHY else list(instances)
+
+
+def by_attributes(
+    instances: Sequence[RegisteredInstance], wanted: Mapping[str, str], hoped: Mapping[str, str]
+) -> list[RegisteredInstance]:
+    """Return the instances with all wanted attributes; if some have those hoped for too, only these."""
+
+    def having(
+        found: Sequence[RegisteredInstance], what: Mapping[str, str]
+    ) -> list[RegisteredInstance]:
+        return [one for one in found if what.items() <= one.attributes.items()]
+
+    found = having(instances, wanted)
+    return having(found, hoped) or found
+
+
+def some(
+    instances: Sequence[RegisteredInstance], most: int, rng: random.Random
+) -> list[RegisteredInstance]:
+    """Return instances in random order, at most so many."""
+    return rng.sample(instances, min(most, len(instances)))
+
+
+def in_dns(
+    registry: RegistryRecord, instances: Sequence[RegisteredInstance], rng: random.Random
+) -> list[RegisteredInstance]:
+    """Return the instances that an answer of DNS names."""
+    most = 1 if registry.routing_policy == WEIGHTED else DNS_MOST
+    return some(by_health(registry, instances, HEALTHY_OR_ELSE_ALL), most, rng)
