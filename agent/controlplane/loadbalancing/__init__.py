@@ -6,11 +6,13 @@
     naming.py            ARNs of Elastic Load Balancing, made and parsed
     forwarding.py        pure: which target groups a listener or a rule forwards to, and their weights
     health.py            pure: the health of a target, by what every ingress reports
+    placing.py           pure: where a target is reached
+    balancer_view.py     listeners, targets and what ingresses report, in memory
     stored.py            finds and changes all of it in the store; each change is one transaction
 
 A listener is stored with its rules, so that priorities stay unique and weights change at once. A target group
 that a listener or a service uses cannot be deleted: whoever begins to use it puts a key that the deletion
-compares. Targets have a key each. Every ingress (``ecs-agent ingress``) reports the health of its targets under
+compares. Targets have a key each. Every ingress, a proxy on a host, reports the health of its targets under
 a lease, so that what it said is forgotten when it is gone.
 
 May use the store, ``access``, ``names`` and ``records``. Fails with what the store raises, and with the errors of

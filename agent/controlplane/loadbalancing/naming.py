@@ -88,6 +88,11 @@ def target_group_id(arn: str) -> str:
     return arn.rpartition("/")[2]
 
 
+def target_group_name(arn: str) -> str:
+    """Return the name in the ARN of a target group that exists."""
+    return arn.split("/")[-2]
+
+
 def _prefix(names: Names) -> str:
     return f"arn:{names.partition}:elasticloadbalancing:{names.region}:{names.account}:"
 

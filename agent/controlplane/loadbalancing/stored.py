@@ -10,6 +10,7 @@ from agent.controlplane.loadbalancing.balancer_records import (
     ListenerRecord,
     LoadBalancerRecord,
     TargetGroupRecord,
+    TargetRecord,
 )
 from agent.controlplane.store.contract import (
     Compare,
@@ -281,6 +282,15 @@ async def delete_group(
         if (await store.txn([unchanged(found.kv), as_read(guard, seen)], ops)).succeeded:
             return
         await tries.again()
+
+
+async def sweep(store: Store, now: float) -> int:
+    """Delete the targets whose time is over and that no service looks after; return how many."""
+    gone = 0
+    async for kv, target in access.scan(store, TargetRecord, balancer_records.TARGETS):
+        if target.is_gone(now) and not target.task_id:
+            gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
+    return gone
 
 
 async def use_groups(

@@ -47,7 +47,9 @@ def failure_of(task: SeenTask, seen: Observed) -> Failure | None:
     A task that ended with its host has not failed.
     """
     if task.stop_code == wording.STOP_CODE:
-        is_unhealthy = task.stopped_reason == wording.UNHEALTHY_REASON
+        is_unhealthy = task.stopped_reason == wording.UNHEALTHY_REASON or (
+            task.stopped_reason.startswith(wording.BALANCER_REASON)
+        )
         return Failure.HEALTH if is_unhealthy else None
     if task.instance_id not in seen.hosts:
         return None
