@@ -32,6 +32,11 @@ class Health:
     reason: str = ""
     description: str = ""
 
+    @property
+    def holds_nothing_up(self) -> bool:
+        """Whether a deployment may go on: it is healthy, or no ingress is there that could tell."""
+        return self.state == HEALTHY or self == _REGISTERING
+
 
 NOT_REGISTERED = Health(
     UNUSED, "Target.NotRegistered", "Target is not registered to the target group"

@@ -1,6 +1,7 @@
 """Tasks of a service as targets of its target groups: what to register, to drain and to take out. Pure.
 
-A task is registered once it is RUNNING, and counts as healthy once it is so in all of its groups. Before it
+A task is registered once it is RUNNING, and counts as healthy once it is so in all of its groups that an
+ingress serves. Before it
 is stopped, it is taken out of them: it then has the desired status STOPPED, but its agent is only told when
 its requests are finished, or the longest delay of its groups is over. One on a host that is cut off is taken
 out at once.
@@ -102,7 +103,7 @@ def batch(service: ServiceRecord, seen: Observed, most: int) -> int:
 
 
 def with_health(task: SeenTask, targets: Sequence[SeenTarget], *, is_balanced: bool) -> SeenTask:
-    """Return a task with what its targets say about its health.
+    """Return a task with what its targets say about its health; nothing, while no ingress looks at them.
 
     Args:
         task: the task.
@@ -115,7 +116,7 @@ def with_health(task: SeenTask, targets: Sequence[SeenTarget], *, is_balanced: b
     if health.UNHEALTHY in states:
         arn = targets[states.index(health.UNHEALTHY)].target.group_arn
         return replace(task, traffic=health.UNHEALTHY, unhealthy_in=arn)
-    is_healthy = bool(states) and all(state == health.HEALTHY for state in states)
+    is_healthy = bool(states) and all(each.health.holds_nothing_up for each in targets)
     return replace(task, traffic=health.HEALTHY if is_healthy else health.INITIAL)
 
 

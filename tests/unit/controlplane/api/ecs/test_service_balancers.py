@@ -120,6 +120,7 @@ async def shop(endpoint: Endpoint) -> BalancedShop:
 
 
 async def test_a_deployment_is_completed_once_its_targets_are_healthy(shop: BalancedShop) -> None:
+    await shop.ingress_says()
     created = await shop.open()
     assert created["loadBalancers"] == shop.balancers
     await shop.settle(seconds=100)
@@ -143,6 +144,13 @@ async def test_a_deployment_is_completed_once_its_targets_are_healthy(shop: Bala
         "describe_service_revisions", serviceRevisionArns=[arn["targetServiceRevisionArn"]]
     )
     assert revision["serviceRevisions"][0]["loadBalancers"] == shop.balancers
+
+
+async def test_without_an_ingress_a_service_goes_by_its_containers(shop: BalancedShop) -> None:
+    await shop.open()
+    await shop.settle(seconds=100)
+    assert set((await shop.states()).values()) == {"initial"}
+    assert (await shop.describe())["deployments"][0]["rolloutState"] == "COMPLETED"
 
 
 async def test_a_task_is_stopped_only_when_its_requests_are_finished(shop: BalancedShop) -> None:
