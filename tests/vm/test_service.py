@@ -220,7 +220,6 @@ def test_the_watchdog_catches_a_stopped_event_loop(host: Vm, story: Story) -> No
     host.run(f"rm {DROP_IN}\nsystemctl daemon-reload")
 
 
-@pytest.mark.essential
 def test_after_a_reboot_the_host_is_what_control_wants(
     host: Vm, operator: Operator, story: Story
 ) -> None:
