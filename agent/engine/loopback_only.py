@@ -1,7 +1,7 @@
 """How containers in ``none`` mode are created: the engine leaves their network out. Pure.
 
 The engine makes a network namespace with nothing but a loopback by running itself once more, which takes
-two thirds of the time of creating and starting such a container. Told that there is no network
+more than half of the time of creating and starting such a container. Told that there is no network
 (``NetworkDisabled``), it leaves this to the runtime, which makes the same namespace. It then writes no hosts
 file either, so the container gets one from the agent. Name servers that nobody could reach are left out.
 

@@ -102,6 +102,6 @@ def holder_body(payload: TaskPayload, *, image: str, labels: dict[str, str]) -> 
     return {
         "Image": image,
         "Labels": labels,
-        "NetworkDisabled": True,  # a third of the time, see ``loopback_only``
+        "NetworkDisabled": True,  # starts sooner, see ``loopback_only``
         "HostConfig": host_config,
     }
