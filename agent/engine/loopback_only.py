@@ -13,27 +13,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.engine.network_members import MEMBERS, first_set
 from agent.model.status import NetworkMode
 from agent.network.names.hosts_files import IN_CONTAINER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OF_CONFIG: Final = {
-    "macaddress": "MAC address",
-    "networkdisabled": "disableNetworking",
-    "networkingconfig": "networks of the engine",
-}
-_OF_HOST_CONFIG: Final = {
-    "links": "links",
-    "extrahosts": "extraHosts",
-    "dns": "dnsServers",
-    "dnssearch": "dnsSearchDomains",
-    "dnsoptions": "options for name servers",
-    "portbindings": "published ports",
-    "publishallports": "published ports",
-    "runtime": "a runtime, which may make another namespace",
-}
+# A runtime of its own may make another namespace.
+_MADE_BY_THE_ENGINE: Final = {**MEMBERS, "portbindings": "published ports"}
 
 
 def why_not(body: Mapping[str, Any]) -> str:
@@ -45,11 +33,7 @@ def why_not(body: Mapping[str, Any]) -> str:
     host_config: Mapping[str, Any] = body["HostConfig"]
     if host_config.get("NetworkMode") != NetworkMode.NONE.value:
         return f"network mode {host_config.get('NetworkMode')}"
-    for half, names in ((body, _OF_CONFIG), (host_config, _OF_HOST_CONFIG)):
-        for key, value in half.items():
-            if value and key.casefold() in names:
-                return names[key.casefold()]
-    return ""
+    return first_set(body, _MADE_BY_THE_ENGINE)
 
 
 def left_out(body: Mapping[str, Any], hosts_file: str) -> dict[str, Any]:
