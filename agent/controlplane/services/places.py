@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.controlplane import access, records
+from agent.controlplane import access, host_ports, records
 from agent.controlplane.definition import payload
 from agent.controlplane.loadbalancing import balancer_records, naming, placing
 from agent.controlplane.loadbalancing.balancer_records import TargetGroupRecord, TargetRecord
@@ -130,13 +130,13 @@ def target_of(
     group = groups.get(arn)
     if group is None:
         raise NoPlace(f"(target-group {arn}) does not exist any more")
-    address, host_port = placing.host_address(host), port
+    address, host_port = host_ports.host_address(host), port
     if mode == "awsvpc":
         address = placing.task_address(task)
     elif mode != "host":
         name = balancer["containerName"]
         bindings = next((c.network_bindings for c in task.containers if c.name == name), [])
-        found = placing.published(bindings, port, address)
+        found = host_ports.published(bindings, port, address)
         if found is None:
             raise NoPlace(f"(container {name}) has no host port for its port {port}")
         address, host_port = found

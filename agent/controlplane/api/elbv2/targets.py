@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.controlplane import access, records
+from agent.controlplane import access, host_ports, records
 from agent.controlplane.api.elbv2 import requests
 from agent.controlplane.api.elbv2.errors import (
     InvalidTargetException,
@@ -153,7 +153,7 @@ async def _host(parts: Parts, given: str) -> tuple[str, str]:
     """Return the id and the address of a container instance, by its id or its EC2 instance id."""
     async for _, instance in access.scan(parts.store, InstanceRecord, records.INSTANCES):
         if given in (instance.id, instance.ec2_instance_id) and instance.status != "INACTIVE":
-            address = placing.host_address(instance)
+            address = host_ports.host_address(instance)
             if not address:
                 raise InvalidTargetException(
                     f"The instance '{given[:_SHOWN]}' has told no address of its own; set "
