@@ -6,7 +6,6 @@
     naming.py            ARNs of Elastic Load Balancing, made and parsed
     forwarding.py        pure: which target groups a listener or a rule forwards to, and their weights
     health.py            pure: the health of a target, by what every ingress reports
-    placing.py           pure: where a target is reached
     balancer_view.py     listeners, targets and what ingresses report, in memory
     stored.py            finds and changes all of it in the store; each change is one transaction
 

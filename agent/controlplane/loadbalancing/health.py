@@ -64,7 +64,7 @@ def health(
 
     Args:
         target: None if there is none.
-        reports: what each connected ingress that serves its group knows of it; None for nothing yet.
+        reports: what each connected ingress knows of it; None for nothing yet.
         is_used: whether a listener forwards to its group.
         now: Unix seconds.
     """

@@ -26,7 +26,7 @@ from agent.controlplane.store.contract import (
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable
 
     from agent.controlplane.names import Names
     from agent.controlplane.store.contract import Store
@@ -184,28 +184,6 @@ async def change_listener(
         await tries.again()
 
 
-async def shift(store: Store, names: Names, arn: str, weights: Mapping[str, int]) -> ListenerRecord:
-    """Forward to target groups with these weights, all at once; return the listener.
-
-    To do it again changes nothing.
-
-    Args:
-        store: where the listener is.
-        names: parses ARNs.
-        arn: of a rule, or of a listener for its default rule.
-        weights: 0 to 999 by the ARN of each target group; others are not forwarded to any more.
-
-    Raises:
-        ListenerMissing, RuleMissing, GroupMissing: there is none.
-    """
-    return await change_listener(
-        store,
-        names,
-        arn,
-        lambda old: forwarding.with_weights(old, arn, weights) or old,
-    )
-
-
 async def delete_listener(store: Store, names: Names, arn: str) -> None:
     """Delete a listener with its rules; raises ``ListenerMissing``."""
     found = await listener(store, names, arn)
@@ -214,9 +192,9 @@ async def delete_listener(store: Store, names: Names, arn: str) -> None:
 
 async def group(store: Store, names: Names, arn: str) -> access.Found[TargetGroupRecord]:
     """Return a target group by its ARN; raises ``GroupMissing``."""
-    named = naming.parse_target_group(names, arn)
-    key = balancer_records.target_group_key(named.name if named else "")
-    found = await access.find(store, TargetGroupRecord, key) if named else None
+    name = naming.parse_target_group(names, arn)
+    key = balancer_records.target_group_key(name or "")
+    found = await access.find(store, TargetGroupRecord, key) if name else None
     if found is None or found.record.arn != arn:
         raise GroupMissing(arn)
     return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent.controlplane.loadbalancing import health, placing
+from agent.controlplane.loadbalancing import health
 from agent.controlplane.services import wording
 from agent.controlplane.services.plan import Stop, Why
 
@@ -50,7 +50,7 @@ class Balanced:
     def withdrawn(self, task_id: str, now: float) -> list[tuple[SeenTarget, TargetRecord]]:
         """Return the targets that a task is, as they are and as they are out of use."""
         return [
-            (each, placing.draining(each.target, now + self._delay_s(each)))
+            (each, each.target.draining(now + self._delay_s(each)))
             for each in self.targets.get(task_id, ())
             if not each.target.drains_until
         ]
@@ -159,10 +159,9 @@ def decide(
     # All targets of a task are registered at once: with only some, it would not be looked at again.
     stopping = {stop.task.id for stop in stops}
     new = [task_id for task_id in sorted(balanced.places) if task_id not in stopping][:most]
-    registers = [placing.registered(each, now) for id_ in new for each in balanced.places[id_]]
     return (
         Traffic(
-            registers=tuple(registers),
+            registers=tuple(each for id_ in new for each in balanced.places[id_]),
             drains=tuple(drains),
             leaves=tuple(leaves),
             withdraws=tuple(pair for id_ in leaving for pair in balanced.withdrawn(id_, now)),

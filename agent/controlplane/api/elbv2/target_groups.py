@@ -28,10 +28,7 @@ GROUPS_MOST: Final = 3000
 """Amazon's quota."""
 _PROTOCOLS: Final = {"HTTP": "HTTP1", "TCP": ""}
 """Those that are served, with the protocol version."""
-_IDENTITY: Final = (
-    *("protocol", "port", "target_type", "vpc_id", "health_check"),
-    "tags",
-)
+_IDENTITY: Final = ("protocol", "port", "target_type", "health_check", "tags")
 
 
 async def create_target_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -96,12 +93,9 @@ def _read(parts: Parts, request: dict[str, Any]) -> TargetGroupRecord:
         id=group_id,
         arn=naming.target_group_arn(parts.names, name, group_id),
         protocol=protocol,
-        protocol_version=version,
         port=requests.port(request["Port"]),
         target_type=target_type,
-        vpc_id=vpc,
         health_check=health_checks.read(request, health_checks.DEFAULTS[protocol]),
-        created_at=parts.clock(),
         tags=requests.tags(request.get("Tags", ())),
     )
 
@@ -134,8 +128,7 @@ async def describe_target_groups(parts: Parts, request: dict[str, Any]) -> dict[
         await stored.balancer(parts.store, parts.names, of)
         every = [group for group in every if of in balancing.balancers_of(group.arn)]
     shown, marker = requests.page("DescribeTargetGroups", request, every, attrgetter("name"))
-    groups = [_shown(group, balancing.balancers_of(group.arn)) for group in shown]
-    return {"TargetGroups": groups, "NextMarker": marker}
+    return {"TargetGroups": [_shown(parts, group) for group in shown], "NextMarker": marker}
 
 
 async def delete_target_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -174,20 +167,21 @@ def _known(group: TargetGroupRecord) -> Attributes:
 
 async def _answer(parts: Parts, group: TargetGroupRecord) -> dict[str, Any]:
     await parts.services.read()
-    return {"TargetGroups": [_shown(group, parts.services.balancing.balancers_of(group.arn))]}
+    return {"TargetGroups": [_shown(parts, group)]}
 
 
-def _shown(group: TargetGroupRecord, balancers: list[str]) -> dict[str, Any]:
+def _shown(parts: Parts, group: TargetGroupRecord) -> dict[str, Any]:
+    """Return a target group as it is listed; ``parts.services`` has been read."""
     return {
         "TargetGroupArn": group.arn,
         "TargetGroupName": group.name,
         "Protocol": group.protocol,
         "Port": group.port,
-        "VpcId": group.vpc_id,
+        "VpcId": group_records.vpc_id(parts.names),
         **health_checks.shown(group.health_check),
-        "LoadBalancerArns": balancers,
+        "LoadBalancerArns": parts.services.balancing.balancers_of(group.arn),
         "TargetType": group.target_type,
-        "ProtocolVersion": group.protocol_version or None,
+        "ProtocolVersion": _PROTOCOLS[group.protocol] or None,
         "IpAddressType": "ipv4",
     }
 

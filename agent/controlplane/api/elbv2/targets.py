@@ -15,7 +15,7 @@ from agent.controlplane.api.elbv2.errors import (
     TooManyTargetsException,
     ValidationError,
 )
-from agent.controlplane.loadbalancing import balancer_records, placing, stored
+from agent.controlplane.loadbalancing import balancer_records, stored
 from agent.controlplane.loadbalancing.balancer_records import (
     TRAFFIC_PORT,
     TargetGroupRecord,
@@ -42,7 +42,6 @@ async def register_targets(parts: Parts, request: dict[str, Any]) -> dict[str, A
     tries = access.ConflictRetries(group.kv.key)
     while True:
         await parts.services.read()
-        now = parts.clock()
         known = parts.services.balancing.targets(group.record.arn)
         registered = {_name(each) for each in known if each.drains_until == 0}
         new = [each for each in wanted if _name(each) not in registered]
@@ -55,7 +54,7 @@ async def register_targets(parts: Parts, request: dict[str, Any]) -> dict[str, A
         for each in new:
             key = balancer_records.target_key(group.record.id, each.id, each.port)
             compares.append(as_read(key, await parts.store.get(key)))
-            puts.append(Put(key, records.encode(_registered(each, now))))
+            puts.append(Put(key, records.encode(each)))
         if (await parts.store.txn(compares, puts)).succeeded:
             return {}
         await stored.group(parts.store, parts.names, group.record.arn)
@@ -78,7 +77,7 @@ async def deregister_targets(parts: Parts, request: dict[str, Any]) -> dict[str,
                 parts.store,
                 TargetRecord,
                 each.kv.key,
-                lambda old, until=until: placing.draining(old, until),  # type: ignore[misc]
+                lambda old, until=until: old.draining(until),  # type: ignore[misc]
                 urgent=True,
             )
     return {}
@@ -177,10 +176,6 @@ async def _registered_as(
 
 def _name(target: TargetRecord) -> str:
     return balancer_records.target_name(target.id, target.port)
-
-
-def _registered(target: TargetRecord, now: float) -> TargetRecord:
-    return placing.registered(target, now)
 
 
 HANDLERS: Handlers = {

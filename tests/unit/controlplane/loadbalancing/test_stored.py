@@ -75,29 +75,6 @@ def listener_of(of: LoadBalancerRecord, rule: RuleRecord, port: int = 80) -> Lis
     )
 
 
-async def test_weights_are_shifted_on_a_rule_and_on_the_default_rule(store: SqliteStore) -> None:
-    blue, green = await make_group(store, "blue"), await make_group(store, "green")
-    listener = listener_of(await make_balancer(store), forwards(blue))
-    await stored.create_listener(store, NAMES, listener)
-    path = RuleRecord(
-        id=naming.new_id(), priority=5, action=ActionRecord(kind="fixed-response", settings={})
-    )
-    await stored.change_listener(
-        store, NAMES, listener.arn, lambda old: forwarding.with_rule(old, path)
-    )
-
-    await stored.shift(store, NAMES, listener.arn, {blue.arn: 90, green.arn: 10})
-    rule_arn = naming.rule_arn(listener.arn, path.id)
-    changed = await stored.shift(store, NAMES, rule_arn, {green.arn: 1})
-
-    assert forwarding.weights(changed.default_rule) == {blue.arn: 90, green.arn: 10}
-    assert forwarding.weights(changed.rules[1]) == {green.arn: 1}
-    assert changed.rules[1].priority == 5
-    before = store.revision
-    await stored.shift(store, NAMES, rule_arn, {green.arn: 1})
-    assert store.revision == before, "the same weights again change nothing"
-
-
 async def test_a_group_that_is_forwarded_to_is_not_deleted(store: SqliteStore) -> None:
     blue, green = await make_group(store, "blue"), await make_group(store, "green")
     listener = listener_of(await make_balancer(store), forwards(blue))
@@ -105,9 +82,13 @@ async def test_a_group_that_is_forwarded_to_is_not_deleted(store: SqliteStore) -
     with pytest.raises(stored.GroupInUse):
         await stored.delete_group(store, NAMES, blue.arn, no_service)
 
+    both = replace(listener.default_rule, action=forwards(blue, green).action)
+
     async def begins_to_forward() -> str:
         """A listener begins to use the group while its users are looked for."""
-        await stored.shift(store, NAMES, listener.arn, {blue.arn: 1, green.arn: 1})
+        await stored.change_listener(
+            store, NAMES, listener.arn, lambda old: forwarding.with_rule(old, both)
+        )
         return ""
 
     with pytest.raises(stored.GroupInUse):
@@ -129,8 +110,11 @@ async def test_a_deleted_group_takes_its_targets_along_and_is_not_forwarded_to(
     await stored.delete_group(store, NAMES, green.arn, no_service)
 
     assert await store.get(key) is None
+    to_green = replace(listener.default_rule, action=forwards(green).action)
     with pytest.raises(stored.GroupMissing):
-        await stored.shift(store, NAMES, listener.arn, {green.arn: 1})
+        await stored.change_listener(
+            store, NAMES, listener.arn, lambda old: forwarding.with_rule(old, to_green)
+        )
 
 
 async def test_a_deleted_load_balancer_takes_its_listeners_along(store: SqliteStore) -> None:
