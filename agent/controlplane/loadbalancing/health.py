@@ -33,9 +33,9 @@ class Health:
     description: str = ""
 
     @property
-    def holds_nothing_up(self) -> bool:
-        """Whether a deployment may go on: it is healthy, or no ingress is there that could tell."""
-        return self.state == HEALTHY or self == _REGISTERING
+    def is_unknowable(self) -> bool:
+        """Whether no ingress is connected that could tell."""
+        return self == _REGISTERING
 
 
 NOT_REGISTERED = Health(

@@ -116,7 +116,10 @@ def with_health(task: SeenTask, targets: Sequence[SeenTarget], *, is_balanced: b
     if health.UNHEALTHY in states:
         arn = targets[states.index(health.UNHEALTHY)].target.group_arn
         return replace(task, traffic=health.UNHEALTHY, unhealthy_in=arn)
-    is_healthy = bool(states) and all(each.health.holds_nothing_up for each in targets)
+    looked_at = [each for each in targets if not each.health.is_unknowable]
+    if targets and not looked_at:
+        return task
+    is_healthy = bool(targets) and all(each.health.state == health.HEALTHY for each in looked_at)
     return replace(task, traffic=health.HEALTHY if is_healthy else health.INITIAL)
 
 

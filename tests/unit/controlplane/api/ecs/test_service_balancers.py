@@ -146,8 +146,10 @@ async def test_a_deployment_is_completed_once_its_targets_are_healthy(shop: Bala
 
 async def test_without_an_ingress_a_service_goes_by_its_containers(shop: BalancedShop) -> None:
     await shop.open()
-    await shop.settle(seconds=100)
+    await shop.settle(seconds=39)
     assert set((await shop.states()).values()) == {"initial"}
+    assert (await shop.describe())["deployments"][0]["rolloutState"] == "IN_PROGRESS"
+    await shop.settle(seconds=2)
     assert (await shop.describe())["deployments"][0]["rolloutState"] == "COMPLETED"
 
 
