@@ -7,6 +7,7 @@
     forwarding.py        pure: which target groups a listener or a rule forwards to, and their weights
     health.py            pure: the health of a target, by what every ingress reports
     balancer_view.py     listeners, targets and what ingresses report, in memory
+    named_records.py     creates, changes and lists records that have names
     stored.py            finds and changes all of it in the store; each change is one transaction
 
 A listener is stored with its rules, so that priorities stay unique and weights change at once. A target group
@@ -15,7 +16,7 @@ compares. Targets have a key each. Every ingress, a proxy on a host, reports the
 a lease, so that what it said is forgotten when it is gone.
 
 May use the store, ``access``, ``names`` and ``records``. Fails with what the store raises, and with the errors of
-``stored``. Tests: ``tests/unit/controlplane/loadbalancing``.
+``stored`` and ``named_records``. Tests: ``tests/unit/controlplane/loadbalancing``.
 
 Source of rules and texts: Elastic Load Balancing API reference, "Target groups for your Application Load
 Balancers" and "Health checks for Application Load Balancer target groups".

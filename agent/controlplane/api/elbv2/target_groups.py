@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from agent.controlplane import access
 from agent.controlplane.api.elbv2 import attributes, health_checks, requests
 from agent.controlplane.api.elbv2.errors import (
     DuplicateTargetGroupNameException,
@@ -16,7 +15,7 @@ from agent.controlplane.api.elbv2.errors import (
     TooManyTargetGroupsException,
     ValidationError,
 )
-from agent.controlplane.loadbalancing import balancer_records, naming, stored
+from agent.controlplane.loadbalancing import named_records, naming, stored
 from agent.controlplane.loadbalancing.balancer_records import TargetGroupRecord
 from agent.controlplane.security_groups import group_records
 
@@ -34,27 +33,15 @@ _IDENTITY: Final = ("protocol", "port", "target_type", "health_check", "tags")
 async def create_target_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Create a target group; the same call again returns the one that it created."""
     wanted = _read(parts, request)
-    every = await stored.groups(parts.store)
-    known = next((each for each in every if each.name == wanted.name), None)
-    if known is None:
-        if len(every) >= GROUPS_MOST:
-            raise TooManyTargetGroupsException(
-                f"The maximum number of target groups, {GROUPS_MOST}, has been reached"
-            )
-        try:
-            await stored.create_group(parts.store, wanted)
-        except stored.NameTaken:
-            key = balancer_records.target_group_key(wanted.name)
-            found = await access.find(parts.store, TargetGroupRecord, key)
-            known = found.record if found is not None else None
-    if known is not None:
-        if any(getattr(known, field) != getattr(wanted, field) for field in _IDENTITY):
-            raise DuplicateTargetGroupNameException(
-                f"A target group with the same name '{wanted.name}' exists, but with different "
-                "settings"
-            )
-        wanted = known
-    return await _answer(parts, wanted)
+    try:
+        made = await stored.create_group(parts.store, wanted, GROUPS_MOST)
+    except named_records.TooMany as error:
+        raise TooManyTargetGroupsException(str(error)) from None
+    if any(getattr(made, field) != getattr(wanted, field) for field in _IDENTITY):
+        raise DuplicateTargetGroupNameException(
+            f"A target group with the same name '{wanted.name}' exists, but with different settings"
+        )
+    return await _answer(parts, made)
 
 
 def _read(parts: Parts, request: dict[str, Any]) -> TargetGroupRecord:
@@ -112,7 +99,8 @@ async def modify_target_group(parts: Parts, request: dict[str, Any]) -> dict[str
 
 async def describe_target_groups(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return target groups, by name, in pages; all, or those of a load balancer, or by name or ARN."""
-    every = await stored.groups(parts.store)
+    named = requests.names(request, "TargetGroupArns", parts.names, naming.parse_target_group)
+    every = await stored.groups(parts.store, named)
     for member, field in (("TargetGroupArns", "arn"), ("Names", "name")):
         every = requests.chosen(
             request,
@@ -135,11 +123,14 @@ async def delete_target_group(parts: Parts, request: dict[str, Any]) -> dict[str
     """Delete a target group that neither a listener nor a service uses; one that is gone is ignored."""
     arn = request["TargetGroupArn"]
 
-    async def service_of() -> str:
+    async def user_of() -> str:
         await parts.services.read()
-        return parts.services.balanced_by(arn)
+        if parts.services.balancing.is_used(arn):
+            return "a listener or a rule"
+        service = parts.services.balanced_by(arn)
+        return service and f"service {service}"
 
-    await stored.delete_group(parts.store, parts.names, arn, service_of)
+    await stored.delete_group(parts.store, parts.names, arn, user_of)
     return {}
 
 
