@@ -17,7 +17,7 @@ Plain data and keys. Times are Unix seconds by control's clock.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from msgspec import field
 from msgspec.structs import replace
@@ -278,8 +278,3 @@ def ingress_key(ingress_id: str) -> str:
 def health_key(ingress_id: str, group_id: str) -> str:
     """Return the key of what an ingress knows of a group's targets."""
     return f"{TARGET_HEALTH}{ingress_id}/{group_id}"
-
-
-def shown_tags(tags: dict[str, str]) -> list[dict[str, Any]]:
-    """Return tags as Elastic Load Balancing lists them."""
-    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]

@@ -353,7 +353,7 @@ async def test_targets_tell_why_they_get_no_traffic(elb: AwsClient) -> None:
     shop = await Shop(elb).build()
     targets = [{"Id": "10.0.0.1", "Port": 8080}, {"Id": "10.0.0.2"}]
     for arn in (shop.blue, shop.green):
-        await elb.call("register_targets", TargetGroupArn=arn, Targets=targets)
+        await elb.call("register_targets", TargetGroupArn=arn, Targets=[*targets, targets[1]])
         await elb.call("register_targets", TargetGroupArn=arn, Targets=targets[:1])
 
     async def states(arn: str, **more: Any) -> list[tuple[str, int, str, str]]:
