@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 BALANCERS_MOST: Final = 50
 """Amazon's quota."""
+_NO_ADDRESSES: Final = "a load balancer has no addresses of its own here"
 _NOT_SERVED: Final = {
-    "SecurityGroups": "an ingress is a process of its host, which is not in a security group",
+    "SecurityGroups": "a load balancer has no network interface here that they could protect",
     "CustomerOwnedIpv4Pool": "there are no Outposts here",
-    "IpamPools": "an ingress has the addresses of its host",
+    "IpamPools": _NO_ADDRESSES,
 }
 _IDENTITY: Final = ("kind", "scheme", "subnets", "tags")
 
@@ -61,11 +62,13 @@ def _read(parts: Parts, request: dict[str, Any]) -> LoadBalancerRecord:
         )
     if (request.get("IpAddressType") or "ipv4") != "ipv4":
         raise ValidationError("IpAddressType must be 'ipv4' on this control endpoint; leave it out")
+    if request.get("EnablePrefixForIpv6SourceNat") == "on":
+        raise ValidationError("EnablePrefixForIpv6SourceNat must be 'off' on this control endpoint")
     mappings = request.get("SubnetMappings", ())
     for mapping in mappings:
         requests.refuse(
             {key: value for key, value in mapping.items() if key != "SubnetId"},
-            dict.fromkeys(mapping, "an ingress has the addresses of its host"),
+            dict.fromkeys(mapping, _NO_ADDRESSES),
         )
     subnets = [*request.get("Subnets", ()), *(each.get("SubnetId", "") for each in mappings)]
     if not subnets or not all(subnets):

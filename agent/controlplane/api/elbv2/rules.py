@@ -29,8 +29,8 @@ RULES_MOST: Final = 100
 """Of one listener, without its default rule; Amazon's quota."""
 PRIORITY_MOST: Final = 50_000
 _NOT_SERVED: Final = {
-    "Transforms": "an ingress passes requests on as they are",
-    "ResetTransforms": "an ingress passes requests on as they are",
+    "Transforms": "rules have only conditions and actions here",
+    "ResetTransforms": "rules have only conditions and actions here",
 }
 
 

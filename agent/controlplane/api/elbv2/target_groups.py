@@ -73,7 +73,7 @@ def _read(parts: Parts, request: dict[str, Any]) -> TargetGroupRecord:
         )
     if (request.get("IpAddressType") or "ipv4") != "ipv4":
         raise ValidationError("IpAddressType must be 'ipv4' on this control endpoint; leave it out")
-    requests.refuse(request, {"TargetControlPort": "an ingress has no target optimizer"})
+    requests.refuse(request, {"TargetControlPort": "there is no target optimizer here"})
     group_id = naming.new_id()
     return TargetGroupRecord(
         name=name,
