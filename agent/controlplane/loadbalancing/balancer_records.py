@@ -11,8 +11,8 @@ Plain data and keys. Times are Unix seconds by control's clock.
                                                                        group, so that a deletion that has
                                                                        looked for users notices
     /targets/<group id>/<target id>/<port>         TargetRecord
-    /ingresses/<ingress id>                        empty               under the lease of the ingress
-    /target-health/<ingress id>/<group id>         HealthRecord        the same
+    /ingresses/<ingress id>                        empty               under the lease of an ingress
+    /target-health/<ingress id>/<group id>         HealthRecord        the same (see ``loadbalancing``)
 """
 
 from __future__ import annotations

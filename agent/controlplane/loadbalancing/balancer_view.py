@@ -1,6 +1,6 @@
 """Listeners, targets and what ingresses report, in memory: updated by what the store commits. Pure.
 
-Every change says which tasks' health it may have changed, so that its cost depends on what has changed. Target
+Taking in a change returns the tasks whose health it may have changed: its cost depends on what has changed. Target
 groups and load balancers themselves are not kept: they are read where they are needed.
 """
 

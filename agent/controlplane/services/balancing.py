@@ -1,14 +1,14 @@
 """Tasks of a service as targets of its target groups: what to register, to drain and to take out. Pure.
 
-A task is registered once it is RUNNING, and counts as healthy once it is so in all of its groups that an
-ingress serves. Before it
-is stopped, it is taken out of them: it then has the desired status STOPPED, but its agent is only told when
-its requests are finished, or the longest delay of its groups is over. One on a host that is cut off is taken
-out at once.
+A task is registered once it is RUNNING. It counts as healthy once it is healthy in all of its groups, or, while no
+ingress looks at them, by its containers alone. Before it is stopped, it is taken out of its groups: it then has the
+desired status STOPPED, but its agent is told only when its requests are finished, or the longest delay of its
+groups is over. One on a host that is cut off is taken out at once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -202,9 +202,7 @@ def events(
     """Return the events of what is done about targets; ``stops`` are those that are done at once."""
     name, targets = service.name, seen.balanced.targets
     told = []
-    registered: dict[str, int] = {}
-    for each in traffic.registers:
-        registered[each.group_arn] = registered.get(each.group_arn, 0) + 1
+    registered = Counter(each.group_arn for each in traffic.registers)
     told += [wording.registered(name, count, arn) for arn, count in registered.items()]
     for stop in (*traffic.drained, *stops):
         if stop.why is Why.UNHEALTHY and not stop.task.fails_check:
@@ -212,11 +210,8 @@ def events(
     taken = [each for each, _ in traffic.withdraws]
     # Targets of tasks that were taken out of use before were told then.
     taken += [each for each in traffic.removes if not each.target.drains_until]
-    counts: dict[str, int] = {}
-    for seen_target in taken:
-        arn = seen_target.target.group_arn
-        counts[arn] = counts.get(arn, 0) + 1
-    told += [wording.deregistered(name, count, arn) for arn, count in counts.items()]
+    deregistered = Counter(each.target.group_arn for each in taken)
+    told += [wording.deregistered(name, count, arn) for arn, count in deregistered.items()]
     if traffic.drains:
         told.append(wording.begins_draining(name, len(traffic.drains)))
     return told
