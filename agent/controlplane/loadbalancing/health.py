@@ -33,9 +33,9 @@ class Health:
     description: str = ""
 
     @property
-    def holds_nothing_up(self) -> bool:
-        """Whether a deployment may go on: it is healthy, or no ingress is there that could tell."""
-        return self.state == HEALTHY or self == _REGISTERING
+    def is_unknowable(self) -> bool:
+        """Whether no ingress is connected that could tell."""
+        return self == _REGISTERING
 
 
 NOT_REGISTERED = Health(
@@ -64,7 +64,7 @@ def health(
 
     Args:
         target: None if there is none.
-        reports: what each connected ingress that serves its group knows of it; None for nothing yet.
+        reports: what each connected ingress knows of it; None for nothing yet.
         is_used: whether a listener forwards to its group.
         now: Unix seconds.
     """
