@@ -39,14 +39,14 @@ _FILTERS: Final = {
 
 
 async def create_http_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Create a namespace whose names are only told by DiscoverInstances."""
+    """Create a namespace of the type HTTP."""
     if not _HTTP_NAME.fullmatch(request["Name"]):
         raise InvalidInput("Name must have 1 to 1024 visible ASCII characters, and be no ARN.")
     return await _create(parts, request, HTTP, "CreateHttpNamespace")
 
 
 async def create_private_dns_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Create a namespace whose names are in DNS too."""
+    """Create a namespace of DNS. Only DiscoverInstances answers its names so far, as for one of HTTP."""
     name: str = request["Name"]
     if len(name) > _DNS_NAME_MOST or not _DNS_NAME.fullmatch(name):
         raise InvalidInput(
