@@ -52,8 +52,6 @@ class NamespaceRecord(Record, frozen=True):
     name: str
     type: str
     """HTTP or DNS_PRIVATE."""
-    vpc: str = ""
-    """As it was given; every task sees every namespace."""
     soa_ttl_s: int = 15
     """Of a DNS namespace: for how long a client may remember that there is no such name. Only shown so far."""
     description: str = ""

@@ -65,7 +65,6 @@ async def _create(
         arn=parts.names.namespace(namespace_id),
         name=request["Name"],
         type=kind,
-        vpc=request.get("Vpc", ""),
         soa_ttl_s=_soa_ttl_s(request),
         description=requests.description(request),
         tags=requests.with_tags({}, request.get("Tags", ())),
