@@ -42,6 +42,8 @@ WEIGHTED: Final = "WEIGHTED"
 IPV4: Final = "AWS_INSTANCE_IPV4"
 IPV6: Final = "AWS_INSTANCE_IPV6"
 PORT: Final = "AWS_INSTANCE_PORT"
+NEEDED: Final = {"A": IPV4, "AAAA": IPV6, "SRV": PORT}
+"""The attribute that an instance must have for a DNS record, by the type of the record."""
 
 
 class NamespaceRecord(Record, frozen=True):
@@ -148,7 +150,12 @@ def registry_key(registry_id: str) -> str:
 
 def registry_name_key(namespace: NamespaceRecord, name: str) -> str:
     """Return the key of a registry's name, in DNS whatever its case."""
-    return f"{REGISTRY_NAMES}{namespace.id}/{name.lower() if namespace.is_dns else name}"
+    return f"{registry_names_prefix(namespace.id)}{name.lower() if namespace.is_dns else name}"
+
+
+def registry_names_prefix(namespace_id: str) -> str:
+    """Return the prefix of the names of the registries of a namespace."""
+    return f"{REGISTRY_NAMES}{namespace_id}/"
 
 
 def instances_prefix(registry_id: str) -> str:
@@ -158,7 +165,7 @@ def instances_prefix(registry_id: str) -> str:
 
 def instance_key(registry_id: str, instance_id: str) -> str:
     """Return the key of an instance."""
-    return f"{INSTANCES}{registry_id}/{instance_id}"
+    return f"{instances_prefix(registry_id)}{instance_id}"
 
 
 def guard_key(parent_id: str) -> str:

@@ -13,13 +13,13 @@ from agent.controlplane.discovery.record import (
     RegisteredInstance,
     RegistryRecord,
 )
-from agent.controlplane.store.contract import Delete, Put
+from agent.controlplane.store.contract import Delete, Put, as_read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.controlplane.access import Found
-    from agent.controlplane.store.contract import Op, Store
+    from agent.controlplane.store.contract import Compare, Op, Store
 
 INSTANCES_MOST: Final = 1000
 """Of one registry; Amazon's quota."""
@@ -85,6 +85,22 @@ async def instances(store: Store, registry_id: str) -> list[RegisteredInstance]:
     """Return the instances of a registry, by id."""
     prefix = kinds.instances_prefix(registry_id)
     return [found.record async for found in access.scan(store, RegisteredInstance, prefix)]
+
+
+async def still_empty(store: Store, parent_id: str, prefix: str) -> Compare | None:
+    """Return the condition that a namespace or registry is still empty; None if it has something in it.
+
+    Args:
+        store: where it is.
+        parent_id: its id.
+        prefix: of what would be in it.
+    """
+    key = kinds.guard_key(parent_id)
+    # First, so that what is added after the look below changes it.
+    guard = await store.get(key)
+    if (await store.range(prefix, limit=1)).items:
+        return None
+    return as_read(key, guard)
 
 
 async def count(store: Store, prefix: str) -> int:

@@ -26,6 +26,11 @@ _SHOWN: Final = 128
 _PAIR: Final = 2
 _ID: Final = re.compile(r"[0-9A-Za-z_-]{1,255}")
 _FILTER_VALUES_MOST: Final = 100
+_LABEL: Final = r"(?:[a-zA-Z0-9_][a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9])"
+DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+"""Labels with periods between them, as Cloud Map's API reference has them (CreateService)."""
+DOMAIN_MOST: Final = 253
+"""Characters of a domain name."""
 
 
 class Listed(Protocol):
@@ -54,11 +59,11 @@ def own_id(names: Names, given: str, kind: str) -> str:
         prefix = names.namespace("") if kind == "namespace" else names.registry("")
         if not given.startswith(prefix):
             raise InvalidInput(
-                f"{given[:_SHOWN]} is not the ARN of a {kind} of this control endpoint."
+                f"{shown(given)} is not the ARN of a {kind} of this control endpoint."
             )
         text = given.removeprefix(prefix)
     if not _ID.fullmatch(text):
-        raise InvalidInput(f"{given[:_SHOWN]!r} is not the id of a {kind}.")
+        raise InvalidInput(f"{shown(given)!r} is not the id of a {kind}.")
     return text
 
 
