@@ -112,11 +112,6 @@ class RegisteredInstance(Record, frozen=True):
     task: str = ""
     """Key of the task that it stands for; empty if an operator registered it."""
 
-    @property
-    def name(self) -> str:
-        """By which lists sort it."""
-        return self.id
-
 
 class OperationRecord(Record, frozen=True):
     """A call that AWS does in the background, and control at once."""
@@ -126,11 +121,6 @@ class OperationRecord(Record, frozen=True):
     targets: dict[str, str]
     """Ids by kind: NAMESPACE, SERVICE, INSTANCE."""
     at: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """By which lists sort it."""
-        return self.id
 
 
 def namespace_key(namespace_id: str) -> str:

@@ -222,6 +222,7 @@ async def describe(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         size=page_size(request),
         every=lambda after: every(parts, after),
         is_wanted=lambda one: wanted is None or one.resource_id in wanted,
+        place=lambda one: one.name,
     )
     return {"ScalableTargets": [_shown(parts, one) for one in found], "NextToken": token}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -39,10 +38,6 @@ class Listed(Protocol):
     @property
     def id(self) -> str:
         """By which it is sorted."""
-
-    @property
-    def name(self) -> str:
-        """Its name, or its id again."""
 
 
 ListedT = TypeVar("ListedT", bound=Listed)
@@ -173,5 +168,5 @@ async def page(
         size=size,
         every=lambda after: every(after or None),
         is_wanted=is_wanted,
-        place=attrgetter("id"),
+        place=lambda one: one.id,
     )
