@@ -105,13 +105,7 @@ async def still_empty(store: Store, parent_id: str, prefix: str) -> Compare | No
 
 async def count(store: Store, prefix: str) -> int:
     """Return how many keys begin with a prefix, which are not many."""
-    found, start_after, more = 0, None, True
-    while more:
-        page = await store.range(prefix, start_after=start_after, limit=access.SCAN_PAGE)
-        found += len(page.items)
-        more = page.more
-        start_after = page.items[-1].key if page.items else start_after
-    return found
+    return sum([len(page) async for page in access.pages(store, prefix)])
 
 
 async def revision(store: Store, registry_id: str) -> int:

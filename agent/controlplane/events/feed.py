@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from agent.controlplane.names import Names
     from agent.controlplane.store.contract import Event, Store, Watch
 
-_PAGE: Final = 500
 OLDEST: Final = 0
 """As a place: the oldest that the store still has."""
 
@@ -147,12 +146,5 @@ class EventFeed:
         return details.instance(found.record, load, self._names, at=self._clock(), version=revision)
 
     async def _instances(self) -> list[str]:
-        keys: list[str] = []
-        more = True
-        while more:
-            page = await self._store.range(
-                records.INSTANCES, start_after=keys[-1] if keys else None, limit=_PAGE
-            )
-            keys += [kv.key for kv in page.items]
-            more = page.more
-        return keys
+        pages = access.pages(self._store, records.INSTANCES)
+        return [kv.key async for page in pages for kv in page]
