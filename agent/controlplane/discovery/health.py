@@ -39,9 +39,9 @@ def by_health(
 
 
 def by_attributes(
-    instances: Sequence[RegisteredInstance], wanted: Mapping[str, str], hoped: Mapping[str, str]
+    instances: Sequence[RegisteredInstance], wanted: Mapping[str, str], optional: Mapping[str, str]
 ) -> list[RegisteredInstance]:
-    """Return the instances with all wanted attributes; if some have those hoped for too, only these."""
+    """Return the instances with all wanted attributes; only those with the optional ones too, if there are any."""
 
     def having(
         found: Sequence[RegisteredInstance], what: Mapping[str, str]
@@ -49,7 +49,7 @@ def by_attributes(
         return [one for one in found if what.items() <= one.attributes.items()]
 
     found = having(instances, wanted)
-    return having(found, hoped) or found
+    return having(found, optional) or found
 
 
 def some(

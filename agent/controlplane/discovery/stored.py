@@ -53,10 +53,7 @@ def put_instance(registry_id: str, instance: RegisteredInstance) -> list[Op]:
 
 
 def delete_instance(registry_id: str, instance_id: str) -> list[Op]:
-    """Return what removes an instance; the transaction must find its registry present.
-
-    Otherwise a guard would be left behind.
-    """
+    """Return what removes an instance; the transaction must find its registry present, or leaves a guard behind."""
     return [
         Delete(kinds.instance_key(registry_id, instance_id)),
         Put(kinds.guard_key(registry_id), b""),

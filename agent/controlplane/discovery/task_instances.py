@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agent.controlplane.discovery.record import RegistryRecord
 
 MARK: Final = b'"registryId"'
-"""What the record of each task with a registry has in its JSON, and of others only if a text of theirs does."""
+"""In the stored JSON of every task with a registry; in that of others only if one of their texts has it."""
 _GROUP: Final = "service:"
 
 

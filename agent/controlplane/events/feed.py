@@ -94,7 +94,8 @@ class EventFeed:
             self._changes = Changes(self._names, await self._instances())
             return Batch(place, [], is_gap=is_gap)
         if self._after == OLDEST:
-            self._after = None  # history that goes from now on has events that this reader missed
+            # From here on, a compaction means that this reader has missed events.
+            self._after = None
         return await self._told(batch.revision, batch.events)
 
     async def _told(self, place: int, seen: Sequence[Event]) -> Batch:

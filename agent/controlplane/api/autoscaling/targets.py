@@ -181,7 +181,7 @@ async def change(
 
 
 async def every(parts: Parts, after: str) -> AsyncIterator[ScalableTarget]:
-    """Yield all targets by name, behind a name."""
+    """Yield all targets by name, after a name; empty for all."""
     start = f"{kinds.TARGETS}{after}" if after else None
     async for found in access.scan(parts.store, ScalableTarget, kinds.TARGETS, start_after=start):
         yield found.record

@@ -119,7 +119,7 @@ async def update_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         )
 
     if await access.change(parts.store, RegistryRecord, found.kv.key, changed) is None:
-        raise missing(request["Id"])
+        raise _missing(request["Id"])
     return await background.noted(parts, "UPDATE_SERVICE", {"SERVICE": found.record.id})
 
 
@@ -184,7 +184,7 @@ async def find(parts: Parts, given: str) -> Found[RegistryRecord]:
     key = kinds.registry_key(requests.own_id(parts.names, given, "service"))
     found = await access.find(parts.store, RegistryRecord, key)
     if found is None:
-        raise missing(given)
+        raise _missing(given)
     return found
 
 
@@ -202,12 +202,11 @@ async def named(
         raise NamespaceNotFound(f"The namespace {requests.shown(namespace_name)} can't be found.")
     found = await stored.registry_named(parts.store, namespace.record, service_name)
     if found is None:
-        raise missing(service_name)
+        raise _missing(service_name)
     return namespace.record, found.record
 
 
-def missing(given: str) -> ServiceNotFound:
-    """Return the error for a registry that there is not."""
+def _missing(given: str) -> ServiceNotFound:
     return ServiceNotFound(f"The service {requests.shown(given)} can't be found.")
 
 

@@ -73,7 +73,7 @@ def changed_records(change: Mapping[str, Any], old: RegistryRecord) -> dict[str,
     """Return the records after an UpdateService request: those that it leaves out go.
 
     Raises:
-        InvalidInput: there would be a type that there was not, or none of a registry that is in DNS.
+        InvalidInput: it has a type of record that the registry does not have, or ``DnsConfig`` has no records.
     """
     given = change.get("DnsConfig")
     if given is None:
