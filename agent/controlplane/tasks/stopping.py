@@ -131,7 +131,7 @@ async def ordered(
 
 
 async def _named(store: Store, task: TaskRecord) -> list[Op]:
-    """Return what deregisters a task, so that nobody is sent to it who asks after its stop was ordered."""
+    """Return what deregisters a task, so that nobody who asks after its stop was ordered is sent to it."""
     if not task.registry_id:
         return []
     if await store.get(instance_key(task.registry_id, task.id)) is None:
