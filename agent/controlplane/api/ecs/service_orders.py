@@ -81,13 +81,12 @@ async def new_service(
     controller: str = (request.get("deploymentController") or {}).get("type") or ECS
     if controller == EXTERNAL:
         external_services.check_new(request)
-        request = {"desiredCount": 0, **request}
     service = ServiceRecord(
         name=name,
         arn=parts.names.service(cluster.name, name),
         cluster=cluster.name,
         scheduling=scheduling,
-        desired_count=_desired_count(request, scheduling),
+        desired_count=_desired_count(request, scheduling, controller),
         controller=controller,
         deployments=(
             [] if controller == EXTERNAL else [await new_deployment(parts, cluster, request)]
@@ -123,7 +122,9 @@ async def updated_service(
     changed = replace(
         old,
         desired_count=(
-            _desired_count(request, REPLICA) if "desiredCount" in request else old.desired_count
+            _desired_count(request, REPLICA, old.controller)
+            if "desiredCount" in request
+            else old.desired_count
         ),
         deployment_configuration=_configuration(
             request, old.scheduling, old.deployment_configuration
@@ -299,8 +300,9 @@ async def _new_deployment(
     )
 
 
-def _desired_count(request: Mapping[str, Any], scheduling: str) -> int:
-    given: int | None = request.get("desiredCount")
+def _desired_count(request: Mapping[str, Any], scheduling: str, controller: str) -> int:
+    """Return the desired count of a service; without one, its task sets have no tasks yet if it is EXTERNAL."""
+    given: int | None = request.get("desiredCount", 0 if controller == EXTERNAL else None)
     if scheduling == DAEMON:
         if given is not None:
             raise InvalidParameterException(
