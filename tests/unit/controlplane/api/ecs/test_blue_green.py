@@ -209,6 +209,18 @@ async def test_daemons_are_only_rolled(shop: Shop) -> None:
     )
 
 
+async def test_task_sets_are_not_rolled_out(shop: Shop) -> None:
+    _, told = await shop.endpoint.refused(
+        "create_service",
+        serviceName="s",
+        deploymentController={"type": "EXTERNAL"},
+        deploymentConfiguration={"strategy": "BLUE_GREEN"},
+    )
+    assert told == (
+        "The deployment strategy BLUE_GREEN is not supported with the deployment controller EXTERNAL."
+    )
+
+
 def test_load_balancers_need_a_second_target_group() -> None:
     balanced = deployment(1, load_balancers=[{"targetGroupArn": "arn"}])
     rolling = service(1, deployments=[balanced])
