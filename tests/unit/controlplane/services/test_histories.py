@@ -176,7 +176,9 @@ class Watched(World):
             side, wanted = sides[plan.deployment.id]
             present = [task for task in wanted if not self._is_lost(task)]
             assert len(present) <= most_running(side), "too many tasks"
-            if not plan.deployment.capacity_provider_strategy:  # with one, some may be too many first
+            if (
+                not plan.deployment.capacity_provider_strategy
+            ):  # with one, some may be too many first
                 assert len(list(self._good(side))) <= record.desired_count, "more than are needed"
 
     def _good(self, record: ServiceRecord) -> Iterable[SeenTask]:
