@@ -78,6 +78,7 @@ from agent.wiring.fleet import fleet_settings, rotate_key, settle_range
 from agent.wiring.host import need_network, network_settings, read_host, task_groups
 from agent.wiring.images import open_images
 from agent.wiring.metrics import make_sampler, otlp_exporter
+from agent.wiring.names import TaskNames
 from agent.wiring.registration import describe
 from agent.wiring.tasks import engine_settings
 
@@ -147,8 +148,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         load_pause = partial(ensure_pause_image, runtime, host.architecture)
         pause = await load_pause()
         restored = await RestoredTasks.open(store)
+        networks_wanted = network_settings(settings, owner, await runtime.default_bridge(), fleet)
         networks = await TaskNetworks.open(
-            network_settings(settings, owner, await runtime.default_bridge(), fleet),
+            networks_wanted,
             store=store,
             engine=runtime,
             image=pause,
@@ -156,6 +158,8 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             holders=await restored.sandbox_holders(runtime, owner),
             is_told_of_groups=not backend.is_ecs,
         )
+        names = TaskNames(networks_wanted)
+        cleanup.push_async_callback(names.close)
         cleanup.push_async_callback(
             _leave_no_spare,
             networks,
@@ -284,6 +288,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 _take_orders,
                 networks,
                 engine,
+                names,
                 partial(settle_range, used=fleet, store=store, serve_session=serve_session),
             ),
             HostParts(
@@ -350,6 +355,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             )
             group.create_task(groups.run(runtime.connect), name="control groups")
             group.create_task(control.run(), name="control")
+            group.create_task(names.run(), name="names of tasks")
             group.create_task(
                 stop_at_deadline(drain, lambda: engine.stop_all(DRAIN_REASON)), name="drain"
             )
@@ -433,6 +439,7 @@ async def _reach_engine(
 async def _take_orders(
     networks: TaskNetworks,
     engine: Engine,
+    names: TaskNames,
     take_range: Callable[[FleetUpdate], Awaitable[None]],
     assignments: Assignments,
     control_id: str,
@@ -446,6 +453,8 @@ async def _take_orders(
         await take_range(assignments.fleet)
     if assignments.security_groups is not None:
         await networks.take_groups(assignments.security_groups)
+    if assignments.names is not None:
+        names.take(assignments.names)
     await engine.apply(assignments, control_id, instance)
     if assignments.fleet is not None:
         await networks.take_fleet(assignments.fleet)

@@ -7,6 +7,7 @@
     images.py        pulls and clean-up
     endpoints.py     servers for tasks, for the log driver and for introspection
     metrics.py       sampler, OTLP
+    names.py         answers to questions for names of tasks
     registration.py  what a control is told of this host
 
 A setting that only one part needs is handed to that part here. Some functions read the host or the

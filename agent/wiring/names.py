@@ -1,0 +1,70 @@
+"""Names of tasks: what answers them is only loaded once control has some."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from agent.errors import NetworkFailure
+from agent.network.host.firewall import FAMILY, names_table
+from agent.network.kernel import nft
+
+if TYPE_CHECKING:
+    from agent.dns.answering import Answering
+    from agent.model.names import NameUpdates
+    from agent.network.settings import NetworkSettings
+
+_RETRY_S: Final = 15.0
+
+_log = structlog.get_logger(__name__)
+
+
+class TaskNames:
+    """Takes what control says of names, and has it answered on this host. For one event loop."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        """Take the networks of tasks; nothing is touched before ``run``."""
+        self._settings = settings
+        self._table = names_table(settings.table)
+        self._answering: Answering | None = None
+        self._changed = asyncio.Event()
+
+    def take(self, update: NameUpdates) -> None:
+        """Take what control has said; effective at once where names are answered already."""
+        if self._answering is None:
+            if not update.zones:
+                return
+            from agent.dns.answering import Answering  # noqa: PLC0415 - only what is used
+
+            self._answering = Answering(self._settings, self._table)
+        self._answering.zones.apply(update)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Answer names while there are namespaces, until cancelled."""
+        try:
+            # An earlier process that was killed has left its rule, which leads nowhere.
+            await asyncio.to_thread(nft.remove, FAMILY, self._table)
+        except NetworkFailure as error:
+            _log.warning("the rule for names of tasks was not removed", error=str(error))
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                if self._answering is not None:
+                    await self._answering.settle()
+            except (NetworkFailure, OSError) as error:
+                _log.error("names of tasks are not answered; trying again", error=str(error))
+                await asyncio.sleep(_RETRY_S)
+                self._changed.set()
+
+    async def close(self) -> None:
+        """Stop answering; questions of tasks go to their name servers again."""
+        if self._answering is None:
+            return
+        try:
+            await self._answering.close()
+        except NetworkFailure as error:
+            _log.warning("the rule for names of tasks was not removed", error=str(error))
