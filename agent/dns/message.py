@@ -124,7 +124,7 @@ def _most_bytes(message: bytes, at: int, records: int) -> int:
         _, at = _name(message, at)
         kind, size, _, length = _FIXED.unpack_from(message, at)
         if kind == _OPT:
-            return min(max(size, _PLAIN_BYTES), OUR_BYTES)
+            return min(max(int(size), _PLAIN_BYTES), OUR_BYTES)
         at += _FIXED.size + length
     return 0
 

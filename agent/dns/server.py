@@ -1,7 +1,8 @@
 """Answers datagrams of tasks, and passes on to the name servers what is no name of a task.
 
 A question that is passed on has a socket of its own, with a random port and a random id, so that nobody can guess
-what its answer must have. As many are passed on at once as there is room for; others are dropped, and asked again.
+what its answer must have. As many are passed on at once as there is room for, and of one task not all of them;
+others are dropped, and asked again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 _SERVER_LIMIT_S: Final = 2.0
 """How long one name server may take before the next is asked."""
 _AT_ONCE: Final = 512
+OF_ONE_MOST: Final = 64
+"""How many questions of one address are passed on at once: a task that asks without end must not silence others."""
 _ID_BYTES: Final = 2
 _IP_FREEBIND: Final = 15
 """Binds an address that comes later (ip(7))."""
@@ -42,6 +47,7 @@ class NameServer:
         self.servers = tuple(servers)
         self._transport: asyncio.DatagramTransport | None = None
         self._asked: set[asyncio.Task[None]] = set()
+        self._of_peers: Counter[str] = Counter()
 
     @classmethod
     async def open(cls, zones: Zones, servers: Sequence[Address], *, host: str, port: int) -> Self:
@@ -90,10 +96,20 @@ class NameServer:
             known = self._zones.answer(question)
         if known is not None:
             self._send(known, peer)
-        elif len(data) > _ID_BYTES and self.servers and len(self._asked) < _AT_ONCE:
+        elif len(data) > _ID_BYTES and self.servers and self._has_room(peer[0]):
             task = asyncio.get_running_loop().create_task(self._pass_on(data, peer))
             self._asked.add(task)
-            task.add_done_callback(self._asked.discard)
+            self._of_peers[peer[0]] += 1
+            task.add_done_callback(partial(self._done, peer[0]))
+
+    def _has_room(self, peer: str) -> bool:
+        return len(self._asked) < _AT_ONCE and self._of_peers.get(peer, 0) < OF_ONE_MOST
+
+    def _done(self, peer: str, task: asyncio.Task[None]) -> None:
+        self._asked.discard(task)
+        self._of_peers[peer] -= 1
+        if not self._of_peers[peer]:
+            del self._of_peers[peer]
 
     def _send(self, data: bytes, peer: Address) -> None:
         if self._transport is not None and not self._transport.is_closing():

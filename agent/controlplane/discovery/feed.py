@@ -181,16 +181,21 @@ class NamesOfHosts:
         Raises:
             StoreFailure: the store cannot be read.
         """
+        return (await self._read()).updates(after)
+
+    async def _read(self) -> NameView:
         async with self._turn:
             view = await self._follower.read()
             view.loaded(self._store.revision)
-            return view.updates(after)
+            return view
 
     async def run(self) -> None:
         """Wake all hosts when a name has changed, until cancelled."""
         while True:
             try:
                 watch = self._store.watch(_PREFIX, after_revision=self._store.revision)
+                # From here on, what changes is known: hosts are not told everything twice.
+                await self._read()
                 self._wake_all()
                 async with watch:
                     async for batch in watch:

@@ -135,7 +135,7 @@ async def test_tasks_and_containers_find_names_while_there_are_some(
         assert (await ask(task)).code == 5
         names.take(update("10.0.0.3"))
         await asyncio.to_thread(eventually, led)
-    assert not led()
+    assert not await asyncio.to_thread(led)
     assert (await ask(task)).code == 5
     await networks.release("a")
 
@@ -146,7 +146,7 @@ async def test_the_rule_of_an_agent_that_was_killed_goes(host: Host, upstream: N
     async with answering(ends=False) as names:
         names.take(update("10.0.0.1"))
         await asyncio.to_thread(eventually, led)
-    assert led(), "left behind"
+    assert await asyncio.to_thread(led), "left behind"
     async with answering():
         await asyncio.to_thread(eventually, lambda: not led())
         assert (await ask(task)).code == 5

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.dns.server import NameServer
+from agent.dns.server import OF_ONE_MOST, NameServer
 from agent.dns.zones import Zones
 from agent.model.names import NamedInstance, NameUpdates, TaskName
 from tests.support.dns_messages import query, read_response
@@ -117,6 +117,25 @@ async def test_a_name_server_that_is_gone_is_passed_over(upstream: Upstream) -> 
     async with served(gone, address(upstream)) as server:
         (answer,) = await exchange(server, query("example.com"))
         assert read_response(answer).id == 4711
+
+
+async def test_one_that_asks_without_end_does_not_silence_the_server() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.setblocking(False)
+        async with served(silent.getsockname()) as server:
+            loop = asyncio.get_running_loop()
+            transport, client = await loop.create_datagram_endpoint(
+                Client, remote_addr=("127.0.0.1", server.port)
+            )
+            for number in range(OF_ONE_MOST + 20):
+                transport.sendto(query(f"n{number}.com"))
+            transport.sendto(query("web.shop.internal"))
+            async with asyncio.timeout(LIMIT_S):
+                answer = await client.answers.get()
+            assert len(read_response(answer).answers) == 1
+            assert len(server._asked) <= OF_ONE_MOST
+            transport.close()
 
 
 async def test_damaged_datagrams_end_nothing(upstream: Upstream) -> None:
