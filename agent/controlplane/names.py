@@ -102,6 +102,10 @@ class Names:
         """Return the ARN of a service in the named cluster."""
         return self._arn(f"service/{cluster}/{name}")
 
+    def task_set(self, cluster: str, service: str, digits: str) -> str:
+        """Return the ARN of a task set, whose id is ``ecs-svc/`` and the digits."""
+        return self._arn(f"task-set/{cluster}/{service}/ecs-svc/{digits}")
+
     def service_deployment(self, cluster: str, service: str, deployment_id: str) -> str:
         """Return the ARN of a service deployment."""
         return self._arn(f"service-deployment/{cluster}/{service}/{deployment_id}")

@@ -99,8 +99,8 @@ SERVICE: tuple[Field, ...] = (
     Field(
         "deploymentController.type",
         Support.REFUSED,
-        "only ECS is supported; leave it out",
-        only=re.compile("CODE_DEPLOY|EXTERNAL"),
+        "CodeDeploy is not served; use ECS, or EXTERNAL and task sets",
+        only=re.compile("CODE_DEPLOY"),
     ),
     *_done("deploymentController.type", "tags[].key", "tags[].value", "enableECSManagedTags"),
     *_done("propagateTags"),

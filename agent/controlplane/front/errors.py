@@ -88,6 +88,13 @@ class ServiceNotActiveException(ApiError):
         super().__init__(text)
 
 
+class TaskSetNotFoundException(ApiError):
+    """The task set does not exist."""
+
+    def __init__(self, text: str = "The specified task set does not exist.") -> None:
+        super().__init__(text)
+
+
 class ServiceDeploymentNotFoundException(ApiError):
     """The service deployment does not exist."""
 

@@ -81,7 +81,9 @@ def reason(service: ServiceRecord, stop: Stop) -> str:
         return wording.UNHEALTHY_REASON
     if stop.why is Why.LOST:
         return wording.lost_reason(stop.task.instance_id)
-    return wording.scaling_reason(service.primary.id)
+    return wording.scaling_reason(
+        stop.task.started_by if service.is_external else service.primary.id
+    )
 
 
 async def rollout_ops(
@@ -89,8 +91,11 @@ async def rollout_ops(
 ) -> list[Op]:
     """Return what brings the service deployments up to date with a change of a service.
 
-    Only for a transaction that compares the service. ``before`` is None for a new service.
+    Only for a transaction that compares the service. ``before`` is None for a new service. A service with task
+    sets has no service deployments.
     """
+    if service.is_external:
+        return []
     if before is not None and (before.deployments, before.status) == (
         service.deployments,
         service.status,

@@ -10,10 +10,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TASK_SETS = (
-    "task sets belong to services with the deployment controller EXTERNAL or CODE_DEPLOY, which "
-    "CreateService refuses here; use the controller ECS, whose deployments are rolled out by control"
-)
 _HOOKS = (
     "deployments have no lifecycle hooks here, so none waits to be continued; StopServiceDeployment "
     "rolls a deployment back"
@@ -23,13 +19,6 @@ _EXPRESS = "there are no load balancers here; use CreateService"
 _GATEWAYS = "there are no gateways here"
 
 REASONS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        (
-            *("CreateTaskSet", "DeleteTaskSet", "DescribeTaskSets", "UpdateTaskSet"),
-            "UpdateServicePrimaryTaskSet",
-        ),
-        _TASK_SETS,
-    ),
     "ContinueServiceDeployment": _HOOKS,
     **dict.fromkeys(
         (

@@ -13,14 +13,22 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from agent.controlplane.api.ecs import service_registries, task_orders
+from agent.controlplane.api.ecs import external_services, service_registries, task_orders
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
+from agent.controlplane.scheduler import placement
 from agent.controlplane.scheduler.placement import PlacementError
 from agent.controlplane.scheduler.query import QueryError
 from agent.controlplane.services import launching, wording
-from agent.controlplane.services.record import DAEMON, REPLICA, DeploymentRecord, ServiceRecord
+from agent.controlplane.services.record import (
+    DAEMON,
+    ECS,
+    EXTERNAL,
+    REPLICA,
+    DeploymentRecord,
+    ServiceRecord,
+)
 from agent.controlplane.tasks import capacity
 
 if TYPE_CHECKING:
@@ -65,16 +73,20 @@ async def new_service(
     """
     refuse(request)
     scheduling: str = request.get("schedulingStrategy") or REPLICA
-    token = request.get("clientToken") or ""
-    if len(token) > TOKEN_LENGTH:
-        raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
+    controller: str = (request.get("deploymentController") or {}).get("type") or ECS
+    if controller == EXTERNAL:
+        external_services.check_new(request)
+        request = {"desiredCount": 0, **request}
     service = ServiceRecord(
         name=name,
         arn=parts.names.service(cluster.name, name),
         cluster=cluster.name,
         scheduling=scheduling,
         desired_count=_desired_count(request, scheduling),
-        deployments=[await _deployment(parts, cluster, request)],
+        controller=controller,
+        deployments=(
+            [] if controller == EXTERNAL else [await new_deployment(parts, cluster, request)]
+        ),
         deployment_configuration=_configuration(request, scheduling, {}),
         placement_constraints=request.get("placementConstraints", []),
         placement_strategy=request.get("placementStrategy", []),
@@ -82,7 +94,7 @@ async def new_service(
         propagate_tags=request.get("propagateTags") or "NONE",
         managed_tags=bool(request.get("enableECSManagedTags")),
         tags=_tags(request),
-        client_token=token,
+        client_token=client_token(request),
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
     )
@@ -98,6 +110,7 @@ async def updated_service(
         ApiError: with the code that ECS would return.
     """
     refuse(request)
+    external_services.check_update(old, request)
     if old.is_daemon and "desiredCount" in request:
         raise InvalidParameterException(
             "The daemon scheduling strategy does not support a desired count for services."
@@ -116,7 +129,9 @@ async def updated_service(
         propagate_tags=request.get("propagateTags") or old.propagate_tags,
         managed_tags=request.get("enableECSManagedTags", old.managed_tags),
     )
-    deployment = await _next_deployment(parts, cluster, old.primary, request)
+    deployment = None
+    if not old.is_external:
+        deployment = await _next_deployment(parts, cluster, old.primary, request)
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
     return await _checked(parts, changed, is_new=deployment is not None)
@@ -150,6 +165,10 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
             "task on every host."
         )
     try:
+        if service.is_external:
+            placement.parse_constraints(service.placement_constraints)
+            placement.parse_strategies(service.placement_strategy)
+            return service
         order = await launching.read_order(parts, service, service.primary)
     except (PlacementError, QueryError) as error:
         raise InvalidParameterException(str(error)) from None
@@ -160,9 +179,22 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
     return service
 
 
-async def _deployment(
+def client_token(request: Mapping[str, Any]) -> str:
+    """Return the client token of a request; raises ``InvalidParameterException`` if it is too long."""
+    token: str = request.get("clientToken") or ""
+    if len(token) > TOKEN_LENGTH:
+        raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
+    return token
+
+
+async def new_deployment(
     parts: Parts, cluster: ClusterRecord, request: Mapping[str, Any]
 ) -> DeploymentRecord:
+    """Return the deployment of a new service or a new task set.
+
+    Raises:
+        ApiError: the definition does not exist, or what it is to run on does not go together.
+    """
     if not request.get("taskDefinition"):
         raise InvalidParameterException("TaskDefinition can not be blank.")
     strategy = capacity.with_defaults(request.get("capacityProviderStrategy") or ())

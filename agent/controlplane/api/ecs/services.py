@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.ecs import service_orders, service_registries, service_shapes
+from agent.controlplane.api.ecs import (
+    service_orders,
+    service_registries,
+    service_shapes,
+    task_set_shapes,
+)
 from agent.controlplane.api.ecs.naming import active_cluster, names_it, service_name
 from agent.controlplane.front import pages
 from agent.controlplane.front.errors import (
@@ -228,13 +233,21 @@ async def _show(parts: Parts, service: ServiceRecord, *, with_tags: bool = False
     await parts.services.read()
     key = records.service_events_key(service.cluster, service.name)
     events = await access.find(parts.store, EventsRecord, key)
-    return service_shapes.service(
+    tasks = tuple(parts.services.tasks(ServiceKey(service.cluster, service.name)))
+    shown = service_shapes.service(
         service,
-        parts.services.tasks(ServiceKey(service.cluster, service.name)),
+        tasks,
         events.record if events is not None else None,
         parts.names,
         with_tags=with_tags,
     )
+    if service.is_external:
+        shown["taskSets"] = [
+            task_set_shapes.task_set(service, one, tasks, parts.names, with_tags=with_tags)
+            for one in service.task_sets
+            if service.status != INACTIVE
+        ]
+    return shown
 
 
 HANDLERS: Handlers = {
