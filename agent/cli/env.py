@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DATA_DIRS = (Path("/var/lib/ecs/control"), Path("/var/lib/ecs-agent-control"))
 """Data directories of ``standalone`` and of the service."""
+_CLOUD_MAP = "AWS_ENDPOINT_URL_SERVICEDISCOVERY"
 
 
 @click.command()
@@ -80,30 +81,16 @@ def _option(directories: list[Path]) -> str:
     return f" --data-dir {directories[0]}" if len(directories) == 1 else ""
 
 
-_SERVED = {
-    "serves_logs": ("CLOUDWATCH_LOGS",),
-    "serves_secrets": ("SSM", "SECRETS_MANAGER"),
-    "serves_metrics": ("CLOUDWATCH",),
-    "serves_groups": ("EC2",),
-    "serves_scaling": ("APPLICATION_AUTO_SCALING",),
-    "serves_schedules": ("SCHEDULER", "EVENTBRIDGE"),
-    "serves_names": ("SERVICEDISCOVERY",),
-}
-"""Services of AWS by the member of ``Address`` that says whether control serves them."""
-
-
 def _values(address: Address, place: Path) -> dict[str, str]:
     from agent.controlplane.front import keys  # noqa: PLC0415 - not for --help
 
     values = {
         "AWS_ENDPOINT_URL_ECS": address.url,
+        **dict.fromkeys(address.endpoint_variables, address.url),
         "AWS_DEFAULT_REGION": address.region,
         "AWS_REGION": address.region,
     }
-    for member, services in _SERVED.items():
-        if getattr(address, member):
-            values |= {f"AWS_ENDPOINT_URL_{service}": address.url for service in services}
-    if address.serves_names:
+    if _CLOUD_MAP in values:
         # Otherwise the tools put "data-" before control's host for DiscoverInstances.
         values["AWS_DISABLE_HOST_PREFIX_INJECTION"] = "true"
     if address.certificate:

@@ -20,6 +20,7 @@ from msgspec import Struct
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import definition_deletion
 from agent.controlplane.discovery.record import OPERATIONS
+from agent.controlplane.loadbalancing import stored as balancers
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.schedules.record import DELETIONS
 from agent.controlplane.secrets import stored
@@ -97,6 +98,7 @@ class Janitor:
         gone += await self._services(now)
         gone += await self._providers(now)
         gone += await definition_deletion.sweep(store, now)
+        gone += await balancers.sweep(store, now)
         if self._parts.secrets is not None:
             gone += await stored.sweep(self._parts.secrets, now)
         if len(self._revisions) == HISTORY_ROUNDS:

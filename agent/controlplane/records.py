@@ -289,6 +289,9 @@ class TaskRecord(Record, frozen=True):
     """When control set it to STOPPED, by control's own clock; the other times come from the agent."""
     stop_code: str = ""
     stopped_reason: str = ""
+    drains_until: float = 0.0
+    """Until when it may finish its requests before its agent is told to stop it, though its desired status is
+    STOPPED already; 0 if it does not (``services.balancing``)."""
     protected_until: float = 0.0
     """Until when its service may not stop it (``tasks.protection``); 0 if it never was protected."""
     version: int = 1
@@ -325,7 +328,7 @@ class AssignRecord(Record, frozen=True):
         return cls(
             task_arn=task.arn,
             cluster=task.cluster,
-            desired_status=task.desired_status,
+            desired_status="RUNNING" if task.drains_until else task.desired_status,
             stop_code=task.stop_code,
             stopped_reason=task.stopped_reason,
             has_roles=bool(task.roles),

@@ -241,7 +241,9 @@ async def serve(
                 region=settings.region,
             )
             await asyncio.to_thread(
-                address_file.write, settings.data_dir, sites.address(settings, host, port)
+                address_file.write,
+                settings.data_dir,
+                sites.address(settings, host, port, applications.endpoint_variables),
             )
             ready(host, port)
             await stop.wait()

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from agent.controlplane.definition.fields import RUN, Field, Support
 
-_NO_BALANCERS = "load balancers are not supported yet; leave it out"
+_NO_ROLE = "control registers targets by itself; leave it out"
+_NO_LATTICE = "only load balancers with target groups are supported; leave it out"
 _NO_CONNECT = "there are no proxies beside tasks; use serviceRegistries"
 _ONLY_ROLLING = "only rolling deployments are supported; leave it out"
 _ONLY_WITH = "only has a meaning with '{}', which is refused"
@@ -44,8 +45,15 @@ SERVICE: tuple[Field, ...] = (
         only=re.compile("ENABLED"),
     ),
     Field("availabilityZoneRebalancing", note="DISABLED, also if it is not given"),
-    *_refused(_NO_BALANCERS, "loadBalancers.*", "role", "vpcLatticeConfigurations.*"),
-    *_refused(_NO_BALANCERS, "gatewayConnectors.*"),
+    *_done("loadBalancers[].targetGroupArn", "loadBalancers[].containerName"),
+    *_done("loadBalancers[].containerPort"),
+    *_refused(
+        "Classic Load Balancers are not supported; use targetGroupArn",
+        "loadBalancers[].loadBalancerName",
+    ),
+    *_refused(_ONLY_ROLLING, "loadBalancers[].advancedConfiguration.*"),
+    *_refused(_NO_ROLE, "role"),
+    *_refused(_NO_LATTICE, "vpcLatticeConfigurations.*", "gatewayConnectors.*"),
     *_done("serviceRegistries[].registryArn", "serviceRegistries[].port"),
     *_done("serviceRegistries[].containerName", "serviceRegistries[].containerPort"),
     *_refused(_NO_CONNECT, "serviceConnectConfiguration.*"),

@@ -1,14 +1,13 @@
 """Which instances of a registry are answered. Pure.
 
-Source: Cloud Map's API reference (DiscoverInstances, DnsConfig) and the ECS developer guide ("Service
-discovery"): at most eight in DNS, the healthy ones if there are any, else all.
+Source: Cloud Map's API reference (DiscoverInstances).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from agent.controlplane.discovery.record import HEALTHY, UNHEALTHY, UNKNOWN, WEIGHTED
+from agent.controlplane.discovery.record import HEALTHY, UNHEALTHY, UNKNOWN
 
 if TYPE_CHECKING:
     import random
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
     from agent.controlplane.discovery.record import RegisteredInstance, RegistryRecord
 
-DNS_MOST: Final = 8
 ALL: Final = "ALL"
 HEALTHY_OR_ELSE_ALL: Final = "HEALTHY_OR_ELSE_ALL"
 
@@ -41,9 +39,9 @@ def by_health(
 
 
 def by_attributes(
-    instances: Sequence[RegisteredInstance], wanted: Mapping[str, str], hoped: Mapping[str, str]
+    instances: Sequence[RegisteredInstance], wanted: Mapping[str, str], optional: Mapping[str, str]
 ) -> list[RegisteredInstance]:
-    """Return the instances with all wanted attributes; if some have those hoped for too, only these."""
+    """Return the instances with all wanted attributes; only those with the optional ones too, if there are any."""
 
     def having(
         found: Sequence[RegisteredInstance], what: Mapping[str, str]
@@ -51,7 +49,7 @@ def by_attributes(
         return [one for one in found if what.items() <= one.attributes.items()]
 
     found = having(instances, wanted)
-    return having(found, hoped) or found
+    return having(found, optional) or found
 
 
 def some(
@@ -59,11 +57,3 @@ def some(
 ) -> list[RegisteredInstance]:
     """Return instances in random order, at most so many."""
     return rng.sample(instances, min(most, len(instances)))
-
-
-def in_dns(
-    registry: RegistryRecord, instances: Sequence[RegisteredInstance], rng: random.Random
-) -> list[RegisteredInstance]:
-    """Return the instances that an answer of DNS names."""
-    most = 1 if registry.routing_policy == WEIGHTED else DNS_MOST
-    return some(by_health(registry, instances, HEALTHY_OR_ELSE_ALL), most, rng)

@@ -77,14 +77,8 @@ class RegistrationLoop:
         Raises:
             StoreFailure: some of it was not done; the same again is safe.
         """
-        start_after, more = None, True
-        while more:
-            page = await self._store.range(
-                records.TASKS, start_after=start_after, limit=access.SCAN_PAGE
-            )
-            await self._turn([kv for kv in page.items if MARK in kv.value])
-            more = page.more
-            start_after = page.items[-1].key if page.items else start_after
+        async for page in access.pages(self._store, records.TASKS):
+            await self._turn([kv for kv in page if MARK in kv.value])
         async for kv, instance in access.scan(self._store, RegisteredInstance, kinds.INSTANCES):
             if instance.task and await self._store.get(instance.task) is None:
                 await self._store.txn(

@@ -42,6 +42,8 @@ WEIGHTED: Final = "WEIGHTED"
 IPV4: Final = "AWS_INSTANCE_IPV4"
 IPV6: Final = "AWS_INSTANCE_IPV6"
 PORT: Final = "AWS_INSTANCE_PORT"
+NEEDED: Final = {"A": IPV4, "AAAA": IPV6, "SRV": PORT}
+"""The attribute that an instance must have for a DNS record, by the type of the record."""
 
 
 class NamespaceRecord(Record, frozen=True):
@@ -52,10 +54,8 @@ class NamespaceRecord(Record, frozen=True):
     name: str
     type: str
     """HTTP or DNS_PRIVATE."""
-    vpc: str = ""
-    """As it was given; every task sees every namespace."""
     soa_ttl_s: int = 15
-    """Of a DNS namespace: for how long a client may remember that there is no such name."""
+    """Of a DNS namespace: for how long a client may remember that there is no such name. Only shown so far."""
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     created_at: float = 0.0
@@ -67,7 +67,7 @@ class NamespaceRecord(Record, frozen=True):
 
     @property
     def is_dns(self) -> bool:
-        """Whether its names are in DNS."""
+        """Whether its names are domain names, and its registries may have DNS records."""
         return self.type == DNS_PRIVATE
 
 
@@ -79,8 +79,10 @@ class RegistryRecord(Record, frozen=True):
     name: str
     namespace_id: str
     dns_records: dict[str, int] = field(default_factory=dict)
-    """The seconds that a record of a type may be remembered; empty if its name is not in DNS."""
+    """TTL in seconds by the type of record; empty for the type HTTP. What it demands of instances is checked; no DNS
+    answers with it so far."""
     routing_policy: str = MULTIVALUE
+    """MULTIVALUE or WEIGHTED. Only shown so far."""
     has_custom_health: bool = False
     """Whether its instances have a health status that somebody sets."""
     failure_threshold: int = 1
@@ -110,11 +112,6 @@ class RegisteredInstance(Record, frozen=True):
     task: str = ""
     """Key of the task that it stands for; empty if an operator registered it."""
 
-    @property
-    def name(self) -> str:
-        """By which lists sort it."""
-        return self.id
-
 
 class OperationRecord(Record, frozen=True):
     """A call that AWS does in the background, and control at once."""
@@ -124,11 +121,6 @@ class OperationRecord(Record, frozen=True):
     targets: dict[str, str]
     """Ids by kind: NAMESPACE, SERVICE, INSTANCE."""
     at: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """By which lists sort it."""
-        return self.id
 
 
 def namespace_key(namespace_id: str) -> str:
@@ -148,7 +140,12 @@ def registry_key(registry_id: str) -> str:
 
 def registry_name_key(namespace: NamespaceRecord, name: str) -> str:
     """Return the key of a registry's name, in DNS whatever its case."""
-    return f"{REGISTRY_NAMES}{namespace.id}/{name.lower() if namespace.is_dns else name}"
+    return f"{registry_names_prefix(namespace.id)}{name.lower() if namespace.is_dns else name}"
+
+
+def registry_names_prefix(namespace_id: str) -> str:
+    """Return the prefix of the names of the registries of a namespace."""
+    return f"{REGISTRY_NAMES}{namespace_id}/"
 
 
 def instances_prefix(registry_id: str) -> str:
@@ -158,7 +155,7 @@ def instances_prefix(registry_id: str) -> str:
 
 def instance_key(registry_id: str, instance_id: str) -> str:
     """Return the key of an instance."""
-    return f"{INSTANCES}{registry_id}/{instance_id}"
+    return f"{instances_prefix(registry_id)}{instance_id}"
 
 
 def guard_key(parent_id: str) -> str:

@@ -13,13 +13,13 @@ from agent.controlplane.discovery.record import (
     RegisteredInstance,
     RegistryRecord,
 )
-from agent.controlplane.store.contract import Delete, Put
+from agent.controlplane.store.contract import Delete, Put, as_read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.controlplane.access import Found
-    from agent.controlplane.store.contract import Op, Store
+    from agent.controlplane.store.contract import Compare, Op, Store
 
 INSTANCES_MOST: Final = 1000
 """Of one registry; Amazon's quota."""
@@ -53,10 +53,7 @@ def put_instance(registry_id: str, instance: RegisteredInstance) -> list[Op]:
 
 
 def delete_instance(registry_id: str, instance_id: str) -> list[Op]:
-    """Return what removes an instance; the transaction must find its registry present.
-
-    Otherwise a guard would be left behind.
-    """
+    """Return what removes an instance; the transaction must find its registry present, or leaves a guard behind."""
     return [
         Delete(kinds.instance_key(registry_id, instance_id)),
         Put(kinds.guard_key(registry_id), b""),
@@ -87,15 +84,25 @@ async def instances(store: Store, registry_id: str) -> list[RegisteredInstance]:
     return [found.record async for found in access.scan(store, RegisteredInstance, prefix)]
 
 
+async def still_empty(store: Store, parent_id: str, prefix: str) -> Compare | None:
+    """Return the condition that a namespace or registry is still empty; None if it has something in it.
+
+    Args:
+        store: where it is.
+        parent_id: its id.
+        prefix: of what would be in it.
+    """
+    key = kinds.guard_key(parent_id)
+    # First, so that what is added after the look below changes it.
+    guard = await store.get(key)
+    if (await store.range(prefix, limit=1)).items:
+        return None
+    return as_read(key, guard)
+
+
 async def count(store: Store, prefix: str) -> int:
     """Return how many keys begin with a prefix, which are not many."""
-    found, start_after, more = 0, None, True
-    while more:
-        page = await store.range(prefix, start_after=start_after, limit=access.SCAN_PAGE)
-        found += len(page.items)
-        more = page.more
-        start_after = page.items[-1].key if page.items else start_after
-    return found
+    return sum([len(page) async for page in access.pages(store, prefix)])
 
 
 async def revision(store: Store, registry_id: str) -> int:

@@ -15,6 +15,7 @@ from agent.controlplane.discovery.record import (
     HEALTHY,
     IPV4,
     IPV6,
+    NEEDED,
     PORT,
     UNHEALTHY,
     RegisteredInstance,
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from agent.controlplane.discovery.record import RegistryRecord
 
 MARK: Final = b'"registryId"'
-"""What the record of each task with a registry has in its JSON, and of others only if a text of theirs does."""
+"""In the stored JSON of every task with a registry; in that of others only if one of their texts has it."""
 _GROUP: Final = "service:"
-_NEEDED: Final = {"A": IPV4, "AAAA": IPV6, "SRV": PORT}
 
 
 class _Interface(Struct, frozen=True, rename="camel"):
@@ -112,7 +112,7 @@ def instance_of(
     attributes = {name: value for name, value in given.items() if value}
     if not {IPV4, IPV6} & set(attributes):
         return None
-    if any(_NEEDED[kind] not in attributes for kind in registry.dns_records):
+    if any(NEEDED[kind] not in attributes for kind in registry.dns_records):
         return None
     return RegisteredInstance(
         id=task.id,

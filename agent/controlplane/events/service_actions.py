@@ -1,7 +1,7 @@
 """Events of services and deployments, from what DescribeServices and service deployments tell. Pure.
 
-Each action has the name that Amazon ECS gives it. It follows from the text (``services.wording``); what Amazon ECS
-sends no event for has none.
+Each action has the name that Amazon ECS gives it, and follows from the text (``services.wording``). Texts for
+which Amazon ECS sends no event have no action.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Listeners, targets and what ingresses report, in memory: updated by what the store commits. Pure.
 
-Every change says which tasks' health it may have changed, so that its cost depends on what has changed. Target
+Taking in a change returns the tasks whose health it may have changed: its cost depends on what has changed. Target
 groups and load balancers themselves are not kept: they are read where they are needed.
 """
 
@@ -10,10 +10,10 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.controlplane import access, records
+from agent.controlplane.access import Found
 from agent.controlplane.loadbalancing import balancer_records, forwarding, health, naming
 from agent.controlplane.loadbalancing.balancer_records import (
     HealthRecord,
-    IngressRecord,
     ListenerRecord,
     TargetRecord,
     TargetState,
@@ -38,6 +38,8 @@ class SeenTarget(NamedTuple):
     """A target of a task."""
 
     target: TargetRecord
+    revision: int
+    """Of the last change of its key."""
     health: Health
     is_drained: bool
     """Whether it is deregistered, and has no requests left."""
@@ -51,11 +53,12 @@ class BalancerView:
         """By key."""
         self._users = defaultdict[str, set[str]](set)
         """Keys of the listeners that name a group, by its ARN."""
-        self._targets = defaultdict[str, dict[str, TargetRecord]](dict)
+        self._targets = defaultdict[str, dict[str, Found[TargetRecord]]](dict)
         """By the id of their group, and by name."""
         self._of_task = defaultdict[str, set[tuple[str, str]]](set)
         """Group id and name of each target, by task id."""
-        self._ingresses: dict[str, IngressRecord] = {}
+        self._ingresses: set[str] = set()
+        """Ids of those that are connected."""
         self._reports = defaultdict[str, dict[str, HealthRecord]](dict)
         """By group id and ingress id."""
 
@@ -70,6 +73,11 @@ class BalancerView:
             return self._apply_listener(kv, there=there)
         return self._apply_ingress(kv, there=there)
 
+    @property
+    def has_tasks(self) -> bool:
+        """Whether any task is a target."""
+        return bool(self._of_task)
+
     def is_used(self, group_arn: str) -> bool:
         """Return whether a listener names a target group."""
         return group_arn in self._users
@@ -82,11 +90,12 @@ class BalancerView:
     def targets(self, group_arn: str) -> list[TargetRecord]:
         """Return the targets of a group, by name, those that are gone among them."""
         found = self._targets.get(naming.target_group_id(group_arn), {})
-        return [found[name] for name in sorted(found)]
+        return [found[name].record for name in sorted(found)]
 
     def health(self, group_arn: str, name: str, now: float) -> Health:
         """Return the health of a target by its name (``target_name``)."""
-        target = self._targets.get(naming.target_group_id(group_arn), {}).get(name)
+        found = self._targets.get(naming.target_group_id(group_arn), {}).get(name)
+        target = found.record if found is not None else None
         used = self.is_used(group_arn)
         return health.health(target, self._reports_on(group_arn, name), is_used=used, now=now)
 
@@ -95,38 +104,32 @@ class BalancerView:
         return tuple(self._seen(*place, now) for place in sorted(self._of_task.get(task_id, ())))
 
     def _seen(self, group_id: str, name: str, now: float) -> SeenTarget:
-        target = self._targets[group_id][name]
+        kv, target = self._targets[group_id][name]
         arn = target.group_arn
         drained = target.drains_until > 0 and health.is_drained(
             target, self._reports_on(arn, name), is_used=self.is_used(arn), now=now
         )
-        return SeenTarget(target, self.health(arn, name, now), drained)
+        return SeenTarget(target, kv.mod_revision, self.health(arn, name, now), drained)
 
     def _reports_on(self, group_arn: str, name: str) -> list[TargetState | None]:
-        """Return what each ingress that serves a group knows of a target."""
-        users = self._users.get(group_arn, ())
-        balancers = {self._listeners[key].load_balancer for key in users}
+        """Return what each ingress knows of a target."""
         known = self._reports.get(naming.target_group_id(group_arn), {})
-        found: list[TargetState | None] = []
-        for ingress_id, ingress in self._ingresses.items():
-            if any(ingress.serves(balancer) for balancer in balancers):
-                report = known.get(ingress_id)
-                found.append(report.targets.get(name) if report is not None else None)
-        return found
+        reports = (known.get(ingress_id) for ingress_id in self._ingresses)
+        return [report.targets.get(name) if report is not None else None for report in reports]
 
     def _apply_target(self, kv: KeyValue, *, there: bool) -> set[str]:
         _, _, group_id, name = kv.key.split("/", 3)
         found = access.read(TargetRecord, kv) if there else None
         old = self._targets[group_id].pop(name, None)
         touched = set()
-        if old is not None and old.task_id:
-            touched.add(old.task_id)
-            places = self._of_task[old.task_id]
-            places.discard((group_id, name))
-            if not places:
-                del self._of_task[old.task_id]
+        if old is not None and old.record.task_id:
+            task_id = old.record.task_id
+            touched.add(task_id)
+            self._of_task[task_id].discard((group_id, name))
+            if not self._of_task[task_id]:
+                del self._of_task[task_id]
         if found is not None:
-            self._targets[group_id][name] = found.record
+            self._targets[group_id][name] = found
             if found.record.task_id:
                 touched.add(found.record.task_id)
                 self._of_task[found.record.task_id].add((group_id, name))
@@ -170,13 +173,13 @@ class BalancerView:
 
     def _apply_ingress(self, kv: KeyValue, *, there: bool) -> set[str]:
         name = records.last_element(kv.key)
-        found = access.read(IngressRecord, kv) if there else None
-        self._ingresses.pop(name, None)
-        if found is not None:
-            self._ingresses[name] = found.record
+        if there:
+            self._ingresses.add(name)
+        else:
+            self._ingresses.discard(name)
         return set(self._of_task)
 
     def _tasks_of(self, group_id: str, names: set[str] | None = None) -> Iterator[str]:
-        for name, target in self._targets.get(group_id, {}).items():
-            if target.task_id and (names is None or name in names):
-                yield target.task_id
+        for name, found in self._targets.get(group_id, {}).items():
+            if found.record.task_id and (names is None or name in names):
+                yield found.record.task_id

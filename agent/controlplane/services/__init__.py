@@ -12,6 +12,8 @@
       task_sets.py  one step for each task set of a service that somebody else deploys
       split.py      capacity providers of the tasks, by base and weight
       wording.py    texts of events
+    balancing.py  pure: tasks as targets: what to register, to drain and to take out of use
+    places.py     where tasks are reached; target_ops.py writes the targets
     rollouts.py   service deployments, as the API shows them, also when they are over
     view.py       services, their tasks and hosts in memory, updated by what the store commits
     acts.py       carries out a plan, each part in one transaction

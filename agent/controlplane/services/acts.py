@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.records import TaskRecord
-from agent.controlplane.services import rollouts, wording
+from agent.controlplane.services import rollouts, target_ops, wording
 from agent.controlplane.services.plan import Plan, Stop, Why
 from agent.controlplane.services.record import (
     EVENT_LIMIT,
@@ -48,9 +48,11 @@ async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: flo
         StoreFailure: it may not be done; to plan again is safe.
     """
     service = plan.service
+    traffic = plan.traffic
+    moved = target_ops.task_ids(traffic) if traffic is not None else []
     keys = {
         task_id: records.task_key(service.cluster, task_id)
-        for task_id in [*plan.counted, *(stop.task.id for stop in plan.stops)]
+        for task_id in [*plan.counted, *(stop.task.id for stop in plan.stops), *moved]
     }
     tasks = await access.find_many(store, TaskRecord, keys.values())
     compares: list[Compare] = [unchanged(found.kv)]
@@ -69,6 +71,15 @@ async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: flo
             store, task.record, code=wording.STOP_CODE, reason=reason(service, stop), now=now
         )
         then += ops
+    if traffic is not None:
+        found_tasks = {task_id: tasks[key] for task_id, key in keys.items() if key in tasks}
+        done = await target_ops.ops(
+            store, traffic, found_tasks, lambda stop: reason(service, stop), now
+        )
+        if done is None:
+            return False
+        compares += done[0]
+        then += done[1]
     then += await event_ops(store, service, plan.events, now)
     then += await rollout_ops(store, found.record, service, now)
     # Tasks with one registry all touch it; a transaction touches each key once.
@@ -78,7 +89,9 @@ async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: flo
 def reason(service: ServiceRecord, stop: Stop) -> str:
     """Return the ``stoppedReason`` of a task that the service stops."""
     if stop.why is Why.UNHEALTHY:
-        return wording.UNHEALTHY_REASON
+        task = stop.task
+        is_target = bool(task.unhealthy_in) and not task.fails_check
+        return wording.balancer_reason(task.unhealthy_in) if is_target else wording.UNHEALTHY_REASON
     if stop.why is Why.LOST:
         return wording.lost_reason(stop.task.instance_id)
     return wording.scaling_reason(

@@ -18,9 +18,10 @@ import structlog
 
 from agent.controlplane import records
 from agent.controlplane.front.errors import ApiError
+from agent.controlplane.loadbalancing import balancer_view
 from agent.controlplane.scheduler.placement import PlacementError
 from agent.controlplane.scheduler.query import QueryError
-from agent.controlplane.services import acts, launching, task_sets
+from agent.controlplane.services import acts, launching, places, task_sets
 from agent.controlplane.services.launching import Launched
 from agent.controlplane.services.record import group as group_of
 from agent.controlplane.services.step import step
@@ -44,7 +45,10 @@ _LONGEST_SLEEP_S = 600.0
 """Due times are wall-clock times; after this, the clock is read again."""
 _RETRY_S = 1.0
 _CONFLICT_S = 0.02
-_WATCHED = (records.SERVICES, records.TASKS, records.INSTANCES, records.ALIVE)
+_WATCHED = (
+    *(records.SERVICES, records.TASKS, records.INSTANCES, records.ALIVE),
+    *balancer_view.PREFIXES,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -215,6 +219,12 @@ class ServiceLoop:
         self, key: ServiceKey, found: Found[ServiceRecord]
     ) -> tuple[Observed, Order | None]:
         """Return what a step needs to see, and what to launch if that had to be found out for it."""
+        seen, order = await self._observe_tasks(key, found)
+        return await places.with_places(self._parts, found.record, seen), order
+
+    async def _observe_tasks(
+        self, key: ServiceKey, found: Found[ServiceRecord]
+    ) -> tuple[Observed, Order | None]:
         service, seen = found.record, self._view.observed(key)
         if service.status != "ACTIVE":
             return seen, None

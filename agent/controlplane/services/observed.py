@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec import field as member
 
+from agent.controlplane.loadbalancing import health
+from agent.controlplane.services.balancing import Balanced
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -49,6 +52,12 @@ class SeenTask(Struct, frozen=True, rename="camel"):
     stopped_reason: str = ""
     counted: bool = False
     """Whether its service has taken note of its end."""
+    drains_until: float = 0.0
+    """Until when it may finish its requests before its agent is told to stop it; 0 if it does not."""
+    traffic: str = ""
+    """Never stored: its health as a target, by all of its groups; empty if it has none (``balancing``)."""
+    unhealthy_in: str = ""
+    """Never stored: the ARN of a target group in which it is unhealthy."""
     protected_until: float = 0.0
     """Until when it is not stopped to scale in or to replace it (``tasks.protection``)."""
 
@@ -68,26 +77,33 @@ class SeenTask(Struct, frozen=True, rename="camel"):
         return any(c.essential and c.health_check for c in self.containers)
 
     @property
+    def fails_check(self) -> bool:
+        """Whether the health check of an essential container has failed."""
+        return self.has_check and self.health_status == "UNHEALTHY"
+
+    @property
+    def fails(self) -> bool:
+        """Whether a health check has failed, of a container or of a target group."""
+        return self.fails_check or self.traffic == health.UNHEALTHY
+
+    @property
     def serves(self) -> bool:
         """Whether it runs and has not failed its health checks."""
-        return self.is_running and not (self.has_check and self.health_status == "UNHEALTHY")
+        return self.is_running and not self.fails
 
     def is_healthy(self, now: float) -> bool:
         """Return whether it counts as healthy for a deployment."""
         if not self.is_running:
             return False
-        if self.has_check:
-            return self.health_status == "HEALTHY"
-        return now >= self.ran_at + HEALTHY_AFTER_S
+        if self.has_check and self.health_status != "HEALTHY":
+            return False
+        if self.traffic:
+            return self.traffic == health.HEALTHY
+        return self.has_check or now >= self.ran_at + HEALTHY_AFTER_S
 
     def is_unhealthy(self, grace_s: float, now: float) -> bool:
         """Return whether it has failed its health checks, and the grace period is over."""
-        return (
-            self.is_running
-            and self.has_check
-            and self.health_status == "UNHEALTHY"
-            and now >= self.ran_at + grace_s
-        )
+        return self.is_running and self.fails and now >= self.ran_at + grace_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,8 @@ class Observed:
     """Those that are not STOPPED, and those whose end is not counted yet."""
     hosts: Mapping[str, SeenHost] = field(default_factory=dict)
     """At least every host that one of the tasks is on; for DAEMON, all of the cluster."""
+    balanced: Balanced = field(default_factory=Balanced)
+    """The targets that the tasks are."""
     is_refused: bool = False
     """Whether RunTask refuses the primary deployment of a DAEMON service now, so that nothing can be started,
     and only hosts with a task are known."""

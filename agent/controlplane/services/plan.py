@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.controlplane.services.balancing import Traffic
     from agent.controlplane.services.observed import SeenTask
     from agent.controlplane.services.record import ServiceRecord
 
@@ -59,6 +60,9 @@ class Plan:
     counted: tuple[str, ...] = ()
     """Ids of the ended tasks that are counted in ``service``."""
     stops: tuple[Stop, ...] = ()
+    """Of tasks that are no targets, or have no time to finish requests."""
+    traffic: Traffic | None = None
+    """What to do about targets; None for nothing."""
     start: int = 0
     hosts: tuple[str, ...] = ()
     """As in ``Decision``."""

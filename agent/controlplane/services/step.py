@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent.controlplane.services import daemons, failures, replicas, rollout, wording
+from agent.controlplane.services import balancing, daemons, failures, replicas, rollout, wording
 from agent.controlplane.services.observed import HEALTHY_AFTER_S, Observed, Wanted
 from agent.controlplane.services.plan import Decision, Plan, Stop, Why
 from agent.controlplane.services.record import (
@@ -46,7 +46,7 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
     if service.status == INACTIVE:
         return Plan(service)
     before = service
-    service, counted = failures.count(service, _bounded(seen), now)
+    service, counted = failures.count(service, _bounded(service, seen), now)
     if service.status == DRAINING:
         return _drained(before, service, seen, counted, now)
     service, events = rollout.with_breaker(service, now)
@@ -54,18 +54,23 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
         service = replace(service, desired_count=len(daemons.target_hosts(seen)))
     wanted = Wanted.of(service, seen, now)
     decision = _decide(service, seen, wanted, now)
+    if decision.is_stable:
+        service = failures.at_rest(service)
     service, completed = rollout.with_completion(service, is_stable=decision.is_stable, now=now)
     events += completed
     service = rollout.without_gone(service, seen)
-    stops = decision.stops[:STOP_BATCH]
-    events += _stop_events(service, stops, seen)
-    service, noticed = _noticed(service, decision, now)
+    most = balancing.batch(service, seen, STOP_BATCH)
+    traffic, stops = balancing.decide(decision.stops[:most], seen, counted, most, now)
+    events += balancing.events(service, traffic, stops, seen)
+    events += _stop_events(service, (*traffic.drained, *stops), seen)
+    service, noticed = _noticed(service, decision, seen, now)
     events += noticed
     return Plan(
-        _turned(before, service, bool(counted or stops), now),
+        _turned(before, service, bool(counted or stops or traffic), now),
         events=tuple(events),
         counted=tuple(counted),
         stops=stops,
+        traffic=traffic or None,
         start=min(decision.start, START_BATCH),
         hosts=decision.hosts[:START_BATCH],
         replaces_unhealthy=len(wanted.unhealthy),
@@ -73,12 +78,13 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
     )
 
 
-def _bounded(seen: Observed) -> Observed:
+def _bounded(service: ServiceRecord, seen: Observed) -> Observed:
     """Return the observation with so many ended tasks as one transaction can count."""
     ended = [t for t in seen.tasks.values() if t.last_status == "STOPPED" and not t.counted]
-    if len(ended) <= COUNT_BATCH:
+    most = balancing.batch(service, seen, COUNT_BATCH)
+    if len(ended) <= most:
         return seen
-    later = {task.id for task in sorted(ended, key=lambda t: (t.created_at, t.id))[COUNT_BATCH:]}
+    later = {task.id for task in sorted(ended, key=lambda t: (t.created_at, t.id))[most:]}
     kept = {task_id: task for task_id, task in seen.tasks.items() if task_id not in later}
     return replace_fields(seen, tasks=kept)
 
@@ -94,14 +100,20 @@ def _drained(
 ) -> Plan:
     """Return the plan for a deleted service: stop everything; INACTIVE when all is being stopped."""
     left = [task for task in seen.tasks.values() if task.is_wanted]
-    stops = tuple(Stop(task) for task in sorted(left, key=lambda t: t.id)[:STOP_BATCH])
-    if not left:
+    most = balancing.batch(service, seen, STOP_BATCH)
+    wanted = [Stop(task) for task in sorted(left, key=lambda t: t.id)[:most]]
+    traffic, stops = balancing.decide(wanted, seen, counted, most, now, is_deleted=True)
+    events = balancing.events(service, traffic, stops, seen)
+    is_draining = any(t.drains_until and t.last_status != "STOPPED" for t in seen.tasks.values())
+    if not left and not is_draining and not traffic:
         service = replace(service, status=INACTIVE, inactive_at=now)
     return Plan(
-        _turned(before, service, bool(counted or stops), now),
-        events=tuple(_stop_events(service, stops, seen)),
+        _turned(before, service, bool(counted or stops or traffic), now),
+        events=(*events, *_stop_events(service, (*traffic.drained, *stops), seen)),
         counted=tuple(counted),
         stops=stops,
+        traffic=traffic or None,
+        wake_at=min((at for at in balancing.times(seen) if at > now), default=None),
     )
 
 
@@ -116,7 +128,7 @@ def _stop_events(service: ServiceRecord, stops: Sequence[Stop], seen: Observed) 
     events = [
         wording.failed_health_checks(service.name, stop.task.id)
         for stop in stops
-        if stop.why is Why.UNHEALTHY
+        if stop.why is Why.UNHEALTHY and stop.task.fails_check
     ]
     lost: dict[str, list[str]] = {}
     unheard: dict[str, list[str]] = {}
@@ -141,18 +153,20 @@ def _stop_events(service: ServiceRecord, stops: Sequence[Stop], seen: Observed) 
 
 
 def _noticed(
-    service: ServiceRecord, decision: Decision, now: float
+    service: ServiceRecord, decision: Decision, seen: Observed, now: float
 ) -> tuple[ServiceRecord, list[str]]:
     """Return the service and the events of what lasts: each once, and again after six hours."""
     name, primary = service.name, service.primary
     is_steady = decision.is_stable and primary.rollout_state == COMPLETED
     is_impaired = primary.throttle.level >= failures.IMPAIRED_LEVEL
     protected = decision.protected
+    problem = seen.balanced.problem
     events: list[str] = []
     for kind, holds, message in (
         (wording.IMPAIRED, is_impaired, wording.is_impaired(name)),
         (wording.BLOCKED, decision.is_blocked, wording.is_blocked(name)),
         (wording.PROTECTED, protected, wording.is_protected(name, primary.id, protected)),
+        (wording.UNREGISTERED, bool(problem), wording.cannot_register(name, problem)),
         (wording.STEADY, is_steady, wording.is_steady(name)),
     ):
         service, told = notice(service, kind, message if holds else "", now)
@@ -183,10 +197,11 @@ def _times(service: ServiceRecord, seen: Observed, now: float) -> Iterator[float
         moments.append(task.protected_until)
         if not task.is_running:
             continue
-        if not task.has_check:
+        if not task.has_check and not task.traffic:
             moments.append(task.ran_at + HEALTHY_AFTER_S)
-        elif task.health_status == "UNHEALTHY":
+        elif task.fails:
             moments.append(task.ran_at + grace_s)
+    moments += balancing.times(seen)
     used = Counter(task.instance_id for task in seen.tasks.values() if task.is_wanted)
     moments += [
         host.lost_since + service.replace_after_s

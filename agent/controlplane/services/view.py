@@ -18,6 +18,8 @@ from msgspec import Struct
 from agent.controlplane import access, records
 from agent.controlplane.loadbalancing import balancer_view
 from agent.controlplane.loadbalancing.balancer_view import BalancerView
+from agent.controlplane.services import balancing
+from agent.controlplane.services.balancing import Balanced
 from agent.controlplane.services.observed import Observed, SeenHost, SeenTask
 from agent.controlplane.services.record import INACTIVE, ServiceRecord
 from agent.controlplane.store.contract import Compacted, Event, KeyValue
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from agent.controlplane.access import Found
+    from agent.controlplane.loadbalancing.balancer_view import SeenTarget
     from agent.controlplane.store.contract import Store, Watch
 
 _GROUP = "service:"
@@ -151,9 +154,37 @@ class ServiceView:
     ) -> Observed:
         """Return a service's tasks and their hosts, or ``others`` where more is known of hosts."""
         tasks = dict(self._tasks[key]) if key in self._tasks else {}
+        targets = self._targets(tasks)
+        balanced = self._balanced(key)
+        if targets or balanced:
+            tasks = {
+                id_: balancing.with_health(
+                    task, targets.get(id_, ()), is_balanced=task.started_by in balanced
+                )
+                for id_, task in tasks.items()
+            }
         hosts = {task.instance_id for task in tasks.values()}
         seen = {id_: host for id_ in hosts if (host := self.host(id_)) is not None}
-        return Observed(tasks, seen | dict(others or {}), is_refused)
+        return Observed(
+            tasks,
+            seen | dict(others or {}),
+            balanced=Balanced(targets=targets),
+            is_refused=is_refused,
+        )
+
+    def _targets(self, tasks: Iterable[str]) -> dict[str, tuple[SeenTarget, ...]]:
+        """Return the targets that tasks are, by their ids."""
+        if not self.balancing.has_tasks:
+            return {}
+        now = self._clock()
+        found = {task_id: self.balancing.of_task(task_id, now) for task_id in tasks}
+        return {task_id: targets for task_id, targets in found.items() if targets}
+
+    def _balanced(self, key: ServiceKey) -> frozenset[str]:
+        """Return the ids of a service's deployments that have load balancers."""
+        found = self._services.get(key)
+        deployments = found.record.deployments if found is not None else ()
+        return frozenset(one.id for one in deployments if one.load_balancers)
 
     def host(self, instance_id: str) -> SeenHost | None:
         """Return a host; None for one that was deregistered."""

@@ -20,8 +20,10 @@ PLACEMENT = "placement"
 BLOCKED = "blocked"
 IMPAIRED = "impaired"
 PROTECTED = "protected"
+UNREGISTERED = "unregistered"
 
 UNHEALTHY_REASON = "Task failed container health checks"
+BALANCER_REASON = "Task failed ELB health checks in (target-group "
 STOP_CODE = "ServiceSchedulerInitiated"
 STOPPED_REASON = "ECS deployment was stopped by an operator."
 CIRCUIT_BREAKER_REASON = "ECS deployment circuit breaker: tasks failed to start."
@@ -121,6 +123,39 @@ def stopped_pending(service: str, count: int) -> str:
 def failed_health_checks(service: str, task: str) -> str:
     """Return the event of an unhealthy task."""
     return f"(service {service}) (task {task}) failed container health checks."
+
+
+def balancer_reason(group_arn: str) -> str:
+    """Return why a task is stopped that is unhealthy in a target group."""
+    return f"{BALANCER_REASON}{group_arn})"
+
+
+def registered(service: str, count: int, group_arn: str) -> str:
+    """Return the event of targets that were registered."""
+    return f"(service {service}) registered {count} targets in (target-group {group_arn})"
+
+
+def deregistered(service: str, count: int, group_arn: str) -> str:
+    """Return the event of targets that were taken out of use."""
+    return f"(service {service}) deregistered {count} targets in (target-group {group_arn})"
+
+
+def begins_draining(service: str, count: int) -> str:
+    """Return the event of tasks that finish their requests before they are stopped."""
+    return f"(service {service}) has begun draining connections on {count} tasks."
+
+
+def failed_balancer_checks(service: str, task: str, port: int, group_arn: str, reason: str) -> str:
+    """Return the event of a task that is unhealthy in a target group."""
+    return (
+        f"(service {service}) (task {task}) (port {port}) is unhealthy in (target-group {group_arn}) "
+        f"due to (reason {reason})"
+    )
+
+
+def cannot_register(service: str, reason: str) -> str:
+    """Return the event of a task that cannot be a target."""
+    return f"(service {service}) was unable to register a task as a target. Reason: {reason}"
 
 
 def replaces_lost(service: str, instance_id: str, tasks: Sequence[str], after_s: float) -> str:

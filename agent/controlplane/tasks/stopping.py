@@ -43,6 +43,8 @@ async def order_stop(
 ) -> TaskRecord | None:
     """Order a task to stop and return it; one that is to stop already stays as it is.
 
+    One that may still finish its requests is stopped now.
+
     Args:
         store: where it is.
         cluster: name of its cluster.
@@ -65,12 +67,32 @@ async def order_stop(
         if found is None:
             return None
         task = found.record
-        if task.desired_status == "STOPPED" or not only_if(task):
+        is_told = task.desired_status == "STOPPED" and not task.drains_until
+        if is_told or not only_if(task):
             return task
         stopping, then = await ordered(store, task, code=code, reason=reason, now=now)
         if (await store.txn([unchanged(found.kv)], then, urgent=True)).succeeded:
             return stopping
         await tries.again()
+
+
+def draining(task: TaskRecord, *, code: str, reason: str, until: float) -> TaskRecord:
+    """Return a task that is to stop once its requests are finished; its agent is not told yet. Pure.
+
+    Args:
+        task: one that is wanted.
+        code: its stop code.
+        reason: why, cut to what a reason may have.
+        until: when it is stopped at the latest; Unix seconds.
+    """
+    return replace(
+        task,
+        desired_status="STOPPED",
+        stop_code=code,
+        stopped_reason=reasons.clip(reason),
+        drains_until=until,
+        version=task.version + 1,
+    )
 
 
 async def ordered(
@@ -87,6 +109,7 @@ async def ordered(
         stop_code=code,
         stopped_reason=reasons.clip(reason),
         stopping_at=now,
+        drains_until=0.0,
         version=task.version + 1,
     )
     key = records.task_key(stopping.cluster, stopping.id)
@@ -108,7 +131,7 @@ async def ordered(
 
 
 async def _named(store: Store, task: TaskRecord) -> list[Op]:
-    """Return what deregisters a task, so that nobody is sent to it who asks after its stop was ordered."""
+    """Return what deregisters a task, so that nobody who asks after its stop was ordered is sent to it."""
     if not task.registry_id:
         return []
     if await store.get(instance_key(task.registry_id, task.id)) is None:

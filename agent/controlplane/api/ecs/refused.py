@@ -15,7 +15,10 @@ _HOOKS = (
     "rolls a deployment back"
 )
 _DAEMONS = "use a service with the scheduling strategy DAEMON, which runs one task on each host"
-_EXPRESS = "there are no load balancers here; use CreateService"
+_EXPRESS = (
+    "nothing here creates the load balancer of a service with it; create one with elbv2, and name its target "
+    "group in CreateService"
+)
 _GATEWAYS = "there are no gateways here"
 
 REASONS: Final[Mapping[str, str]] = {

@@ -253,7 +253,7 @@ async def _show_revision(
         "clusterArn": parts.names.cluster(service.cluster),
         "taskDefinition": deployment.task_definition_arn,
         **runs_on(deployment),
-        "loadBalancers": [],
+        "loadBalancers": deployment.load_balancers,
         "serviceRegistries": deployment.service_registries,
         "containerImages": [{"containerName": c["name"], "image": c["image"]} for c in containers],
         "guardDutyEnabled": False,

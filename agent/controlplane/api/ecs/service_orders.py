@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from agent.controlplane.api.ecs import external_services, service_registries, task_orders
+from agent.controlplane.api.ecs import (
+    external_services,
+    service_balancers,
+    service_registries,
+    task_orders,
+)
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
@@ -76,13 +81,12 @@ async def new_service(
     controller: str = (request.get("deploymentController") or {}).get("type") or ECS
     if controller == EXTERNAL:
         external_services.check_new(request)
-        request = {"desiredCount": 0, **request}
     service = ServiceRecord(
         name=name,
         arn=parts.names.service(cluster.name, name),
         cluster=cluster.name,
         scheduling=scheduling,
-        desired_count=_desired_count(request, scheduling),
+        desired_count=_desired_count(request, scheduling, controller),
         controller=controller,
         deployments=(
             [] if controller == EXTERNAL else [await new_deployment(parts, cluster, request)]
@@ -118,7 +122,9 @@ async def updated_service(
     changed = replace(
         old,
         desired_count=(
-            _desired_count(request, REPLICA) if "desiredCount" in request else old.desired_count
+            _desired_count(request, REPLICA, old.controller)
+            if "desiredCount" in request
+            else old.desired_count
         ),
         deployment_configuration=_configuration(
             request, old.scheduling, old.deployment_configuration
@@ -148,8 +154,8 @@ def refuse(request: Mapping[str, Any]) -> None:
 async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> ServiceRecord:
     """Return the service; raises ``ApiError`` if RunTask would refuse its tasks.
 
-    The registries of a deployment are only checked while it ``is_new``: who scales a service down need not
-    mend them.
+    The load balancers and the registries of a deployment are only checked while it ``is_new``: who scales a
+    service down need not mend them.
     """
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
@@ -172,6 +178,9 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
         order = await launching.read_order(parts, service, service.primary)
     except (PlacementError, QueryError) as error:
         raise InvalidParameterException(str(error)) from None
+    if is_new and service.primary.load_balancers:
+        definition = order.task.definition.definition
+        await service_balancers.check(parts, service.primary.load_balancers, definition)
     if service.primary.service_registries:
         service_registries.check_count(service)
         if is_new:
@@ -214,6 +223,7 @@ async def new_deployment(
         capacity_provider_strategy=strategy,
         platform_version=request.get("platformVersion") or "",
         network_configuration=request.get("networkConfiguration") or {},
+        load_balancers=request.get("loadBalancers") or [],
         service_registries=request.get("serviceRegistries") or [],
     )
 
@@ -232,14 +242,16 @@ async def _next_deployment(
         found = await task_orders.active_task_definition(parts, request["taskDefinition"])
         wanted = found.arn
     network = request.get("networkConfiguration", old.network_configuration)
+    balancers = request.get("loadBalancers", old.load_balancers)
     launch_type = "" if strategy else old.launch_type or "EC2"
     version = request.get("platformVersion") or (
         old.platform_version if _is_fargate(launch_type, strategy) else ""
     )
     registries = request.get("serviceRegistries", old.service_registries)
-    is_new = (wanted, network, registries, _number(version)) != (
+    is_new = (wanted, network, balancers, registries, _number(version)) != (
         old.task_definition_arn,
         old.network_configuration,
+        old.load_balancers,
         old.service_registries,
         _number(old.platform_version),
     )
@@ -252,6 +264,7 @@ async def _next_deployment(
         capacity_provider_strategy=strategy,
         platform_version=version,
         network_configuration=network,
+        load_balancers=balancers,
         service_registries=registries,
         or_inactive=not request.get("taskDefinition"),
     )
@@ -287,8 +300,9 @@ async def _new_deployment(
     )
 
 
-def _desired_count(request: Mapping[str, Any], scheduling: str) -> int:
-    given: int | None = request.get("desiredCount")
+def _desired_count(request: Mapping[str, Any], scheduling: str, controller: str) -> int:
+    """Return the desired count of a service; without one, its task sets have no tasks yet if it is EXTERNAL."""
+    given: int | None = request.get("desiredCount", 0 if controller == EXTERNAL else None)
     if scheduling == DAEMON:
         if given is not None:
             raise InvalidParameterException(

@@ -42,7 +42,7 @@ def service(
         "serviceArn": record.arn,
         "serviceName": record.name,
         "clusterArn": names.cluster(record.cluster),
-        "loadBalancers": [],
+        "loadBalancers": primary.load_balancers,
         "serviceRegistries": primary.service_registries,
         "status": record.status,
         "desiredCount": record.desired_count,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import (
+    service_balancers,
     service_orders,
     service_registries,
     service_shapes,
@@ -24,6 +25,7 @@ from agent.controlplane.front.errors import (
     ServiceNotActiveException,
     ServiceNotFoundException,
 )
+from agent.controlplane.loadbalancing import stored as balancer_groups
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.security_groups import stored
 from agent.controlplane.security_groups.users import groups_of
@@ -75,7 +77,7 @@ async def create_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
                 f"The maximum number of services in a cluster, {SERVICES_LIMIT}, has been reached."
             )
         if cluster_read is not None and cluster_read.record == cluster:
-            exist, uses = _groups(parts, service)
+            exist, uses = await _groups(parts, service)
             done = await parts.store.txn(
                 [unchanged(cluster_read.kv), as_read(key, known.kv if known else None), *exist],
                 [
@@ -91,12 +93,16 @@ async def create_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         await tries.again()
 
 
-def _groups(parts: Parts, service: ServiceRecord) -> tuple[list[Compare], list[Op]]:
-    """Return what the transaction of a service has to hold its security groups.
+async def _groups(parts: Parts, service: ServiceRecord) -> tuple[list[Compare], list[Op]]:
+    """Return what the transaction of a service has to hold its security groups and target groups.
 
     One may have been deleted since it was looked up.
     """
-    return stored.use(parts.names, groups_of(service.primary.network_configuration))
+    primary = service.primary
+    exist, uses = stored.use(parts.names, groups_of(primary.network_configuration))
+    balancers = service_balancers.groups(primary.load_balancers)
+    more, begins = await balancer_groups.use_groups(parts.store, parts.names, balancers)
+    return [*exist, *more], [*uses, *begins]
 
 
 def _repeated(known: ServiceRecord, request: dict[str, Any]) -> ServiceRecord:
@@ -118,7 +124,7 @@ async def update_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         if found.record.status != ACTIVE:
             raise ServiceNotActiveException
         changed = await service_orders.updated_service(parts, cluster, found.record, request)
-        exist, uses = _groups(parts, changed)
+        exist, uses = await _groups(parts, changed)
         then = [
             *uses,
             Put(found.kv.key, records.encode(changed)),

@@ -1,7 +1,8 @@
 """Tags: TagResource, UntagResource, ListTagsForResource, and the rules for all tags.
 
 Tags are part of the record of the tagged resource: a cluster, a service, a task, a task definition, a
-container instance or a capacity provider. Those of a task set are part of its service's record. Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
+container instance or a capacity provider. Those of a task set are part of its service's record.
+Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
 """
 
 from __future__ import annotations
@@ -163,7 +164,6 @@ async def _change(
     parts: Parts, arn: str, decide: Callable[[dict[str, str]], dict[str, str]]
 ) -> dict[str, str]:
     place = _locate(arn)
-
     if place.task_set:
         return await _change_task_set(parts, place, arn, decide)
 

@@ -52,7 +52,7 @@ def task(
         "taskDefinitionArn": record.task_definition_arn,
         "containerInstanceArn": record.instance_arn or None,
         "desiredStatus": record.desired_status,
-        "lastStatus": record.last_status,
+        "lastStatus": _last_status(record),
         "containers": [container(c, record, waits_for) for c in record.containers],
         "attachments": [attachment(a) for a in record.attachments],
         "attributes": [{"name": n, "value": v} for n, v in record.attributes.items()],
@@ -82,6 +82,12 @@ def task(
         "tags": show_tags(record.tags) if with_tags else [],
         "version": record.version,
     }
+
+
+def _last_status(record: TaskRecord) -> str:
+    """Return the status of a task; one that finishes its requests is DEACTIVATING, as on Amazon ECS."""
+    is_leaving = record.drains_until > 0 and record.last_status == "RUNNING"
+    return "DEACTIVATING" if is_leaving else record.last_status
 
 
 def container(record: ContainerRecord, owner: TaskRecord, waits_for: str = "") -> dict[str, Any]:

@@ -9,6 +9,7 @@ from agent.controlplane import access
 from agent.controlplane.api.servicediscovery import requests
 from agent.controlplane.api.servicediscovery.errors import InvalidInput, OperationNotFound
 from agent.controlplane.discovery import record as kinds
+from agent.controlplane.discovery import stored
 from agent.controlplane.discovery.record import OperationRecord
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ _FILTERS: Final = {
     "UPDATE_DATE": ("BETWEEN",),
 }
 _SECONDS: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?")
+
+
+async def noted(parts: Parts, kind: str, targets: Mapping[str, str]) -> dict[str, Any]:
+    """Store the operation of what has been done, and return the answer of the call that did it."""
+    done = stored.operation(kind, targets, parts.clock())
+    await parts.store.txn([], [stored.put_operation(done)])
+    return {"OperationId": done.id}
 
 
 async def get_operation(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:

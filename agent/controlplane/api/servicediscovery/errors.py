@@ -12,44 +12,38 @@ if TYPE_CHECKING:
     from agent.controlplane.api.translation import Translations
 
 
+class _Missing(ApiError):
+    """What the call is about does not exist."""
+
+    status = 404
+
+
 class InvalidInput(ApiError):
     """A member of the request is not valid, or not served."""
 
 
-class NamespaceNotFound(ApiError):
+class NamespaceNotFound(_Missing):
     """There is no such namespace."""
 
-    status = 404
 
-
-class ServiceNotFound(ApiError):
+class ServiceNotFound(_Missing):
     """There is no such registry."""
 
-    status = 404
 
-
-class InstanceNotFound(ApiError):
+class InstanceNotFound(_Missing):
     """There is no such instance."""
 
-    status = 404
 
-
-class CustomHealthNotFound(ApiError):
+class CustomHealthNotFound(_Missing):
     """The instances of the registry have no health that could be set."""
 
-    status = 404
 
-
-class OperationNotFound(ApiError):
+class OperationNotFound(_Missing):
     """There is no such operation, or it is too old."""
 
-    status = 404
 
-
-class ResourceNotFoundException(ApiError):
+class ResourceNotFoundException(_Missing):
     """Nothing that could have tags has that ARN."""
-
-    status = 404
 
 
 class NamespaceAlreadyExists(ApiError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.controlplane.api.servicediscovery import requests
 from agent.controlplane.api.servicediscovery.errors import InvalidInput
-from agent.controlplane.discovery.record import HEALTHY, IPV4, IPV6, PORT, UNHEALTHY
+from agent.controlplane.discovery.record import HEALTHY, IPV4, IPV6, NEEDED, PORT, UNHEALTHY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,6 @@ _REFUSED: Final = {
     "AWS_EC2_INSTANCE_ID": "control does not know the addresses of instances of EC2",
     "AWS_INSTANCE_CNAME": "CNAME records are not supported",
 }
-_NEEDED: Final = {"A": (IPV4,), "AAAA": (IPV6,), "SRV": (PORT,)}
 
 
 def instance_id(given: str) -> str:
@@ -68,9 +67,10 @@ def attributes(given: Mapping[str, str], registry: RegistryRecord) -> tuple[dict
 
 def _check_record(kind: str, given: Mapping[str, str]) -> None:
     """Check that there is what a record has; SRV also has the address of its target."""
-    for key in _NEEDED[kind]:
-        if key not in given:
-            raise InvalidInput(f"Attribute {key} is required for a service with {kind} records.")
+    if NEEDED[kind] not in given:
+        raise InvalidInput(
+            f"Attribute {NEEDED[kind]} is required for a service with {kind} records."
+        )
     if kind == "SRV" and not {IPV4, IPV6} & set(given):
         raise InvalidInput(
             f"Attribute {IPV4} or {IPV6} is required for a service with SRV records."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.servicediscovery import requests
+from agent.controlplane.api.servicediscovery import background, requests
 from agent.controlplane.api.servicediscovery.errors import (
     InvalidInput,
     NamespaceAlreadyExists,
@@ -18,7 +18,7 @@ from agent.controlplane.api.servicediscovery.errors import (
 from agent.controlplane.discovery import record as kinds
 from agent.controlplane.discovery import stored
 from agent.controlplane.discovery.record import DNS_PRIVATE, HTTP, NamespaceRecord
-from agent.controlplane.store.contract import Delete, Put, absent, as_read, unchanged
+from agent.controlplane.store.contract import Delete, Put, absent, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Handlers, Parts
 
 _HTTP_NAME: Final = re.compile(r"(?!arn:)[!-~]{1,1024}")
-_LABEL: Final = r"[a-zA-Z0-9_](?:[a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?"
-_DNS_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_DNS_NAME_MOST: Final = 253
 _FILTERS: Final = {
     "TYPE": ("EQ", "IN"),
     "NAME": ("EQ", "BEGINS_WITH"),
@@ -39,16 +36,16 @@ _FILTERS: Final = {
 
 
 async def create_http_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Create a namespace whose names are only told by DiscoverInstances."""
+    """Create a namespace of the type HTTP."""
     if not _HTTP_NAME.fullmatch(request["Name"]):
         raise InvalidInput("Name must have 1 to 1024 visible ASCII characters, and be no ARN.")
     return await _create(parts, request, HTTP, "CreateHttpNamespace")
 
 
 async def create_private_dns_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Create a namespace whose names are in DNS too."""
+    """Create a namespace of DNS. Only DiscoverInstances answers its names so far, as for one of HTTP."""
     name: str = request["Name"]
-    if len(name) > _DNS_NAME_MOST or not _DNS_NAME.fullmatch(name):
+    if len(name) > requests.DOMAIN_MOST or not requests.DOMAIN.fullmatch(name):
         raise InvalidInput(
             f"Name must be a domain name such as shop.internal, not {requests.shown(name)!r}."
         )
@@ -65,7 +62,6 @@ async def _create(
         arn=parts.names.namespace(namespace_id),
         name=request["Name"],
         type=kind,
-        vpc=request.get("Vpc", ""),
         soa_ttl_s=_soa_ttl_s(request),
         description=requests.description(request),
         tags=requests.with_tags({}, request.get("Tags", ())),
@@ -111,8 +107,7 @@ def _soa_ttl_s(request: Mapping[str, Any]) -> int:
 async def get_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return a namespace."""
     record = (await find(parts, request["Id"])).record
-    prefix = f"{kinds.REGISTRY_NAMES}{record.id}/"
-    count = await stored.count(parts.store, prefix)
+    count = await stored.count(parts.store, kinds.registry_names_prefix(record.id))
     return {
         "Namespace": {
             **_shown(parts, record),
@@ -139,9 +134,7 @@ async def update_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, A
 
     if await access.change(parts.store, NamespaceRecord, found.kv.key, changed) is None:
         raise _missing(request["Id"])
-    done = stored.operation("UPDATE_NAMESPACE", {"NAMESPACE": found.record.id}, parts.clock())
-    await parts.store.txn([], [stored.put_operation(done)])
-    return {"OperationId": done.id}
+    return await background.noted(parts, "UPDATE_NAMESPACE", {"NAMESPACE": found.record.id})
 
 
 async def delete_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -150,10 +143,9 @@ async def delete_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, A
     while True:
         found = await find(parts, request["Id"])
         record = found.record
-        guard_key = kinds.guard_key(record.id)
-        guard = await parts.store.get(guard_key)
-        names = await parts.store.range(f"{kinds.REGISTRY_NAMES}{record.id}/", limit=1)
-        if names.items:
+        names = kinds.registry_names_prefix(record.id)
+        still_empty = await stored.still_empty(parts.store, record.id, names)
+        if still_empty is None:
             raise ResourceInUse(
                 f"Namespace {record.id} has associated services; delete the services before deleting "
                 "the namespace"
@@ -162,12 +154,10 @@ async def delete_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, A
         then = [
             Delete(found.kv.key),
             Delete(kinds.namespace_name_key(record.name)),
-            Delete(guard_key),
+            Delete(kinds.guard_key(record.id)),
             stored.put_operation(done),
         ]
-        if (
-            await parts.store.txn([unchanged(found.kv), as_read(guard_key, guard)], then)
-        ).succeeded:
+        if (await parts.store.txn([unchanged(found.kv), still_empty], then)).succeeded:
             return {"OperationId": done.id}
         await tries.again()
 

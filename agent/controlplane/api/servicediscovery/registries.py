@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.servicediscovery import namespaces, registry_rules, requests
+from agent.controlplane.api.servicediscovery import background, namespaces, registry_rules, requests
 from agent.controlplane.api.servicediscovery.errors import (
     InvalidInput,
     NamespaceNotFound,
@@ -18,7 +18,7 @@ from agent.controlplane.api.servicediscovery.errors import (
 from agent.controlplane.discovery import record as kinds
 from agent.controlplane.discovery import stored
 from agent.controlplane.discovery.record import NamespaceRecord, RegistryRecord
-from agent.controlplane.store.contract import Delete, Put, absent, as_read, present, unchanged
+from agent.controlplane.store.contract import Delete, Put, absent, present, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -119,10 +119,8 @@ async def update_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         )
 
     if await access.change(parts.store, RegistryRecord, found.kv.key, changed) is None:
-        raise missing(request["Id"])
-    done = stored.operation("UPDATE_SERVICE", {"SERVICE": found.record.id}, parts.clock())
-    await parts.store.txn([], [stored.put_operation(done)])
-    return {"OperationId": done.id}
+        raise _missing(request["Id"])
+    return await background.noted(parts, "UPDATE_SERVICE", {"SERVICE": found.record.id})
 
 
 async def delete_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -131,10 +129,9 @@ async def delete_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
     while True:
         found = await find(parts, request["Id"])
         record = found.record
-        guard_key = kinds.guard_key(record.id)
-        guard = await parts.store.get(guard_key)
-        inside = await parts.store.range(kinds.instances_prefix(record.id), limit=1)
-        if inside.items:
+        instances = kinds.instances_prefix(record.id)
+        still_empty = await stored.still_empty(parts.store, record.id, instances)
+        if still_empty is None:
             raise ResourceInUse(
                 "Service contains registered instances; delete the instances before deleting the service"
             )
@@ -142,12 +139,10 @@ async def delete_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         then: list[Op] = [
             Delete(found.kv.key),
             Delete(kinds.registry_name_key(namespace.record, record.name)),
-            Delete(guard_key),
+            Delete(kinds.guard_key(record.id)),
             Put(kinds.guard_key(record.namespace_id), b""),
         ]
-        if (
-            await parts.store.txn([unchanged(found.kv), as_read(guard_key, guard)], then)
-        ).succeeded:
+        if (await parts.store.txn([unchanged(found.kv), still_empty], then)).succeeded:
             return {}
         await tries.again()
 
@@ -189,7 +184,7 @@ async def find(parts: Parts, given: str) -> Found[RegistryRecord]:
     key = kinds.registry_key(requests.own_id(parts.names, given, "service"))
     found = await access.find(parts.store, RegistryRecord, key)
     if found is None:
-        raise missing(given)
+        raise _missing(given)
     return found
 
 
@@ -207,12 +202,11 @@ async def named(
         raise NamespaceNotFound(f"The namespace {requests.shown(namespace_name)} can't be found.")
     found = await stored.registry_named(parts.store, namespace.record, service_name)
     if found is None:
-        raise missing(service_name)
+        raise _missing(service_name)
     return namespace.record, found.record
 
 
-def missing(given: str) -> ServiceNotFound:
-    """Return the error for a registry that there is not."""
+def _missing(given: str) -> ServiceNotFound:
     return ServiceNotFound(f"The service {requests.shown(given)} can't be found.")
 
 

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane.api.servicediscovery import requests
 from agent.controlplane.api.servicediscovery.errors import InvalidInput
-from agent.controlplane.discovery.record import MULTIVALUE
+from agent.controlplane.discovery.record import HTTP, MULTIVALUE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.controlplane.discovery.record import NamespaceRecord, RegistryRecord
 
-_LABEL: Final = r"(?:[a-zA-Z0-9_][a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9])"
-_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _NAME_MOST: Final = 127
 _TTL_MOST: Final = 2**31 - 1
 _THRESHOLD_MOST: Final = 10
-_DNS_NAME_MOST: Final = 253
 
 
 def name(request: Mapping[str, Any], namespace: NamespaceRecord) -> str:
     """Return the name of a new registry; raises ``InvalidInput``."""
     given: str = request["Name"]
-    if len(given) > _NAME_MOST or not _NAME.fullmatch(given):
+    if len(given) > _NAME_MOST or not requests.DOMAIN.fullmatch(given):
         raise InvalidInput(
             f"Name must be labels of letters, digits, _ and -, such as web, not {requests.shown(given)!r}."
         )
-    if namespace.is_dns and len(given) + 1 + len(namespace.name) > _DNS_NAME_MOST:
+    if namespace.is_dns and len(given) + 1 + len(namespace.name) > requests.DOMAIN_MOST:
         raise InvalidInput(f"{given}.{namespace.name} is longer than a name of DNS may be.")
     return given
 
@@ -47,7 +43,7 @@ def dns_config(
         if given is not None:
             raise InvalidInput("DnsConfig cannot be specified for a service in an HTTP namespace.")
         return {}, MULTIVALUE
-    if request.get("Type") == "HTTP":
+    if request.get("Type") == HTTP:
         if given is not None:
             raise InvalidInput("DnsConfig cannot be specified for a service of the type HTTP.")
         return {}, MULTIVALUE
@@ -77,7 +73,7 @@ def changed_records(change: Mapping[str, Any], old: RegistryRecord) -> dict[str,
     """Return the records after an UpdateService request: those that it leaves out go.
 
     Raises:
-        InvalidInput: there would be a type that there was not, or none of a registry that is in DNS.
+        InvalidInput: it has a type of record that the registry does not have, or ``DnsConfig`` has no records.
     """
     given = change.get("DnsConfig")
     if given is None:

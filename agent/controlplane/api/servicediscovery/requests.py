@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -26,6 +25,11 @@ _SHOWN: Final = 128
 _PAIR: Final = 2
 _ID: Final = re.compile(r"[0-9A-Za-z_-]{1,255}")
 _FILTER_VALUES_MOST: Final = 100
+_LABEL: Final = r"(?:[a-zA-Z0-9_][a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_]|[a-zA-Z0-9])"
+DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+"""Labels with periods between them, as Cloud Map's API reference has them (CreateService)."""
+DOMAIN_MOST: Final = 253
+"""Characters of a domain name."""
 
 
 class Listed(Protocol):
@@ -34,10 +38,6 @@ class Listed(Protocol):
     @property
     def id(self) -> str:
         """By which it is sorted."""
-
-    @property
-    def name(self) -> str:
-        """Its name, or its id again."""
 
 
 ListedT = TypeVar("ListedT", bound=Listed)
@@ -54,11 +54,11 @@ def own_id(names: Names, given: str, kind: str) -> str:
         prefix = names.namespace("") if kind == "namespace" else names.registry("")
         if not given.startswith(prefix):
             raise InvalidInput(
-                f"{given[:_SHOWN]} is not the ARN of a {kind} of this control endpoint."
+                f"{shown(given)} is not the ARN of a {kind} of this control endpoint."
             )
         text = given.removeprefix(prefix)
     if not _ID.fullmatch(text):
-        raise InvalidInput(f"{given[:_SHOWN]!r} is not the id of a {kind}.")
+        raise InvalidInput(f"{shown(given)!r} is not the id of a {kind}.")
     return text
 
 
@@ -168,5 +168,5 @@ async def page(
         size=size,
         every=lambda after: every(after or None),
         is_wanted=is_wanted,
-        place=attrgetter("id"),
+        place=lambda one: one.id,
     )

@@ -26,7 +26,7 @@ async def tag(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def untag(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Remove tags; those that there are not are ignored."""
+    """Remove tags; keys that it does not have are ignored."""
     gone = frozenset(request["TagKeys"])
     await _change(
         parts,

@@ -289,14 +289,13 @@ async def test_a_changed_registry_begins_a_deployment(parts: Parts) -> None:
 
 
 async def test_lists_by_namespace(parts: Parts) -> None:
+    arn = await registry(parts)
     await names(parts, "CreateHttpNamespace", Name="other")
     spaces = (await names(parts, "ListNamespaces"))["Namespaces"]
     by_name = {one["Name"]: one for one in spaces}
     request = {"Name": "x", "NamespaceId": by_name["other"]["Id"]}
     elsewhere = (await names(parts, "CreateService", **request))["Service"]["Arn"]
-    await names(parts, "DeleteService", Id=elsewhere)
-    await names(parts, "DeleteNamespace", Id=by_name["other"]["Id"])
-    arn = await registry(parts)
+    await create(parts, elsewhere, serviceName="b2", desiredCount=0)
     for name in ("a", "b", "c"):
         await create(parts, arn, serviceName=name, desiredCount=0)
     listed = "ListServicesByNamespace"
@@ -306,6 +305,8 @@ async def test_lists_by_namespace(parts: Parts) -> None:
     found = [each.rpartition("/")[2] for each in page["serviceArns"] + rest["serviceArns"]]
     assert (found, "nextToken" in rest) == (["a", "b", "c"], False)
     await call(parts, "DeleteService", service="a", force=True)
+    other = await call(parts, listed, namespace="other")
+    assert [each.rpartition("/")[2] for each in other["serviceArns"]] == ["b2"]
     by_arn = await call(parts, listed, namespace=by_name["shop.internal"]["Arn"])
     assert len(by_arn["serviceArns"]) == 2
     with pytest.raises(NamespaceNotFoundException):

@@ -167,7 +167,10 @@ async def test_deleting(shop: Shop) -> None:
 
 async def test_what_is_not_done_is_refused_by_name(shop: Shop) -> None:
     for member, value in (
-        ("loadBalancers", [{"targetGroupArn": "tg", "containerName": "main", "containerPort": 80}]),
+        (
+            "loadBalancers",
+            [{"loadBalancerName": "a", "containerName": "main", "containerPort": 80}],
+        ),
         ("serviceConnectConfiguration", {"enabled": True}),
         ("volumeConfigurations", [{"name": "v"}]),
         ("enableExecuteCommand", True),

@@ -171,9 +171,11 @@ async def test_a_registry_and_its_instances(names: AwsClient) -> None:
     assert await discovered(names) == ["i-0", "i-1", "i-2"]
     assert await discovered(names, QueryParameters={"even": "True"}) == ["i-0", "i-2"]
     assert len(await discovered(names, MaxResults=1)) == 1
-    # What is hoped for is no condition.
-    hoped = {"QueryParameters": {"even": "True"}, "OptionalParameters": {"zone": "a"}}
-    assert await discovered(names, **hoped) == ["i-0", "i-2"]
+    # Optional parameters choose among those that are found, and are no condition.
+    even = {"QueryParameters": {"even": "True"}}
+    first = {"AWS_INSTANCE_IPV4": "10.0.0.0"}
+    assert await discovered(names, **even, OptionalParameters=first) == ["i-0"]
+    assert await discovered(names, **even, OptionalParameters={"zone": "a"}) == ["i-0", "i-2"]
     found = await names.call(
         "discover_instances",
         NamespaceName="shop.internal",
