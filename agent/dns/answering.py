@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING, Self
 
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.config.addresses import TASK_ADDRESS
 from agent.dns import redirection
@@ -19,6 +22,38 @@ if TYPE_CHECKING:
 _log = structlog.get_logger(__name__)
 
 
+class Servers(Struct, frozen=True, kw_only=True):
+    """The name servers that containers of a host ask, those to which IPv4 leads. Pure."""
+
+    pool: IPv4Network | None
+    """Network of the tasks on the task bridge."""
+    given: tuple[str, ...]
+    """For those tasks by the settings, in place of the servers of the host."""
+    of_host: tuple[str, ...] = ()
+    """The engine gives them to containers on its own bridge."""
+
+    @classmethod
+    def of(cls, settings: NetworkSettings) -> Self:
+        """Return what the settings say."""
+        pool = IPv4Network(settings.pool_cidr) if settings.pool_cidr else None
+        return cls(pool=pool, given=resolvers.reachable(settings.dns_servers))
+
+    def on(self, host: resolvers.Resolvers) -> Self:
+        """Return the same with the servers of a host."""
+        return replace(self, of_host=host.servers)
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The servers of all containers."""
+        return tuple(dict.fromkeys((*self.given, *self.of_host)))
+
+    def of_peer(self, peer: str) -> list[tuple[str, int]]:
+        """Return where to pass on what the container with an address asks, in this order."""
+        is_task = self.pool is not None and IPv4Address(peer) in self.pool
+        chosen = (self.given if is_task else ()) or self.of_host
+        return [(each, redirection.DNS_PORT) for each in chosen]
+
+
 class Answering:
     """The answers of one host. Belongs to one event loop; one caller at a time."""
 
@@ -28,7 +63,7 @@ class Answering:
         """Changed by whoever is told of names; ``settle`` follows if there are namespaces or none."""
         self._table = table
         self._port = settings.server_port
-        self._given = settings.dns_servers
+        self._servers = Servers.of(settings)
         self._bridges = frozenset(
             link
             for link in (
@@ -48,28 +83,27 @@ class Answering:
             NetworkFailure: the rule was refused.
             OSError: the port is taken.
         """
-        if not self.zones:
+        if not self.zones or not self._bridges:
             await self.close()
             return
-        servers = await asyncio.to_thread(self._servers)
+        self._servers = self._servers.on(await asyncio.to_thread(resolvers.of_host))
+        servers = self._servers.all
         if not servers:
             _log.warning("no name server that tasks can reach: names of tasks are not answered")
             await self.close()
             return
         if self._server is None:
-            self._server = await NameServer.open(self.zones, (), host=TASK_ADDRESS, port=self._port)
+            self._server = await NameServer.open(
+                self.zones, self._servers.of_peer, host=TASK_ADDRESS, port=self._port
+            )
             _log.info("names of tasks are answered", name_servers=servers)
-        self._server.servers = tuple((server, redirection.DNS_PORT) for server in servers)
+        self._server.servers_of = self._servers.of_peer
         if servers != self._led:
             self._led = ()
             await asyncio.to_thread(
                 redirection.lead, self._table, self._bridges, servers, self._port
             )
             self._led = servers
-
-    def _servers(self) -> tuple[str, ...]:
-        """Return the name servers of tasks, those to which IPv4 leads. Blocks on the disk."""
-        return resolvers.reachable(self._given or resolvers.of_host().servers)
 
     async def close(self) -> None:
         """Remove the rule, and then stop answering; may be repeated. Raises ``NetworkFailure``."""

@@ -20,11 +20,12 @@ from agent.dns import message
 from agent.dns.message import NotForUs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.dns.zones import Zones
 
     Address = tuple[str, int]
+    ServersOf = Callable[[str], Sequence[Address]]
 
 _SERVER_LIMIT_S: Final = 2.0
 """How long one name server may take before the next is asked."""
@@ -41,18 +42,18 @@ _log = structlog.get_logger(__name__)
 class NameServer:
     """One socket of a host. Belongs to one event loop; ``open`` makes it, ``close`` ends it."""
 
-    def __init__(self, zones: Zones, servers: Sequence[Address]) -> None:
-        """Take the names and the name servers, by which others are asked in their order."""
+    def __init__(self, zones: Zones, servers_of: ServersOf) -> None:
+        """Take the names, and the name servers of who asks by its address, in the order to ask them."""
         self._zones = zones
-        self.servers = tuple(servers)
+        self.servers_of = servers_of
         self._transport: asyncio.DatagramTransport | None = None
         self._asked: set[asyncio.Task[None]] = set()
         self._of_peers: Counter[str] = Counter()
 
     @classmethod
-    async def open(cls, zones: Zones, servers: Sequence[Address], *, host: str, port: int) -> Self:
+    async def open(cls, zones: Zones, servers_of: ServersOf, *, host: str, port: int) -> Self:
         """Listen at an address of this host, which may come later; raises ``OSError``."""
-        server = cls(zones, servers)
+        server = cls(zones, servers_of)
         bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             bound.setblocking(False)
@@ -96,8 +97,9 @@ class NameServer:
             known = self._zones.answer(question)
         if known is not None:
             self._send(known, peer)
-        elif len(data) > _ID_BYTES and self.servers and self._has_room(peer[0]):
-            task = asyncio.get_running_loop().create_task(self._pass_on(data, peer))
+        elif len(data) > _ID_BYTES and self._has_room(peer[0]):
+            servers = self.servers_of(peer[0])
+            task = asyncio.get_running_loop().create_task(self._pass_on(data, peer, servers))
             self._asked.add(task)
             self._of_peers[peer[0]] += 1
             task.add_done_callback(partial(self._done, peer[0]))
@@ -115,9 +117,9 @@ class NameServer:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(data, peer)
 
-    async def _pass_on(self, data: bytes, peer: Address) -> None:
+    async def _pass_on(self, data: bytes, peer: Address, servers: Sequence[Address]) -> None:
         """Ask the name servers one after the other, and return the first answer; none of them, no answer."""
-        for server in self.servers:
+        for server in servers:
             try:
                 answer = await _ask(server, data)
             except (OSError, TimeoutError):

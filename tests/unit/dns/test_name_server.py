@@ -62,7 +62,7 @@ async def served(*servers: tuple[str, int]) -> AsyncIterator[NameServer]:
     instance = NamedInstance(id="t", ipv4="10.0.0.1")
     name = TaskName(name="web.shop.internal", ttls={"A": 1}, instances=(instance,))
     zones.apply(NameUpdates(zones={"shop.internal": 1}, names=[name], full=True))
-    server = await NameServer.open(zones, servers, host="127.0.0.1", port=0)
+    server = await NameServer.open(zones, lambda _peer: servers, host="127.0.0.1", port=0)
     try:
         yield server
     finally:
