@@ -148,8 +148,6 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             holders=await restored.sandbox_holders(runtime, owner),
             is_told_of_groups=not backend.is_ecs,
         )
-        names = TaskNames(networks_wanted)
-        cleanup.push_async_callback(names.close)
         cleanup.push_async_callback(
             leave_no_spare,
             networks,
@@ -157,6 +155,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             serve_session,
             lambda: overview.holds_network or need_network(restored.records),
         )
+        names = TaskNames(networks_wanted)
+        cleanup.push_async_callback(names.close)
+        networks.on_rules_checked(names.look_again)
         namespaces = NamespaceHolders(
             runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
         )

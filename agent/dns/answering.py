@@ -14,6 +14,7 @@ from agent.config.addresses import TASK_ADDRESS
 from agent.dns import redirection
 from agent.dns.server import NameServer
 from agent.dns.zones import Zones
+from agent.network.host.firewall import generation
 from agent.network.names import resolvers
 
 if TYPE_CHECKING:
@@ -72,12 +73,15 @@ class Answering:
             )
             if link
         )
+        self._lacks_servers = False
         self._server: NameServer | None = None
-        self._led: tuple[str, ...] = ()
-        """The name servers to which the rule applies."""
+        self._seen: tuple[tuple[str, ...], int | None] | None = None
+        """The name servers to which the rule applies, and the rules of the kernel as of then; None: no rule."""
 
     async def settle(self) -> None:
-        """Bring server and rule to what the names want; idempotent.
+        """Bring server and rule to what the names want, whoever changed it; idempotent.
+
+        Costs a request to the kernel and the host's list of name servers where nothing has changed.
 
         Raises:
             NetworkFailure: the rule was refused.
@@ -86,32 +90,36 @@ class Answering:
         if not self.zones or not self._bridges:
             await self.close()
             return
-        self._servers = self._servers.on(await asyncio.to_thread(resolvers.of_host))
+        host, rules = await asyncio.to_thread(lambda: (resolvers.of_host(), generation()))
+        self._servers = self._servers.on(host)
         servers = self._servers.all
         if not servers:
-            _log.warning("no name server that tasks can reach: names of tasks are not answered")
+            if not self._lacks_servers:
+                _log.warning("no name server that tasks can reach: names of tasks are not answered")
+            self._lacks_servers = True
             await self.close()
             return
+        self._lacks_servers = False
         if self._server is None:
             self._server = await NameServer.open(
                 self.zones, self._servers.of_peer, host=TASK_ADDRESS, port=self._port
             )
             _log.info("names of tasks are answered", name_servers=servers)
         self._server.servers_of = self._servers.of_peer
-        if servers != self._led:
-            self._led = ()
+        if self._seen != (servers, rules) or rules is None:
+            self._seen = servers, None  # from now on there may be a rule
             await asyncio.to_thread(
-                redirection.lead, self._table, self._bridges, servers, self._port
+                redirection.ensure, self._table, self._bridges, servers, self._port
             )
-            self._led = servers
+            self._seen = servers, rules
 
     async def close(self) -> None:
         """Remove the rule, and then stop answering; may be repeated. Raises ``NetworkFailure``."""
         server, self._server = self._server, None
-        led, self._led = self._led, ()
         try:
-            if led:
+            if self._seen is not None:
                 await asyncio.to_thread(redirection.remove, self._table)
+                self._seen = None
         finally:
             if server is not None:
                 await server.close()

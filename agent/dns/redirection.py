@@ -50,9 +50,12 @@ def commands(
     )
 
 
-def lead(table: str, bridges: Iterable[str], servers: Iterable[str], port: int) -> None:
-    """Write the rule; idempotent. Raises ``NetworkFailure``."""
-    nft.apply(commands(table, bridges, servers, port))
+def ensure(table: str, bridges: Iterable[str], servers: Iterable[str], port: int) -> None:
+    """Write the rule unless it is there as it should be; idempotent. Raises ``NetworkFailure``."""
+    wanted = commands(table, bridges, servers, port)
+    listed = nft.listed(FAMILY, table)
+    if listed is None or not nft.has_rules_of(wanted, listed):
+        nft.apply(wanted)
 
 
 def remove(table: str) -> None:

@@ -32,15 +32,26 @@ class TaskNames:
         self._changed = asyncio.Event()
 
     def take(self, update: NameUpdates) -> None:
-        """Take what control has said; effective at once where names are answered already."""
+        """Take what control has said; effective at once where names are answered already.
+
+        Server and rule only change with the first namespace and the last one.
+        """
         if self._answering is None:
             if not update.zones:
                 return
             from agent.dns.answering import Answering  # noqa: PLC0415 - only what is used
 
             self._answering = Answering(self._settings, self._table)
-        self._answering.zones.apply(update)
-        self._changed.set()
+        zones = self._answering.zones
+        had_some = bool(zones)
+        zones.apply(update)
+        if had_some != bool(zones):
+            self._changed.set()
+
+    def look_again(self) -> None:
+        """Check rule and name servers, which others may have changed, if names are answered."""
+        if self._answering is not None and self._answering.zones:
+            self._changed.set()
 
     async def run(self) -> None:
         """Answer names while there are namespaces, until cancelled."""
@@ -48,15 +59,20 @@ class TaskNames:
             # An earlier process that was killed has left its rule, which leads nowhere.
             await asyncio.to_thread(nft.remove, FAMILY, self._table)
         except NetworkFailure as error:
-            _log.warning("the rule for names of tasks was not removed", error=str(error))
+            if not isinstance(error.__cause__, FileNotFoundError):  # without nft there is no rule
+                _log.warning("the rule for names of tasks was not removed", error=str(error))
+        problem = ""
         while True:
             await self._changed.wait()
             self._changed.clear()
             try:
                 if self._answering is not None:
                     await self._answering.settle()
+                problem = ""
             except (NetworkFailure, OSError) as error:
-                _log.error("names of tasks are not answered; trying again", error=str(error))
+                if str(error) != problem:
+                    _log.error("names of tasks are not answered; trying again", error=str(error))
+                problem = str(error)
                 await asyncio.sleep(_RETRY_S)
                 self._changed.set()
 

@@ -16,7 +16,7 @@ from tests.support.images import LINGER
 from tests.support.second_host import FIRST, SECOND, second_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.second_host import Hosts
@@ -187,16 +187,14 @@ def test_tasks_on_every_host_find_services_by_name(world: World) -> None:
     bridged = world.start(first, LINGER[-1], mode="bridge")
     asking = [(first, here), (second, there), (first, bridged)]
 
+    def is_so(look: Callable[[], set[str]], wanted: set[str]) -> bool:
+        return look() == wanted
+
     def answers(name: str, *wanted: str) -> None:
         """Wait until all tasks get these addresses."""
         for agent, task in asking:
-            eventually(
-                lambda agent=agent, task=task: (
-                    world.resolved(agent, task.container, name) == {*wanted}
-                ),
-                what=f"{name} is {wanted} for {task}",
-                shown=lambda agent=agent, task=task: world.resolved(agent, task.container, name),
-            )
+            look = partial(world.resolved, agent, task.container, name)
+            eventually(partial(is_so, look, {*wanted}), what=f"{name} for {task}", shown=look)
 
     names.create_private_dns_namespace(Name="shop.internal", Vpc="any")
     (space,) = names.list_namespaces()["Namespaces"]
@@ -237,7 +235,7 @@ def test_tasks_on_every_host_find_services_by_name(world: World) -> None:
     answers("web.shop.internal", last)
     by_name = Task("", "web.shop.internal", "")
     for agent, task in asking[:2]:
-        shown = eventually(lambda agent=agent, task=task: world.asks(agent, task, by_name))
+        shown = eventually(partial(world.asks, agent, task, by_name))
         assert shown == name_of(Task("", last, ""))
 
     for id_ in ("192.0.2.21", "192.0.2.22"):
@@ -245,9 +243,13 @@ def test_tasks_on_every_host_find_services_by_name(world: World) -> None:
             ServiceId=db["Id"], InstanceId=id_, Attributes={"AWS_INSTANCE_IPV4": id_}
         )
     answers("db.shop.internal", "192.0.2.21", "192.0.2.22")
+    began = time.monotonic()
     names.update_instance_custom_health_status(
         ServiceId=db["Id"], InstanceId="192.0.2.21", Status="UNHEALTHY"
     )
+    answers("db.shop.internal", "192.0.2.22")
+    print(f"the health of an instance was seen within {time.monotonic() - began:.2f} s")  # noqa: T201
+    subprocess.run(["nft", "delete", "table", "inet", "ecs_test_0_names"], check=True)
     answers("db.shop.internal", "192.0.2.22")
 
     client.delete_service(service="web", force=True)

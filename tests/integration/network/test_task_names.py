@@ -127,6 +127,10 @@ async def test_tasks_and_containers_find_names_while_there_are_some(
             assert [each.data for each in found.answers] == ["10.0.0.1"]
             assert (await ask(pid, "nothing.shop.internal")).code == 3
         assert (await ask(task, "example.com")).code == 5, "passed on"
+        # Somebody removes the rule, and the agent looks.
+        await printed("nft", "delete", "table", FAMILY, TABLE)
+        names.look_again()
+        await asyncio.to_thread(eventually, led)
         # A change is in the next answer.
         names.take(update("10.0.0.2"))
         assert [each.data for each in (await ask(task)).answers] == ["10.0.0.2"]
