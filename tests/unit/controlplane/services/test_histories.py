@@ -132,7 +132,9 @@ class Watched(World):
         if why[Why.LOST]:
             places = [*self._good(record), *(task for task in wanted if self._is_lost(task))]
             left = [task for task in places if task.id not in stopped]
-            assert len(left) >= record.desired_count, "lost tasks are stopped before others are there"
+            assert len(left) >= record.desired_count, (
+                "lost tasks are stopped before others are there"
+            )
 
     def launch(self, plan: Plan) -> None:
         started, record = self.started, self.record
@@ -147,7 +149,11 @@ class Watched(World):
         else:
             present = [task for task in self.wanted() if not self._is_lost(task)]
             assert len(present) <= most_running(record), "too many tasks"
-            assert len(list(self._good(record))) <= record.desired_count, "more than are needed"
+            assert len(list(self._good(record))) <= self.most_good(record), "more than are needed"
+
+    def most_good(self, record: ServiceRecord) -> int:
+        """Return how many tasks of the primary deployment that may stay are started at most."""
+        return record.desired_count
 
     def _good(self, record: ServiceRecord) -> Iterable[SeenTask]:
         """Yield the tasks of the primary deployment that may stay."""
@@ -298,7 +304,7 @@ class Watched(World):
     seed=SEEDS,
     length=st.integers(15, 60),
 )
-def test_every_history_keeps_its_promises_and_converges(
+def test_every_history_keeps_its_promises_and_converges(  # noqa: PLR0917 - hypothesis names them
     desired: int,
     percentages: int,
     breaker: dict[str, Any],

@@ -20,6 +20,7 @@ from tests.unit.controlplane.services.test_histories import (
     PERCENTAGES,
     Watched,
     converge,
+    most_running,
 )
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class Divided(Watched):
     def __init__(self, record: ServiceRecord, shares: tuple[Share, ...], *, check: bool) -> None:
         super().__init__(record, check=check)
         self.shares = shares
+
+    def most_good(self, record: ServiceRecord) -> int:
+        """Return how many there are with a task that comes before another provider's is stopped."""
+        return most_running(record)
 
     def launch(self, plan: Plan) -> None:
         known = set(self.tasks)
