@@ -20,7 +20,6 @@ from tests.unit.controlplane.services.test_histories import (
     PERCENTAGES,
     Watched,
     converge,
-    most_running,
 )
 
 if TYPE_CHECKING:
@@ -56,10 +55,6 @@ class Divided(Watched):
     def __init__(self, record: ServiceRecord, shares: tuple[Share, ...], *, check: bool) -> None:
         super().__init__(record, check=check)
         self.shares = shares
-
-    def most_good(self, record: ServiceRecord) -> int:
-        """Return how many there are with a task that comes before another provider's is stopped."""
-        return most_running(record)
 
     def launch(self, plan: Plan) -> None:
         known = set(self.tasks)
