@@ -57,7 +57,7 @@ class TaskNames:
         """Answer names while there are namespaces, until cancelled."""
         try:
             # An earlier process that was killed has left its rule, which leads nowhere.
-            await asyncio.to_thread(nft.remove, FAMILY, self._table)
+            await asyncio.to_thread(_remove_left, self._table)
         except NetworkFailure as error:
             if not isinstance(error.__cause__, FileNotFoundError):  # without nft there is no rule
                 _log.warning("the rule for names of tasks was not removed", error=str(error))
@@ -84,3 +84,9 @@ class TaskNames:
             await self._answering.close()
         except NetworkFailure as error:
             _log.warning("the rule for names of tasks was not removed", error=str(error))
+
+
+def _remove_left(table: str) -> None:
+    """Remove a table if it is there; changes no rules otherwise, which would be checked then."""
+    if nft.listed(FAMILY, table) is not None:
+        nft.remove(FAMILY, table)
