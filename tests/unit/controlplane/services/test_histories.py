@@ -92,13 +92,13 @@ def history_of(seed: int, length: int) -> list[Move]:
 
 def least_healthy(record: ServiceRecord) -> int:
     """Return how many healthy tasks are kept."""
-    percent = record.deployment_configuration["minimumHealthyPercent"]
+    percent: int = record.deployment_configuration["minimumHealthyPercent"]
     return math.ceil(record.desired_count * percent / 100)
 
 
 def most_running(record: ServiceRecord) -> int:
     """Return how many tasks there may be."""
-    percent = record.deployment_configuration["maximumPercent"]
+    percent: int = record.deployment_configuration["maximumPercent"]
     return math.floor(record.desired_count * percent / 100)
 
 
