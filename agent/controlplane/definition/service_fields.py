@@ -14,7 +14,9 @@ from agent.controlplane.definition.fields import RUN, Field, Support
 _NO_ROLE = "control registers targets by itself; leave it out"
 _NO_LATTICE = "only load balancers with target groups are supported; leave it out"
 _NO_CONNECT = "there are no proxies beside tasks; use serviceRegistries"
-_ONLY_ROLLING = "only rolling deployments are supported; leave it out"
+_NO_SHIFTS = "traffic cannot be shifted step by step yet; use ROLLING or BLUE_GREEN"
+_NO_ADVANCED = "traffic is not shifted between two target groups yet; use ROLLING"
+_OF_LAMBDA = "functions of AWS Lambda are not called; leave it out"
 _ONLY_WITH = "only has a meaning with '{}', which is refused"
 
 
@@ -34,6 +36,7 @@ def _refused(note: str, *paths: str) -> tuple[Field, ...]:
 
 
 _DEPLOYMENT = "deploymentConfiguration"
+_HOOKS = f"{_DEPLOYMENT}.lifecycleHooks[]"
 
 SERVICE: tuple[Field, ...] = (
     *_done("cluster", "service", "serviceName", "taskDefinition", "desiredCount", "clientToken"),
@@ -51,7 +54,7 @@ SERVICE: tuple[Field, ...] = (
         "Classic Load Balancers are not supported; use targetGroupArn",
         "loadBalancers[].loadBalancerName",
     ),
-    *_refused(_ONLY_ROLLING, "loadBalancers[].advancedConfiguration.*"),
+    *_refused(_NO_ADVANCED, "loadBalancers[].advancedConfiguration.*"),
     *_refused(_NO_ROLE, "role"),
     *_refused(_NO_LATTICE, "vpcLatticeConfigurations.*", "gatewayConnectors.*"),
     *_done("serviceRegistries[].registryArn", "serviceRegistries[].port"),
@@ -78,14 +81,29 @@ SERVICE: tuple[Field, ...] = (
     Field(
         f"{_DEPLOYMENT}.strategy",
         Support.REFUSED,
-        "only ROLLING is supported; leave it out",
-        only=re.compile("BLUE_GREEN|LINEAR|CANARY"),
+        _NO_SHIFTS,
+        only=re.compile("LINEAR|CANARY"),
     ),
-    *_done(f"{_DEPLOYMENT}.strategy"),
+    Field(
+        f"{_DEPLOYMENT}.strategy",
+        note="BLUE_GREEN shifts no traffic: tasks of both deployments serve until the old ones are stopped",
+    ),
+    Field(f"{_DEPLOYMENT}.bakeTimeInMinutes", note="only with BLUE_GREEN; 0 if it is not given"),
+    Field(
+        f"{_HOOKS}.targetType",
+        Support.REFUSED,
+        "functions of AWS Lambda are not called; use PAUSE, and ContinueServiceDeployment when it may go on",
+        only=re.compile("AWS_LAMBDA"),
+    ),
+    Field(f"{_HOOKS}.targetType", note="only with BLUE_GREEN"),
+    *_done(
+        f"{_HOOKS}.lifecycleStages[]",
+        f"{_HOOKS}.timeoutConfiguration.timeoutInMinutes",
+        f"{_HOOKS}.timeoutConfiguration.action",
+    ),
+    *_refused(_OF_LAMBDA, f"{_HOOKS}.hookTargetArn", f"{_HOOKS}.roleArn", f"{_HOOKS}.hookDetails"),
     *_refused(
-        _ONLY_ROLLING,
-        f"{_DEPLOYMENT}.bakeTimeInMinutes",
-        f"{_DEPLOYMENT}.lifecycleHooks.*",
+        _NO_SHIFTS,
         f"{_DEPLOYMENT}.linearConfiguration.*",
         f"{_DEPLOYMENT}.canaryConfiguration.*",
     ),

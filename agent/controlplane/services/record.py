@@ -26,6 +26,12 @@ ACTIVE = "ACTIVE"
 DRAINING = "DRAINING"
 INACTIVE = "INACTIVE"
 
+ROLLING = "ROLLING"
+BLUE_GREEN = "BLUE_GREEN"
+"""Strategies of deployments."""
+
+AWAITING_ACTION = "AWAITING_ACTION"
+
 IN_PROGRESS = "IN_PROGRESS"
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
@@ -58,6 +64,39 @@ class Throttle(_Record, frozen=True):
     """Nothing is started before; Unix seconds. The tasks of one round count once."""
 
 
+class Hook(_Record, frozen=True):
+    """A PAUSE hook: a deployment waits at some stages until an operator continues it."""
+
+    stages: list[str] = field(default_factory=list)
+    timeout_s: float = 0.0
+    on_timeout: str = "ROLLBACK"
+    """ROLLBACK or CONTINUE."""
+
+
+class HookWait(_Record, frozen=True):
+    """One stage at which a deployment waits for an operator, or has waited."""
+
+    id: str
+    stage: str
+    expires_at: float
+    """Unix seconds."""
+    on_timeout: str = "ROLLBACK"
+    status: str = AWAITING_ACTION
+    """AWAITING_ACTION, SUCCEEDED, FAILED (rolled back by an operator) or TIMED_OUT."""
+
+
+class Lifecycle(_Record, frozen=True):
+    """How far a deployment is that goes by stages (``lifecycle``)."""
+
+    stage: str
+    since: float
+    """When the stage began; Unix seconds."""
+    bake_s: float = 0.0
+    hooks: list[Hook] = field(default_factory=list)
+    waits: list[HookWait] = field(default_factory=list)
+    """Of this stage and of those before, oldest first."""
+
+
 class DeploymentRecord(_Record, frozen=True):
     """One deployment: a revision of what the service runs, and how its rollout goes."""
 
@@ -86,6 +125,8 @@ class DeploymentRecord(_Record, frozen=True):
     failed_created_at: float = 0.0
     """When the newest of the failed tasks was created: a healthy task that is not older ends the row."""
     throttle: Throttle = Throttle()
+    lifecycle: Lifecycle | None = None
+    """None for one that is rolling."""
 
     @property
     def digits(self) -> str:
