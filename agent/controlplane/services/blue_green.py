@@ -1,4 +1,4 @@
-"""The arithmetic of a deployment with the strategy BLUE_GREEN, before its old tasks are stopped. Pure.
+"""The arithmetic of a deployment with stages, before its old tasks are stopped. Pure.
 
 - The old deployment (blue) and, from SCALE_UP on, the new one (green) each have as many tasks as the service
   wants. ``maximumPercent`` and ``minimumHealthyPercent`` hold within each of them, for tasks that are unhealthy
@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from agent.controlplane.services.plan import Budget, Decision
 if TYPE_CHECKING:
     from agent.controlplane.services.observed import SeenTask
     from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
+    from agent.controlplane.services.traffic_shift import Listeners
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Progress:
     """Whether only the blue and the green deployment have tasks."""
     is_scaled_up: bool
     """Whether every task of the green one is there and healthy."""
+    listeners: Listeners = field(default_factory=dict)
+    """As the store has them."""
 
 
 def progress(service: ServiceRecord, seen: Observed, now: float) -> Progress:
@@ -40,7 +43,7 @@ def progress(service: ServiceRecord, seen: Observed, now: float) -> Progress:
     blue = rollout.rollback_target(service)
     green = _side(service, service.primary, seen, now, keeps_others=blue is None)
     is_reconciled = blue is None or not _superseded(service, blue, seen)
-    return Progress(is_reconciled=is_reconciled, is_scaled_up=green.is_stable)
+    return Progress(is_reconciled, green.is_stable, seen.balanced.listeners)
 
 
 def decide(service: ServiceRecord, seen: Observed, now: float) -> Decision:

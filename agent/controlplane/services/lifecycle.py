@@ -1,4 +1,4 @@
-"""The stages of a deployment with the strategy BLUE_GREEN, and what it waits for. Pure.
+"""The stages of a deployment with the strategy BLUE_GREEN, LINEAR or CANARY, and what it waits for. Pure.
 
 ::
 
@@ -6,15 +6,17 @@
     PRE_SCALE_UP                  hooks
     SCALE_UP                      until every task of the new deployment (green) is healthy
     POST_SCALE_UP                 hooks
-    TEST_TRAFFIC_SHIFT            nothing is shifted without a load balancer
+    TEST_TRAFFIC_SHIFT            the test rules forward to the green tasks (``traffic_shift``)
     POST_TEST_TRAFFIC_SHIFT       hooks
     PRE_PRODUCTION_TRAFFIC_SHIFT  hooks
-    PRODUCTION_TRAFFIC_SHIFT      nothing is shifted without a load balancer
+    PRODUCTION_TRAFFIC_SHIFT      the production rules do; in steps, it lasts for a while and follows
+                                  PRE_PRODUCTION_TRAFFIC_SHIFT again
     POST_PRODUCTION_TRAFFIC_SHIFT hooks
     BAKE_TIME                     for as long as the service says
     CLEAN_UP                      the old deployment (blue) is stopped, as in a rolling deployment
 
-Until CLEAN_UP, both deployments have all their tasks (``blue_green``), so a rollback only stops the green ones.
+Until CLEAN_UP, both deployments have all their tasks (``blue_green``), so a rollback only shifts the traffic back
+and stops the green ones. Without load balancers, nothing is shifted.
 A stage begins once and its hooks with it; what a deployment waits for is stored in it, so a restart of control
 changes nothing. Source: the Amazon ECS developer guide, "Amazon ECS blue/green deployments" and "Lifecycle hooks
 for Amazon ECS service deployments".
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent.controlplane.services import rollout, wording
+from agent.controlplane.services import rollout, traffic_shift, wording
 from agent.controlplane.services.record import AWAITING_ACTION, IN_PROGRESS, HookWait, Lifecycle
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ def moments(service: ServiceRecord) -> Iterator[float]:
     known = _before_clean_up(service.primary)
     if known is not None and known.stage == BAKE_TIME:
         yield known.since + known.bake_s
+    if known is not None and known.stage == _PRODUCTION and not known.is_last_step:
+        yield known.since + known.step_bake_s
     for wait in waiting(service.primary):
         yield wait.expires_at
 
@@ -110,7 +114,7 @@ def advanced(
     if given_up is not None:
         return rollout.given_up(service, wording.hook_timed_out(given_up.stage), now)
     while (known := _before_clean_up(service.primary)) is not None:
-        if not _may_leave(known, progress, now):
+        if not _may_leave(service, known, progress, now):
             break
         service = _with(service, _entered(service.primary.id, known, now))
     return service, []
@@ -131,14 +135,31 @@ def _before_clean_up(deployment: DeploymentRecord) -> Lifecycle | None:
     return None if is_over else known
 
 
-def _may_leave(known: Lifecycle, progress: Progress, now: float) -> bool:
+def production_percent(known: Lifecycle) -> float:
+    """Return how much of the production traffic the new deployment has by its stage, in per cent."""
+    stage = STAGES.index(known.stage)
+    if stage < STAGES.index(_PRODUCTION):
+        return known.steps[known.step - 1] if known.step else 0.0
+    return known.percent
+
+
+def test_percent(known: Lifecycle) -> float:
+    """Return how much of the test traffic the new deployment has by its stage, in per cent."""
+    return 100.0 if STAGES.index(known.stage) >= STAGES.index("TEST_TRAFFIC_SHIFT") else 0.0
+
+
+def _may_leave(service: ServiceRecord, known: Lifecycle, progress: Progress, now: float) -> bool:
     if any(wait.status == AWAITING_ACTION for wait in known.waits):
+        return False
+    if not traffic_shift.decide(service, progress.listeners).is_done:
         return False
     match known.stage:
         case "RECONCILE_SERVICE":
             return progress.is_reconciled
         case "SCALE_UP":
             return progress.is_scaled_up
+        case "PRODUCTION_TRAFFIC_SHIFT" if not known.is_last_step:
+            return now >= known.since + known.step_bake_s
         case "BAKE_TIME":
             return now >= known.since + known.bake_s
     return True
@@ -146,10 +167,13 @@ def _may_leave(known: Lifecycle, progress: Progress, now: float) -> bool:
 
 def _entered(deployment: str, known: Lifecycle, now: float) -> Lifecycle:
     """Return the lifecycle in the next stage, with what it waits for there."""
-    stage = STAGES[STAGES.index(known.stage) + 1]
+    stage, step = STAGES[STAGES.index(known.stage) + 1], known.step
+    if known.stage == _PRODUCTION and not known.is_last_step:
+        stage, step = _PRE_PRODUCTION, step + 1
+    place = f"{deployment} {stage} {step}" if step else f"{deployment} {stage}"
     waits = [
         HookWait(
-            id=_hook_id(deployment, stage, number),
+            id=_hook_id(place, number),
             stage=stage,
             expires_at=now + hook.timeout_s,
             on_timeout=hook.on_timeout,
@@ -157,12 +181,12 @@ def _entered(deployment: str, known: Lifecycle, now: float) -> Lifecycle:
         for number, hook in enumerate(known.hooks)
         if stage in hook.stages
     ]
-    return replace(known, stage=stage, since=now, waits=[*known.waits, *waits])
+    return replace(known, stage=stage, since=now, step=step, waits=[*known.waits, *waits])
 
 
-def _hook_id(deployment: str, stage: str, number: int) -> str:
+def _hook_id(place: str, number: int) -> str:
     """Return the id of a wait, always the same, in the form that Amazon ECS documents."""
-    text = f"{deployment} {stage} {number}"
+    text = f"{place} {number}"
     return f"ecs-PAUSE-{hashlib.sha256(text.encode()).hexdigest()[:_ID_LENGTH]}"
 
 

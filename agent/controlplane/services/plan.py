@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from agent.controlplane.services.balancing import Traffic
     from agent.controlplane.services.observed import SeenTask
     from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
+    from agent.controlplane.services.traffic_shift import Shift
 
 
 class Why(Enum):
@@ -65,6 +66,8 @@ class Plan:
     """Of tasks that are no targets, or have no time to finish requests."""
     traffic: Traffic | None = None
     """What to do about targets; None for nothing."""
+    shifts: tuple[Shift, ...] = ()
+    """Listeners that forward to other target groups."""
     start: int = 0
     hosts: tuple[str, ...] = ()
     of: str = ""

@@ -21,6 +21,7 @@ from agent.controlplane.services import (
     lifecycle,
     replicas,
     rollout,
+    traffic_shift,
     wording,
 )
 from agent.controlplane.services.observed import HEALTHY_AFTER_S, Observed, Wanted
@@ -35,6 +36,8 @@ from agent.controlplane.services.record import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from agent.controlplane.services.traffic_shift import Shifts
 
 REPEAT_NOTICE_S = 6 * 3600.0
 """After this time an event is repeated, even though its cause lasts."""
@@ -67,6 +70,9 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
         events += reached
     wanted = Wanted.of(service, seen, now)
     decision = _decide(service, seen, wanted, now)
+    shifts = traffic_shift.decide(service, seen.balanced.listeners)
+    if shifts.changes:  # nothing that may still serve is stopped before its traffic is elsewhere
+        decision = replace_fields(decision, stops=(), is_stable=False)
     if decision.is_stable:
         service = failures.at_rest(service)
     service, completed = rollout.with_completion(service, is_stable=decision.is_stable, now=now)
@@ -77,14 +83,16 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
     traffic, stops = balancing.decide(decision.stops[:most], seen, counted, most, now)
     events += balancing.events(service, traffic, stops, seen)
     events += _stop_events(service, (*traffic.drained, *stops), seen)
-    service, noticed = _noticed(service, decision, seen, now)
+    events += wording.shifted(service.name, service.primary.id, shifts.changes)
+    service, noticed = _noticed(service, decision, seen, shifts, now)
     events += noticed
     return Plan(
-        _turned(before, service, bool(counted or stops or traffic), now),
+        _turned(before, service, bool(counted or stops or traffic or shifts.changes), now),
         events=tuple(events),
         counted=tuple(counted),
         stops=stops,
         traffic=traffic or None,
+        shifts=shifts.changes,
         start=min(decision.start, START_BATCH),
         hosts=decision.hosts[:START_BATCH],
         of=decision.of,
@@ -170,7 +178,7 @@ def _stop_events(service: ServiceRecord, stops: Sequence[Stop], seen: Observed) 
 
 
 def _noticed(
-    service: ServiceRecord, decision: Decision, seen: Observed, now: float
+    service: ServiceRecord, decision: Decision, seen: Observed, shifts: Shifts, now: float
 ) -> tuple[ServiceRecord, list[str]]:
     """Return the service and the events of what lasts: each once, and again after six hours."""
     name, primary = service.name, service.primary
@@ -186,6 +194,7 @@ def _noticed(
         (wording.PROTECTED, protected, wording.is_protected(name, primary.id, protected)),
         (wording.PAUSED, paused, wording.is_paused(name, primary.id, paused)),
         (wording.UNREGISTERED, bool(problem), wording.cannot_register(name, problem)),
+        (wording.UNSHIFTED, bool(shifts.problem), wording.cannot_shift(name, shifts.problem)),
         (wording.STEADY, is_steady, wording.is_steady(name)),
     ):
         service, told = notice(service, kind, message if holds else "", now)

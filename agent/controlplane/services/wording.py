@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.scheduler.placement import Rejection
     from agent.controlplane.services.record import HookWait
+    from agent.controlplane.services.traffic_shift import Shift
 
 # Kinds of notices: events that are not repeated while their cause lasts.
 STEADY = "steady"
@@ -23,6 +24,7 @@ IMPAIRED = "impaired"
 PROTECTED = "protected"
 PAUSED = "paused"
 UNREGISTERED = "unregistered"
+UNSHIFTED = "unshifted"
 
 UNHEALTHY_REASON = "Task failed container health checks"
 BALANCER_REASON = "Task failed ELB health checks in (target-group "
@@ -199,6 +201,21 @@ def failed_balancer_checks(service: str, task: str, port: int, group_arn: str, r
 def cannot_register(service: str, reason: str) -> str:
     """Return the event of a task that cannot be a target."""
     return f"(service {service}) was unable to register a task as a target. Reason: {reason}"
+
+
+def shifted(service: str, deployment: str, changes: Sequence[Shift]) -> list[str]:
+    """Return the events of listeners that forward to other target groups."""
+    return [
+        f"(service {service}) (deployment {deployment}) shifts traffic: (rule {goal.rule}) forwards "
+        f"{goal.percent:g} per cent to (target-group {goal.to})."
+        for each in changes
+        for goal in each.goals
+    ]
+
+
+def cannot_shift(service: str, reason: str) -> str:
+    """Return the event of traffic that cannot be shifted."""
+    return f"(service {service}) was unable to shift traffic. Reason: {reason}"
 
 
 def replaces_lost(service: str, instance_id: str, tasks: Sequence[str], after_s: float) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
-from agent.controlplane.services import lifecycle
+from agent.controlplane.services import lifecycle, rollout, traffic_shift
 from agent.controlplane.services.record import (
     BLUE_GREEN,
+    CANARY,
     DAEMON,
+    LINEAR,
     REPLICA,
     ROLLING,
     Hook,
@@ -35,6 +37,19 @@ _NOTHING = {
     "bakeTimeInMinutes": 0,
 }
 """What is shown of a deployment configuration besides what was given."""
+_STEPS: Final = {
+    LINEAR: (
+        "linearConfiguration",
+        {"stepPercent": 10.0, "stepBakeTimeInMinutes": 6},
+        ("stepPercent", 3.0),
+    ),
+    CANARY: (
+        "canaryConfiguration",
+        {"canaryPercent": 5.0, "canaryBakeTimeInMinutes": 10},
+        ("canaryPercent", 0.1),
+    ),
+}
+"""By strategy: the member that says how its traffic is shifted, its defaults, and the least percentage."""
 
 
 def merged(request: Mapping[str, Any], scheduling: str, old: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +71,8 @@ def merged(request: Mapping[str, Any], scheduling: str, old: Mapping[str, Any]) 
     threshold = result["deploymentCircuitBreaker"].get("thresholdConfiguration")
     if threshold is not None:
         _check_threshold(threshold)
-    if result["strategy"] == BLUE_GREEN:
+    _merge_steps(result, old, given)
+    if result["strategy"] != ROLLING:
         _check_stages(result, scheduling)
     else:
         _refuse_stages(given)
@@ -67,12 +83,20 @@ def merged(request: Mapping[str, Any], scheduling: str, old: Mapping[str, Any]) 
 
 def check(service: ServiceRecord) -> None:
     """Raise ``InvalidParameterException`` if the strategy does not go with what the service runs."""
-    is_staged = service.deployment_configuration["strategy"] != ROLLING
-    if is_staged and service.is_external:
+    strategy = service.deployment_configuration["strategy"]
+    if strategy == ROLLING:
+        return
+    if service.is_external:
         raise InvalidParameterException(
-            f"The deployment strategy {BLUE_GREEN} is not supported with the deployment controller EXTERNAL."
+            f"The deployment strategy {strategy} is not supported with the deployment controller EXTERNAL."
         )
-    if is_staged and service.primary.load_balancers:
+    balancers = service.primary.load_balancers
+    if strategy in _STEPS and not balancers:
+        raise InvalidParameterException(
+            f"The deployment strategy {strategy} shifts traffic step by step: it needs loadBalancers with "
+            f"advancedConfiguration. Use {BLUE_GREEN} without load balancers."
+        )
+    if not all(each.get("advancedConfiguration") for each in balancers):
         raise InvalidParameterException(
             "advancedConfiguration field is required for all loadBalancers when using a non-ROLLING "
             "deployment strategy"
@@ -82,16 +106,66 @@ def check(service: ServiceRecord) -> None:
 def begun(service: ServiceRecord, now: float) -> ServiceRecord:
     """Return a service whose primary deployment is new, with the stages that the service wants for it."""
     configuration = service.deployment_configuration
-    if configuration["strategy"] != BLUE_GREEN or service.is_external:
+    if service.is_external:
         return service
-    known = Lifecycle(
-        stage=lifecycle.RECONCILE_SERVICE,
-        since=now,
-        bake_s=60.0 * configuration["bakeTimeInMinutes"],
-        hooks=[_hook(given) for given in configuration.get("lifecycleHooks") or ()],
-    )
-    primary = replace(service.primary, lifecycle=known)
+    primary = service.primary
+    if configuration["strategy"] != ROLLING:
+        steps, step_bake_s = _steps(configuration)
+        if rollout.rollback_target(service) is None:
+            steps = []  # nothing else has tasks that could serve the rest
+        known = Lifecycle(
+            stage=lifecycle.RECONCILE_SERVICE,
+            since=now,
+            bake_s=60.0 * configuration["bakeTimeInMinutes"],
+            steps=steps,
+            step_bake_s=step_bake_s,
+            hooks=[_hook(given) for given in configuration.get("lifecycleHooks") or ()],
+        )
+        primary = replace(primary, lifecycle=known)
+        service = replace(service, deployments=[primary, *service.deployments[1:]])
+    groups = traffic_shift.groups_of_new(service)
+    if groups != [each.get("targetGroupArn") for each in primary.load_balancers]:
+        primary = replace(primary, target_groups=groups)
     return replace(service, deployments=[primary, *service.deployments[1:]])
+
+
+def _steps(configuration: Mapping[str, Any]) -> tuple[list[float], float]:
+    """Return how traffic is shifted: per cent after each step, and how long a step lasts in seconds."""
+    match configuration["strategy"]:
+        case "LINEAR":
+            given = configuration["linearConfiguration"]
+            tenths = round(10 * given["stepPercent"])
+            steps = [*range(tenths, 1000, tenths), 1000]
+            return [step / 10 for step in steps], 60.0 * given["stepBakeTimeInMinutes"]
+        case "CANARY":
+            given = configuration["canaryConfiguration"]
+            percent = round(given["canaryPercent"], 1)
+            steps = [percent, 100.0] if percent < 100 else []
+            return steps, 60.0 * given["canaryBakeTimeInMinutes"]
+    return [], 0.0
+
+
+def _merge_steps(result: dict[str, Any], old: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Complete what the strategy says of its steps; raises ``InvalidParameterException``."""
+    for strategy, (member, defaults, (name, least)) in _STEPS.items():
+        if result["strategy"] != strategy:
+            if given.get(member):
+                raise InvalidParameterException(
+                    f"{member} can only be specified with the deployment strategy {strategy}."
+                )
+            result.pop(member, None)
+            continue
+        known = {**defaults, **(old.get(member) or {}), **(given.get(member) or {})}
+        if not least <= known[name] <= 100 or not _has_tenths(known[name]):
+            raise InvalidParameterException(
+                f"{name} must be between {least} and 100.0, in steps of 0.1."
+            )
+        minutes = next(each for each in defaults if each.endswith("Minutes"))
+        if not 0 <= known[minutes] <= LONGEST_BAKE_MINUTES:
+            raise InvalidParameterException(
+                f"{minutes} must be between 0 and {LONGEST_BAKE_MINUTES}."
+            )
+        result[member] = known
 
 
 def _hook(given: Mapping[str, Any]) -> Hook:
@@ -134,7 +208,8 @@ def _check_threshold(threshold: Mapping[str, Any]) -> None:
 def _check_stages(configuration: Mapping[str, Any], scheduling: str) -> None:
     if scheduling == DAEMON:
         raise InvalidParameterException(
-            f"The deployment strategy {BLUE_GREEN} is not supported with the daemon scheduling strategy."
+            f"The deployment strategy {configuration['strategy']} is not supported with the daemon scheduling "
+            "strategy."
         )
     if not 0 <= configuration["bakeTimeInMinutes"] <= LONGEST_BAKE_MINUTES:
         raise InvalidParameterException(
@@ -166,3 +241,8 @@ def _refuse_stages(given: Mapping[str, Any]) -> None:
                 f"'deploymentConfiguration.{name}' is not supported with the strategy {ROLLING}: a rolling "
                 f"deployment is completed when all of its tasks are healthy; use {BLUE_GREEN}, or leave it out."
             )
+
+
+def _has_tenths(number: float) -> bool:
+    """Return whether a number has at most one decimal place."""
+    return float(f"{number:.1f}") == number

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Handlers, Parts
     from agent.controlplane.services.observed import SeenTask
-    from agent.controlplane.services.record import ServiceRecord
+    from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
 
 DESCRIBE_LIMIT = 20
 _LIST_SIZE = 20
@@ -255,8 +255,10 @@ def _show(
         "startedAt": one.deployment.created_at,
         "finishedAt": one.finished_at or None,
         "updatedAt": one.updated_at,
-        "targetServiceRevision": revision(target),
-        "sourceServiceRevisions": [revision(digits) for digits in one.sources],
+        "targetServiceRevision": revision(target) | _weights(one, is_target=True),
+        "sourceServiceRevisions": [
+            revision(digits) | _weights(one, is_target=False) for digits in one.sources
+        ],
         "status": one.status,
         "statusReason": one.reason or None,
         "lifecycleStage": _stage(one),
@@ -272,6 +274,20 @@ def _show(
             "serviceRevisionArn": names.service_revision(*where, one.rolled_back_to),
         }
     return shown
+
+
+def _weights(one: RolloutRecord, *, is_target: bool) -> dict[str, float]:
+    """Return how much of the traffic a revision is to have; nothing where none is shifted."""
+    advanced = [each.get("advancedConfiguration") or {} for each in one.deployment.load_balancers]
+    if one.lifecycle is None or not any(advanced):
+        return {}
+    has_new = not one.rolled_back_at
+    shares = {
+        "requestedProductionTrafficWeight": lifecycle.production_percent(one.lifecycle) * has_new
+    }
+    if any(each.get("testListenerRule") for each in advanced):
+        shares["requestedTestTrafficWeight"] = lifecycle.test_percent(one.lifecycle) * has_new
+    return {name: share if is_target else 100.0 - share for name, share in shares.items()}
 
 
 def _stage(one: RolloutRecord) -> str:
@@ -310,6 +326,21 @@ def _breaker(service: ServiceRecord, one: RolloutRecord) -> dict[str, Any]:
     }
 
 
+def _resolved(deployment: DeploymentRecord) -> dict[str, Any]:
+    """Return the target group in which the tasks of a deployment are, of two, and the rule that forwards to it."""
+    pairs = zip(deployment.load_balancers, deployment.used_balancers, strict=True)
+    return {
+        "loadBalancers": [
+            {
+                "targetGroupArn": used["targetGroupArn"],
+                "productionListenerRule": given["advancedConfiguration"]["productionListenerRule"],
+            }
+            for given, used in pairs
+            if given.get("advancedConfiguration")
+        ]
+    }
+
+
 async def _show_revision(
     parts: Parts, service: ServiceRecord, one: RolloutRecord
 ) -> dict[str, Any]:
@@ -325,6 +356,7 @@ async def _show_revision(
         "taskDefinition": deployment.task_definition_arn,
         **runs_on(deployment),
         "loadBalancers": deployment.load_balancers,
+        "resolvedConfiguration": _resolved(deployment),
         "serviceRegistries": deployment.service_registries,
         "containerImages": [{"containerName": c["name"], "image": c["image"]} for c in containers],
         "guardDutyEnabled": False,

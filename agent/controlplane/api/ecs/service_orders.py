@@ -175,7 +175,8 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
         raise InvalidParameterException(str(error)) from None
     if is_new and service.primary.load_balancers:
         definition = order.task.definition.definition
-        await service_balancers.check(parts, service.primary.load_balancers, definition)
+        strategy = service.deployment_configuration["strategy"]
+        await service_balancers.check(parts, service.primary.load_balancers, definition, strategy)
     if service.primary.service_registries:
         service_registries.check_count(service)
         if is_new:

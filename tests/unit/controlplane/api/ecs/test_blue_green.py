@@ -149,8 +149,6 @@ async def test_a_service_that_rolls_again_forgets_its_hooks(shop: Shop) -> None:
     [
         ({"lifecycleHooks": [PAUSE]}, "UnsupportedFeatureException", "lifecycleHooks"),
         ({"bakeTimeInMinutes": 1}, "UnsupportedFeatureException", "bakeTimeInMinutes"),
-        ({"strategy": "LINEAR"}, "UnsupportedFeatureException", "LINEAR"),
-        ({"strategy": "CANARY"}, "UnsupportedFeatureException", "CANARY"),
         (
             {**BLUE_GREEN, "lifecycleHooks": [{**PAUSE, "targetType": "AWS_LAMBDA"}]},
             "UnsupportedFeatureException",
