@@ -192,7 +192,7 @@ def _goals(service: ServiceRecord) -> Iterator[Goal]:
             yield from (Goal(rule, serving, other, 100.0) for rule in _rules(advanced))
         elif stage == "TEST_TRAFFIC_SHIFT" and test:
             yield Goal(test, to, rest, 100.0)
-        elif known is not None and stage == "PRODUCTION_TRAFFIC_SHIFT":
+        elif stage == "PRODUCTION_TRAFFIC_SHIFT":
             yield Goal(advanced["productionListenerRule"], to, rest, known.percent)
 
 
