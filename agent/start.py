@@ -10,6 +10,7 @@ Tests: ``tests/integration/supervision/test_reload.py``, ``tests/unit/cli/test_c
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import faulthandler
 import os
 import time
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from agent.supervision.notify import Notifier
 
 STDERR: Final = 2
+_M_ARENA_MAX: Final = -8
+"""The parameter of glibc's ``mallopt``, from its ``malloc.h``."""
+_ARENAS: Final = 2
 
 _log = structlog.get_logger()
 
@@ -58,6 +62,7 @@ def main(
         sockets: those that an earlier process listened on.
     """
     faulthandler.enable()  # the watchdog ends a stuck agent with SIGABRT: show where it was stuck
+    limit_arenas()
     code = ExitCode.SUCCESS
     try:
         asyncio.run(_live(settings, reread, notifier, sockets))
@@ -70,6 +75,17 @@ def main(
         _log.error("the agent failed", error=_texts(group))
         code = ExitCode.ERROR
     return code
+
+
+def limit_arenas() -> None:
+    """Have all threads of this process share two heaps of the C library; may be repeated.
+
+    glibc makes a heap for each thread, up to eight for each processor, and each keeps what its
+    thread has freed. Only counts for threads that are started afterwards. Other C libraries have one heap.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def _texts(group: BaseExceptionGroup[BaseException]) -> str:
