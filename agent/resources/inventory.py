@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import psutil
 
 from agent.errors import ConfigError
 from agent.model.resources import MIB, HostResources
@@ -117,6 +116,12 @@ def impairs_networks(root: Path, kernel: str) -> bool:
     return all(has_module(root, kernel, name) for name in ("sch_netem", "sch_prio", "nft_hash"))
 
 
+def memory_bytes(meminfo: str) -> int:
+    """Return the memory of a host from its ``/proc/meminfo``; 0 if that does not say it."""
+    found = re.search(r"^MemTotal: +(\d+) kB$", meminfo, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
 def has_module(root: Path, kernel: str, name: str) -> bool:
     """Tell whether a kernel has a module: loaded, built in, or on disk to be loaded."""
     if (root / "sys/module" / name).is_dir():
@@ -132,8 +137,8 @@ def _survey(root: Path) -> HostResources:
     release = _read(root / "etc/os-release") or _read(root / "usr/lib/os-release")
     kernel = os.uname()
     return HostResources(
-        cpu_units=(psutil.cpu_count(logical=True) or 1) * 1024,
-        memory_mib=int(psutil.virtual_memory().total) // MIB,
+        cpu_units=(os.cpu_count() or 1) * 1024,
+        memory_mib=memory_bytes(_read(root / "proc/meminfo")) // MIB,
         hostname=socket.gethostname(),
         boot_id=_read(root / "proc/sys/kernel/random/boot_id").strip(),
         machine_id=_read(root / "etc/machine-id").strip(),

@@ -35,7 +35,7 @@ print([name for name, module in sys.modules.items() if module is not None])
     for part in ("pyroute2.ndb", "pyroute2.ipdb", "docker.models", "charset_normalizer", "rich"):
         assert f"'{part}" not in loaded
     assert "'unittest.mock'" in loaded
-    for part in ("unittest.case", "difflib"):
+    for part in ("unittest.case", "difflib", "colorama", "psutil"):
         assert f"'{part}'" not in loaded
 
 
@@ -78,4 +78,43 @@ answer = requests.Response()
 answer._content = '{"name": "ü"}'.encode()
 assert answer.json() == {"name": "ü"}
 assert "ü" in answer.text
+""")
+
+
+def test_a_deferred_part_is_executed_when_it_is_used() -> None:
+    run("""
+from agent.cli import lean_imports
+lean_imports.begin()
+import agent.start, attr, msgspec, sys
+def executed(name):
+    return "__all__" in object.__getattribute__(sys.modules[name], "__dict__")
+assert not executed("attr.validators")
+assert not executed("attr.converters")
+assert not executed("msgspec.inspect")
+@attr.s
+class Row:
+    size = attr.ib(validator=attr.validators.instance_of(int))
+assert Row(3).size == 3
+try:
+    Row("3")
+except TypeError:
+    pass
+else:
+    raise AssertionError("the validator did nothing")
+assert executed("attr.validators")
+assert msgspec.inspect.type_info(int) == msgspec.inspect.IntType()
+""")
+
+
+def test_the_hosts_table_of_file_types_is_left_unread() -> None:
+    run("""
+import sys
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+from agent.cli import lean_imports
+lean_imports.begin()
+import agent.start
+from aiohttp.web_fileresponse import CONTENT_TYPES
+assert not [path for path in opened if path.endswith("mime.types")]
+assert CONTENT_TYPES.guess_type("page.html")[0] == "text/html"
 """)

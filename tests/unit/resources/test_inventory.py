@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 from agent.errors import ConfigError
@@ -95,6 +96,8 @@ async def test_reads_a_host(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/machine-id").write_text("0123\n")
     (tmp_path / "etc/os-release").write_text("ID=debian\nVERSION_ID=12\n")
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal:        4026532 kB\nMemFree:  1000 kB\n")
     host = await read_host(
         reserved_memory_mib=10,
         reserved_tcp=[22],
@@ -105,7 +108,7 @@ async def test_reads_a_host(tmp_path: Path) -> None:
     )
     assert (host.machine_id, host.os_family, host.boot_id) == ("0123", "debian_12", "")
     assert host.cpu_units % 1024 == 0
-    assert host.memory_mib > 0
+    assert host.memory_mib == 4026532 // 1024 - 10
     assert (host.reserved_tcp, host.engine_version) == (frozenset({22}), "20.10.24")
     assert host.hostname
     assert host.kernel
@@ -133,3 +136,5 @@ async def test_this_host_has_an_identity() -> None:
     assert len(host.boot_id) == 36
     assert host.cgroup_version in {1, 2}
     assert host.architecture
+    assert host.memory_mib == psutil.virtual_memory().total // (1024 * 1024)
+    assert host.cpu_units == (psutil.cpu_count() or 0) * 1024
