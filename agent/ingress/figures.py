@@ -1,0 +1,108 @@
+"""HAProxy's statistics of servers, and the health of targets that they show. Pure.
+
+Source: HAProxy 2.6 management guide, section 9.1 "CSV format".
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from agent.model.ingress import TargetReport
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+COMMAND: Final = "show stat -1 4 -1"
+"""Statistics of all servers."""
+NOTHING_YET: Final = "INI"
+_TIMEOUTS: Final = frozenset({"L4TOUT", "L6TOUT", "L7TOUT"})
+_WRONG_CODE: Final = "L7STS"
+
+
+class ServerFigures(NamedTuple):
+    """What HAProxy knows of a server."""
+
+    backend: str
+    name: str
+    status: str
+    """``UP``, ``UP 1/3``, ``DOWN``, ``DRAIN``, ``MAINT``..."""
+    check: str
+    """Result of the last health check; NOTHING_YET before the first."""
+    code: str
+    """Status code of it, if there was one."""
+    weight: int
+    requests: int
+    """Those that it has now."""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether its health checks have passed; also while it gets no new requests."""
+        return self.check.endswith("OK") and not self.status.startswith(("DOWN", "MAINT"))
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether its health is decided, and not on its way up or down."""
+        return self.check != NOTHING_YET and "/" not in self.status
+
+
+def read(text: str) -> list[ServerFigures]:
+    """Return the servers of an answer to COMMAND; lines that are not complete are left out."""
+    lines = text.removeprefix("# ").splitlines()
+    found = []
+    for row in csv.DictReader(lines):
+        try:
+            found.append(
+                ServerFigures(
+                    row["pxname"],
+                    row["svname"],
+                    row["status"],
+                    row["check_status"].removeprefix("* "),
+                    row["check_code"] or "",
+                    int(row["uweight"] or 0),
+                    int(row["scur"] or 0),
+                )
+            )
+        except (AttributeError, KeyError, TypeError, ValueError):
+            continue
+    return found
+
+
+def report(server: ServerFigures, *, was: TargetReport | None, drains: bool) -> TargetReport:
+    """Return what is reported of a target.
+
+    Args:
+        server: its server.
+        was: what was reported before; kept while its health is not decided.
+        drains: whether it gets no new requests.
+    """
+    is_idle = drains and server.requests == 0
+    if not server.is_steady:
+        state = was or TargetReport(state="initial")
+        return TargetReport(
+            state=state.state,
+            reason=state.reason,
+            description=state.description,
+            is_idle=is_idle,
+        )
+    if server.is_up:
+        return TargetReport(state="healthy", is_idle=is_idle)
+    reason, description = _why(server)
+    return TargetReport(state="unhealthy", reason=reason, description=description, is_idle=is_idle)
+
+
+def _why(server: ServerFigures) -> tuple[str, str]:
+    """Return the reason and its description, in the words of Elastic Load Balancing."""
+    if server.check == _WRONG_CODE and server.code:
+        return (
+            "Target.ResponseCodeMismatch",
+            f"Health checks failed with these codes: [{server.code}]",
+        )
+    if server.check in _TIMEOUTS:
+        return "Target.Timeout", "Request timed out"
+    return "Target.FailedHealthChecks", "Health checks failed"
+
+
+def by_place(servers: Iterable[ServerFigures]) -> dict[tuple[str, str], ServerFigures]:
+    """Return servers by backend and name."""
+    return {(each.backend, each.name): each for each in servers}
