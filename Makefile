@@ -45,7 +45,7 @@ test: tools ## Run the whole test suite, on hosts of their own with a real Docke
 
 test-vm: vm-disk ## Boot Debian hosts in qemu and test the package of this commit in them
 	@$(MAKE) --no-print-directory package
-	@$(call again,--files --most 2 '.venv/bin/python -m pytest --log-cli-level=INFO') \
+	@$(call again,--files --most 2 '.venv/bin/python -m pytest --log-cli-level=INFO $(filter-out tests/%,$(PYTEST))') \
 	  .venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/vm) -n $(VMS) --dist loadfile --log-cli-level=INFO \
 	  --durations=15 --durations-min=20 $(PYTEST)
 

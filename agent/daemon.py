@@ -18,7 +18,6 @@ import contextlib
 import ctypes
 import gc
 import os
-import random
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -27,21 +26,17 @@ import structlog
 from agent import __version__
 from agent.awslogs.parts import LogParts
 from agent.endpoints.operator import OperatorSocket
-from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine
 from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.restored import HeldNetworks, RestoredTasks
 from agent.engine.settings import EngineCallbacks
 from agent.engine.tools import StepTools
-from agent.errors import (
-    AgentError,
-    RuntimeFailure,
-)
 from agent.fetching import TaskServices
-from agent.network.container_sandboxes.sandboxes import CREATION_LIMIT_S, ContainerSandboxes
+from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
 from agent.network.host_ports import HostPorts
 from agent.network.kernel.link_hotplug import LinkHotplug
+from agent.network.names.hosts_files import HostsFiles
 from agent.network.names.resolv_files import ResolvFiles
 from agent.network.pool import TaskNetworks
 from agent.overview import LocalServer, Overview, RunningParts
@@ -74,30 +69,25 @@ from agent.wiring.endpoints import (
     loopback_servers,
     metadata_files,
 )
+from agent.wiring.engine_wait import reach_engine
 from agent.wiring.fleet import fleet_settings, rotate_key, settle_range
 from agent.wiring.host import need_network, network_settings, read_host, task_groups
 from agent.wiring.images import open_images
-from agent.wiring.metrics import make_sampler, otlp_exporter
+from agent.wiring.leaving import leave_no_ready, leave_no_spare
+from agent.wiring.metrics import make_sampler, show_metrics
+from agent.wiring.orders import take_orders
 from agent.wiring.registration import describe
 from agent.wiring.tasks import engine_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from agent.config import Settings
-    from agent.metrics.sampler import Sampler
-    from agent.model.fleet import FleetUpdate
-    from agent.model.wire import Assignments
-    from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
+    from agent.runtime.protocol import EngineEvent
     from agent.supervision.held_sockets import HeldSockets
     from agent.supervision.lifecycle import ServeSession
     from agent.supervision.watchdog import Watchdog
 
-ENGINE_RETRY_S = (0.25, 15.0)
-"""First and longest wait between two tries to reach the engine at start."""
-
-LEAVE_LIMIT_S = 10.0
-"""How long the end of the agent waits for a hanging engine."""
 DRAIN_REASON = "Host is draining"
 
 _log = structlog.get_logger()
@@ -139,7 +129,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         )
         cleanup.push_async_callback(runtime.close)
         cleanup.push_async_callback(operator.end_followers)
-        info = await _reach_engine(runtime, overview, serve_session, watchdog)
+        info = await reach_engine(runtime, overview, serve_session, watchdog)
 
         machine = await asyncio.to_thread(read_machine, settings.data_dir)
         fleet = await fleet_settings(settings, store)
@@ -157,7 +147,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             is_told_of_groups=not backend.is_ecs,
         )
         cleanup.push_async_callback(
-            _leave_no_spare,
+            leave_no_spare,
             networks,
             settings,
             serve_session,
@@ -176,7 +166,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             ports=ports,
             least=settings.warm_sandboxes,
         )
-        cleanup.push_async_callback(_leave_no_ready, container_sandboxes, settings, serve_session)
+        cleanup.push_async_callback(leave_no_ready, container_sandboxes, settings, serve_session)
         await container_sandboxes.take_over(
             await restored.container_sandboxes(runtime, owner), restored.stopped()
         )
@@ -245,6 +235,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 ensure_image=images.ensure,
                 ports=ports,
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
+                hosts_files=HostsFiles(settings.data_dir / "hosts"),
                 reconnecter=NetworkReconnect(runtime),
                 groups=groups,
                 namespaces=namespaces,
@@ -281,7 +272,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 fleet=fleet,
             ),
             partial(
-                _take_orders,
+                take_orders,
                 networks,
                 engine,
                 partial(settle_range, used=fleet, store=store, serve_session=serve_session),
@@ -357,7 +348,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(metadata.run(), name="metadata files")
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
-            await _show_metrics(settings, overview, sampler, group, cleanup)
+            await show_metrics(settings, overview, sampler, group, cleanup)
             cleanup.enter_context(watchdog.holding(control.livenesses))
             if settings.drain_on_shutdown_s:
                 leaving = Leaving(
@@ -376,28 +367,6 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             _log.info("agent started", version=__version__, cluster=settings.cluster)
 
 
-async def _show_metrics(
-    settings: Settings,
-    overview: Overview,
-    sampler: Sampler | None,
-    group: asyncio.TaskGroup,
-    cleanup: contextlib.AsyncExitStack,
-) -> None:
-    """Serve metrics to those who read them, and send them where they are wanted."""
-    if settings.otlp_endpoint:
-        exporter = await otlp_exporter(settings, overview, sampler)
-        cleanup.push_async_callback(exporter.close)
-        group.create_task(exporter.run(), name="OTLP")
-    if settings.prometheus:
-        page = await PrometheusServer.open(
-            overview,
-            sampler,
-            host=settings.prometheus_address,
-            port=settings.prometheus_port,
-        )
-        cleanup.push_async_callback(page.close)
-
-
 def _settle_memory() -> None:
     """Return what the start needed to the system, and keep what was loaded out of later collections."""
     gc.collect()
@@ -405,97 +374,3 @@ def _settle_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, other libraries do not
     if trim is not None:
         trim(0)
-
-
-async def _reach_engine(
-    runtime: ContainerEngine, overview: Overview, serve_session: ServeSession, watchdog: Watchdog
-) -> EngineInfo:
-    """Return once the engine has answered; until then the agent shows what it waits for."""
-    wait_s, longest_s = ENGINE_RETRY_S
-    while True:
-        try:
-            info = await runtime.connect()
-        except RuntimeFailure as error:
-            overview.wait_for(
-                f"waiting for the container engine: {error}; start it "
-                "('systemctl start docker') or set DOCKER_HOST"
-            )
-            _log.warning("waiting for the container engine", error=str(error))
-            watchdog.report()
-            serve_session.ready()
-            await asyncio.sleep(wait_s * random.uniform(1.0, 1.2))  # noqa: S311 - spreads retries
-            wait_s = min(longest_s, wait_s * 2)
-        else:
-            overview.engine_answered(info.version)
-            return info
-
-
-async def _take_orders(
-    networks: TaskNetworks,
-    engine: Engine,
-    take_range: Callable[[FleetUpdate], Awaitable[None]],
-    assignments: Assignments,
-    control_id: str,
-    instance: str = "",
-) -> None:
-    """Take what control says: the range of tasks and rules of security groups before the tasks.
-
-    Tasks do not wait until other hosts can be reached.
-    """
-    if assignments.fleet is not None:
-        await take_range(assignments.fleet)
-    if assignments.security_groups is not None:
-        await networks.take_groups(assignments.security_groups)
-    await engine.apply(assignments, control_id, instance)
-    if assignments.fleet is not None:
-        await networks.take_fleet(assignments.fleet)
-
-
-async def _leave_no_spare(
-    networks: TaskNetworks,
-    settings: Settings,
-    serve_session: ServeSession,
-    is_needed: Callable[[], bool],
-) -> None:
-    """Remove bridge, rules, address and spare sandboxes when the agent stops and no task needs them.
-
-    Tasks in every mode but ``none`` do: what they send to the agent's address must not leave the host.
-
-    Settings that follow with the same networks take them over as they are.
-    """
-    follower = serve_session.successor
-    now = network_settings(settings, "", "")
-    kept = follower is not None and network_settings(follower, "", "") == now
-    try:
-        if not kept and not networks.networks() and not is_needed():
-            async with asyncio.timeout(LEAVE_LIMIT_S):
-                await networks.remove_host_objects()
-    except (AgentError, TimeoutError) as error:
-        _log.warning(
-            "network left in place; the next start cleans it up",
-            error=str(error) or f"not removed within {LEAVE_LIMIT_S:g} s",
-        )
-    await networks.close()
-
-
-async def _leave_no_ready(
-    sandboxes: ContainerSandboxes, settings: Settings, serve_session: ServeSession
-) -> None:
-    """Remove ready sandboxes of containers when the agent stops and no container holds one.
-
-    Settings that follow and want as many, with such ports, take them over as they are.
-    """
-    follower = serve_session.successor
-    kept = follower is not None and (
-        follower.warm_sandboxes,
-        follower.dynamic_host_port_range,
-    ) == (settings.warm_sandboxes, settings.dynamic_host_port_range)
-    try:
-        if not kept and not sandboxes.held:
-            async with asyncio.timeout(LEAVE_LIMIT_S):
-                await sandboxes.remove_ready()
-        await sandboxes.finish(CREATION_LIMIT_S)
-    except (AgentError, TimeoutError) as error:
-        text = str(error) or f"not removed within {LEAVE_LIMIT_S:g} s"
-        _log.warning("sandboxes left; the next start takes them over", error=text)
-    sandboxes.close()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DATA_DIRS = (Path("/var/lib/ecs/control"), Path("/var/lib/ecs-agent-control"))
 """Data directories of ``standalone`` and of the service."""
+_CLOUD_MAP = "AWS_ENDPOINT_URL_SERVICEDISCOVERY"
 
 
 @click.command()
@@ -85,23 +86,13 @@ def _values(address: Address, place: Path) -> dict[str, str]:
 
     values = {
         "AWS_ENDPOINT_URL_ECS": address.url,
+        **dict.fromkeys(address.endpoint_variables, address.url),
         "AWS_DEFAULT_REGION": address.region,
         "AWS_REGION": address.region,
     }
-    if address.serves_logs:
-        values["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] = address.url
-    if address.serves_secrets:
-        values["AWS_ENDPOINT_URL_SSM"] = address.url
-        values["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = address.url
-    if address.serves_metrics:
-        values["AWS_ENDPOINT_URL_CLOUDWATCH"] = address.url
-    if address.serves_groups:
-        values["AWS_ENDPOINT_URL_EC2"] = address.url
-    if address.serves_scaling:
-        values["AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING"] = address.url
-    if address.serves_schedules:
-        values["AWS_ENDPOINT_URL_SCHEDULER"] = address.url
-        values["AWS_ENDPOINT_URL_EVENTBRIDGE"] = address.url
+    if _CLOUD_MAP in values:
+        # Otherwise the tools put "data-" before control's host for DiscoverInstances.
+        values["AWS_DISABLE_HOST_PREFIX_INJECTION"] = "true"
     if address.certificate:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:

@@ -346,10 +346,9 @@ class Settings(MetricsSettings):
         "ECS_WARM_SANDBOXES",
         values.INT,
         "4",
-        "Network sandboxes kept ready for `awsvpc` tasks, and at least so many for containers in `none` "
-        "mode, and for those in `bridge` mode that publish the same ports, once there was one. After a "
-        "burst of launches, each pool grows to its size, within 1/32 of the available memory, and "
-        "shrinks within hours. 0 keeps none.",
+        "Network sandboxes kept ready for `awsvpc` tasks, and at least so many for containers in `bridge` "
+        "mode that publish the same ports, once there was one. After a burst of launches, each pool "
+        "grows to its size, within 1/32 of the available memory, and shrinks within hours. 0 keeps none.",
         bounds=Bounds(0, 256, "refuse"),
         ours=True,
     )

@@ -101,20 +101,28 @@ async def find_many(
     return found
 
 
+async def pages(
+    store: Store, prefix: str, *, start_after: str | None = None
+) -> AsyncIterator[list[KeyValue]]:
+    """Yield what is stored under a prefix in key order, undecoded, one page at a time."""
+    more = True
+    while more:
+        page = await store.range(prefix, start_after=start_after, limit=SCAN_PAGE)
+        if page.items:
+            yield page.items
+            start_after = page.items[-1].key
+        more = page.more
+
+
 async def scan(
     store: Store, kind: type[RecordT], prefix: str, *, start_after: str | None = None
 ) -> AsyncIterator[Found[RecordT]]:
     """Yield the records under a prefix in key order; reads one page at a time."""
-    more = True
-    while more:
-        page = await store.range(prefix, start_after=start_after, limit=SCAN_PAGE)
-        for kv in page.items:
+    async for page in pages(store, prefix, start_after=start_after):
+        for kv in page:
             one = read(kind, kv)
             if one is not None:
                 yield one
-        more = page.more
-        if page.items:
-            start_after = page.items[-1].key
 
 
 async def change(

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import definition_deletion
+from agent.controlplane.discovery.record import OPERATIONS
 from agent.controlplane.loadbalancing import stored as balancers
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.schedules.record import DELETIONS
@@ -91,7 +92,7 @@ class Janitor:
             ended = task.settled_at or task.stopped_at
             if task.last_status == "STOPPED" and ended < now - STOPPED_TASK_S:
                 gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
-        for prefix in (records.RUN_TOKENS, DELETIONS):
+        for prefix in (records.RUN_TOKENS, DELETIONS, OPERATIONS):
             gone += await self._tokens(prefix, now)
         gone += await self._instances(now)
         gone += await self._services(now)

@@ -102,6 +102,10 @@ class Names:
         """Return the ARN of a service in the named cluster."""
         return self._arn(f"service/{cluster}/{name}")
 
+    def task_set(self, cluster: str, service: str, digits: str) -> str:
+        """Return the ARN of a task set, whose id is ``ecs-svc/`` and the digits."""
+        return self._arn(f"task-set/{cluster}/{service}/ecs-svc/{digits}")
+
     def service_deployment(self, cluster: str, service: str, deployment_id: str) -> str:
         """Return the ARN of a service deployment."""
         return self._arn(f"service-deployment/{cluster}/{service}/{deployment_id}")
@@ -135,6 +139,20 @@ class Names:
     def stored_secret(self, name: str) -> str:
         """Return the ARN of a secret of Secrets Manager; ``name`` has its six characters behind it."""
         return f"arn:{self.partition}:secretsmanager:{self.region}:{self.account}:secret:{name}"
+
+    def namespace(self, namespace_id: str) -> str:
+        """Return the ARN of a namespace of Cloud Map."""
+        return (
+            f"arn:{self.partition}:servicediscovery:{self.region}:{self.account}:"
+            f"namespace/{namespace_id}"
+        )
+
+    def registry(self, registry_id: str) -> str:
+        """Return the ARN of a registry, which Cloud Map calls a service."""
+        return (
+            f"arn:{self.partition}:servicediscovery:{self.region}:{self.account}:"
+            f"service/{registry_id}"
+        )
 
     def root(self) -> str:
         """Return the principal for ``registeredBy``: always root, because there are no users."""

@@ -32,6 +32,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /fleet-members/, -ranges/, -keys/...  see ``fleet_network.members``
     /scaling/..., /scaling-activities/...  see ``scaling.target``
     /schedules/..., /schedule-rules/..., -groups/..., -deletions/...  see ``schedules.record``
+    /discovery/...                        see ``discovery.record``
     /alarms/<name>                        AlarmRecord            (``scaling.alarm``)
     /security-groups/...                  see ``security_groups.group_records``
     /load-balancers/, /listeners/, /target-groups/, /targets/...  see ``loadbalancing.balancer_records``
@@ -300,6 +301,10 @@ class TaskRecord(Record, frozen=True):
     adopted: bool = False
     """Reported by its agent after the store had lost it: its payload cannot be built, because the
     definition may be lost too."""
+    registry_id: str = ""
+    """The registry of its service (``discovery``); empty if there is none."""
+    registry_port: int = 0
+    """The port that it is registered with; 0 for none."""
     counted: bool = False
     """Whether its service has taken note of its end (``services.failures``)."""
     recent_changes: list[str] = field(default_factory=list)

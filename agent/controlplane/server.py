@@ -36,6 +36,7 @@ from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.backups import Backups, Schedule
+from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
 from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
@@ -213,6 +214,7 @@ async def serve(
                 group.create_task(ServiceLoop(parts).run(), name="services"),
                 group.create_task(ScalingLoop(parts, metrics).run(), name="scaling"),
                 group.create_task(ScheduleLoop(parts).run(), name="schedules"),
+                group.create_task(RegistrationLoop(store, names).run(), name="names of tasks"),
                 group.create_task(ActionLoop(parts).run(), name="scheduled actions"),
                 group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
@@ -238,7 +240,9 @@ async def serve(
                 region=settings.region,
             )
             await asyncio.to_thread(
-                address_file.write, settings.data_dir, sites.address(settings, host, port)
+                address_file.write,
+                settings.data_dir,
+                sites.address(settings, host, port, applications.endpoint_variables),
             )
             ready(host, port)
             await stop.wait()

@@ -11,6 +11,8 @@
                                idempotent and safe to cancel
     container_body.py overlay.py ports.py shared_network.py    the create body of a container (pure)
     warm_network.py            whether a container can join a ready sandbox, and its body if it does (pure)
+    loopback_only.py           the same for one whose network the engine leaves out (pure)
+    network_members.py         what of a create body belongs to the engine's network (pure)
     shared_namespaces.py namespace_holders.py    process and IPC namespaces that containers share
     observe.py  failures.py    the effect of an answer or a failure on a record (pure)
     watcher.py                 engine events, regular comparison, detection of a hanging engine

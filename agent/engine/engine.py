@@ -156,11 +156,13 @@ class Engine:
 
     async def run(self) -> None:
         """Run every task until cancelled; cancelling leaves all containers unchanged."""
-        await self._tools.resolv_files.keep_only(
+        known = {
             ids.container_digest(arn, name)
             for arn, runner in self._runners.items()
             for name in runner.record.containers
-        )
+        }
+        await self._tools.resolv_files.keep_only(known)
+        await self._tools.hosts_files.keep_only(known)
         async with asyncio.TaskGroup() as group:
             self._group = group
             for runner in self._runners.values():

@@ -99,4 +99,9 @@ def holder_body(payload: TaskPayload, *, image: str, labels: dict[str, str]) -> 
         host_config["IpcMode"] = "shareable"
     if size := shared_memory_bytes(payload):
         host_config["ShmSize"] = size
-    return {"Image": image, "Labels": labels, "HostConfig": host_config}
+    return {
+        "Image": image,
+        "Labels": labels,
+        "NetworkDisabled": True,  # starts sooner, see ``loopback_only``
+        "HostConfig": host_config,
+    }

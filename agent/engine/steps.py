@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from agent.engine import container_body, observe, ports, shared_namespaces, shared_network
+from agent.engine import (
+    container_body,
+    loopback_only,
+    observe,
+    ports,
+    shared_namespaces,
+    shared_network,
+)
 from agent.engine.container_body import ContainerContext
 from agent.engine.firelens import order as firelens
 from agent.engine.firelens.configuration import PORT as FORWARD_PORT
@@ -42,6 +49,7 @@ from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from agent.engine.tools import MetadataFile, Outcome, RecordWriter, StepSettings, StepTools
     from agent.model.payload import Container
@@ -153,7 +161,9 @@ class Steps:
             certain = ports.certain_ports(record.payload, definition)
             await self._tools.container_sandboxes.give_way(certain)
         around = replace(around, host_ports=record.host_ports)
-        body = container_body.body(record.payload, definition, around)
+        body = await self._without_network(
+            name, container_body.body(record.payload, definition, around)
+        )
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
         make = partial(self._make, definition, engine_name)
@@ -213,6 +223,17 @@ class Steps:
         body = {**body, "Image": again.local_name or body["Image"]}
         return await runtime.create_container(engine_name, body, limit_s=limit_s)
 
+    async def _without_network(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the body with the engine's network left out, if the container has only a loopback."""
+        if loopback_only.why_not(body):
+            return body
+        file = await self._hosts_file(name)
+        return loopback_only.left_out(body, str(file))
+
+    async def _hosts_file(self, name: str) -> Path:
+        digest = ids.container_digest(self._record.arn, name)
+        return await self._tools.hosts_files.write(digest)
+
     async def _own_resolv_conf(self, definition: Container) -> str:
         """Write the container's own resolv.conf if it asks for one, and return its path."""
         record = self._record
@@ -240,7 +261,10 @@ class Steps:
     async def _start(self, name: str) -> Outcome:
         container = self._record.containers[name]
         if name in self._live.restarting:
-            await self._own_resolv_conf(self._definition(name))  # the file may have been removed
+            # The files may have been removed.
+            await self._own_resolv_conf(self._definition(name))
+            if self._record.payload.mode is NetworkMode.NONE:
+                await self._hosts_file(name)
         payload = self._record.payload
         if shared_namespaces.needs_holder(payload):
             await self._tools.namespaces.ensure(payload)  # the engine may have stopped it
@@ -347,9 +371,11 @@ class Steps:
                 record.payload, container.name
             )
             await runtime.remove_container(target, force=True)
+            digest = ids.container_digest(record.arn, container.name)
             if record.payload.mode is NetworkMode.AWSVPC:
-                digest = ids.container_digest(record.arn, container.name)
                 await self._tools.resolv_files.remove(digest)
+            elif record.payload.mode is NetworkMode.NONE:
+                await self._tools.hosts_files.remove(digest)
         if self._tools.metadata_files is not None:
             await self._tools.metadata_files.remove(record.arn)
         for preparation in preparations.wanted(record.payload).values():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.model.payload import Container, TaskPayload
     from agent.model.task import TaskNetwork
     from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
+    from agent.network.names.hosts_files import HostsFiles
     from agent.network.names.resolv_files import ResolvFiles
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
@@ -124,6 +125,7 @@ class StepTools:
     ensure_image: EnsureImage
     ports: PortPicker
     resolv_files: ResolvFiles
+    hosts_files: HostsFiles
     reconnecter: NetworkReconnect
     groups: TaskGroups
     namespaces: NamespaceHolders

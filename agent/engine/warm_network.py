@@ -1,6 +1,6 @@
 """Whether a container can join a ready sandbox instead of getting its network when it starts. Pure.
 
-Joining is how containers in ``none`` and ``bridge`` mode start in half the time. The engine does not
+Joining is how containers in ``bridge`` mode start in half the time. The engine does not
 let a container that joins have settings that belong to the network; a definition with such a setting
 gets its network from the engine, as without sandboxes. So does a container that others of its task
 find by the engine: the target of a link, and a log router. ``why_not`` says which one it is.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.engine import ports
 from agent.engine.firelens import order as firelens
+from agent.engine.network_members import MEMBERS, first_set
 from agent.model.status import NetworkMode
 
 if TYPE_CHECKING:
@@ -22,31 +23,18 @@ if TYPE_CHECKING:
 
     from agent.model.payload import Container, TaskPayload
 
-_OF_CONFIG: Final = {
+_OF_A_SANDBOX: Final = {
+    **MEMBERS,
     "hostname": "hostname",
     "domainname": "domain name",
-    "macaddress": "MAC address",
-    "networkdisabled": "disableNetworking",
-    "networkingconfig": "networks of the engine",
-}
-_OF_HOST_CONFIG: Final = {
-    "links": "links",
-    "extrahosts": "extraHosts",
-    "dns": "dnsServers",
-    "dnssearch": "dnsSearchDomains",
-    "dnsoptions": "options for name servers",
-    "publishallports": "published ports",
     "utsmode": "UTS mode",
     "usernsmode": "user namespace mode",
-    "runtime": "runtime",
 }
 _BINDINGS: Final = "portbindings"
 
 
 def why_not_in_task(payload: TaskPayload, container: Container) -> str:
     """Return what of its task keeps a container from joining a sandbox; empty if nothing does."""
-    if payload.mode is NetworkMode.NONE:
-        return ""
     if payload.mode is not NetworkMode.BRIDGE:
         return f"network mode {payload.mode.value}"
     linked = {link.partition(":")[0] for each in payload.containers for link in each.links}
@@ -76,10 +64,8 @@ def why_not(
     asked = next((v for k, v in host_config.items() if k.casefold() == _BINDINGS), None) or {}
     if asked != bindings:
         return "published ports of its own"
-    for half, names in ((body, _OF_CONFIG), (host_config, _OF_HOST_CONFIG)):
-        for key, value in half.items():
-            if value and key.casefold() in names:
-                return names[key.casefold()]
+    if asked_of_engine := first_set(body, _OF_A_SANDBOX):
+        return asked_of_engine
     sysctls = next((v for k, v in host_config.items() if k.casefold() == "sysctls"), None) or {}
     if not isinstance(sysctls, dict) or any(str(name).startswith("net.") for name in sysctls):
         return "kernel parameters of the network"
@@ -88,11 +74,11 @@ def why_not(
 
 def joined(body: Mapping[str, Any], sandbox_id: str) -> dict[str, Any]:
     """Return the create body of the same container in a sandbox; ``why_not`` must be empty."""
-    left = {key: value for key, value in body.items() if key.casefold() not in _OF_CONFIG}
+    left = {key: value for key, value in body.items() if key.casefold() not in _OF_A_SANDBOX}
     left.pop("ExposedPorts", None)
     host_config = {
         key: value
         for key, value in body["HostConfig"].items()
-        if key.casefold() not in _OF_HOST_CONFIG and key.casefold() != _BINDINGS
+        if key.casefold() not in _OF_A_SANDBOX and key.casefold() != _BINDINGS
     }
     return {**left, "HostConfig": {**host_config, "NetworkMode": f"container:{sandbox_id}"}}

@@ -14,13 +14,12 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
     fleet/       the way to tasks on other hosts; loaded if it is turned on
     sandboxes/   created, watched, removed; at the start, rows, engine and kernel are matched, and
                  nothing is removed before control has listed what it wants
-    container_sandboxes/  networks of single containers in none and bridge mode, made by the engine ahead
-                 of demand
+    container_sandboxes/  networks of single containers in bridge mode, made by the engine ahead of demand
     inspection/  shows all of it to operators, and checks it on their order
     eni/         interfaces of Amazon ECS, moved into sandboxes; loaded with the first one
     tracing/     which rules of the host a connection of a task meets; loaded when it is asked for
     faults/      black holes, latency and packet loss in a namespace; loaded with the first one
-    names/       name servers and resolv.conf of tasks
+    names/       name servers of tasks, and files for containers: resolv.conf, hosts
 
 Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: the driver's
 ``attach`` and ``put_back``), which repair uses, too, and its loss must be recognized in kernel

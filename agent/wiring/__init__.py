@@ -6,8 +6,11 @@
     tasks.py         how tasks are carried out
     images.py        pulls and clean-up
     endpoints.py     servers for tasks, for the log driver and for introspection
-    metrics.py       sampler, OTLP
+    metrics.py       sampler, OTLP, Prometheus
     registration.py  what a control is told of this host
+    engine_wait.py   until the container engine answers
+    orders.py        what is taken first of what control says
+    leaving.py       what is removed when the agent ends
 
 A setting that only one part needs is handed to that part here. Some functions read the host or the
 store and say so by being coroutines; all else is pure. ``ConfigError`` names the setting that cannot be

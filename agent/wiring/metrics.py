@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.endpoints.prometheus import snapshot
+from agent.endpoints.prometheus import PrometheusServer, snapshot
 from agent.metrics.sampler import Sampler
 
 if TYPE_CHECKING:
     import asyncio
+    import contextlib
     from collections.abc import Callable, Iterable
 
     from agent.config import Settings
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from agent.metrics.targets import SampleTarget
     from agent.model.resources import HostResources
     from agent.otlp.exporter import Exporter
+    from agent.overview import Overview
     from agent.runtime.protocol import EngineInfo
 
 
@@ -55,3 +57,25 @@ async def otlp_exporter(
         ),
         lambda: snapshot(agent, samples),
     )
+
+
+async def show_metrics(
+    settings: Settings,
+    overview: Overview,
+    sampler: Sampler | None,
+    group: asyncio.TaskGroup,
+    cleanup: contextlib.AsyncExitStack,
+) -> None:
+    """Serve metrics to those who read them, and send them where they are wanted."""
+    if settings.otlp_endpoint:
+        exporter = await otlp_exporter(settings, overview, sampler)
+        cleanup.push_async_callback(exporter.close)
+        group.create_task(exporter.run(), name="OTLP")
+    if settings.prometheus:
+        page = await PrometheusServer.open(
+            overview,
+            sampler,
+            host=settings.prometheus_address,
+            port=settings.prometheus_port,
+        )
+        cleanup.push_async_callback(page.close)

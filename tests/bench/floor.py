@@ -10,7 +10,6 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 SOCKET = "/var/run/docker.sock"
 _CPUCLOCK_SCHED = 2
@@ -80,16 +79,6 @@ def launch_many(image: str, mode: str, count: int, workers: int) -> tuple[list[s
     with ThreadPoolExecutor(workers) as pool:
         ids = [i for made in pool.map(work, range(workers)) for i in made]
     return ids, time.monotonic() - begun
-
-
-def until_ready(count: int, *, limit_s: float = 180.0) -> None:
-    """Wait until so many sandboxes of containers are ready, for as long as the limit allows."""
-    raw, end = RawEngine(), time.monotonic() + limit_s
-    query = quote(json.dumps({"label": ["ecs-host-agent.container-sandbox"]}))
-    while (
-        time.monotonic() < end and len(raw.call("GET", f"/containers/json?filters={query}")) < count
-    ):
-        time.sleep(0.5)
 
 
 def cpu_seconds(*pids: int) -> float:

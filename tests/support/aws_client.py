@@ -35,7 +35,8 @@ class AwsClient:
                 region_name="us-east-1",
                 aws_access_key_id="dummy",
                 aws_secret_access_key="dummy",
-                config=Config(retries={"total_max_attempts": 1}),
+                # Some calls of Cloud Map would go to a host of another name.
+                config=Config(retries={"total_max_attempts": 1}, inject_host_prefix=False),
             )
         )
         return await asyncio.to_thread(cls, service, client, unlisted)

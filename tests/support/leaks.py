@@ -154,10 +154,16 @@ def _listeners() -> frozenset[str]:
 
 
 def _routes() -> frozenset[str]:
-    """Return all routes except those that the engine's own bridge gets with its first container."""
+    """Return all routes except those that the kernel adds to links of the engine by itself.
+
+    Its own bridge gets them with its first container, and every link when somebody turns forwarding on.
+    """
     routes = _lines("ip", "route", "show", "table", "all")
     return frozenset(
-        r for r in routes if not ("dev docker0" in r and ("fe80::" in r or "ff00::" in r))
+        r
+        for r in routes
+        if not ("dev docker0" in r and ("fe80::" in r or "ff00::" in r))
+        and not ("dev veth" in r and r.startswith("anycast"))
     )
 
 

@@ -25,6 +25,7 @@ from agent.model import reasons
 from agent.model.resources import Gpu, HostResources
 from agent.model.task import TaskNetwork
 from agent.model.wire import Assignment, Assignments
+from agent.network.names.hosts_files import HostsFiles
 from agent.network.names.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
@@ -229,6 +230,7 @@ class TaskHost:
                 resolv_files=ResolvFiles(
                     self.path.parent / "resolv", proc=self.path.parent / "proc"
                 ),
+                hosts_files=HostsFiles(self.path.parent / "hosts"),
                 reconnecter=NetworkReconnect(self.runtime),
                 groups=TaskGroups.off(),
                 namespaces=self.namespaces,

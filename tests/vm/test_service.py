@@ -1,7 +1,7 @@
 """The package on a booted Debian host, from installing it to purging it.
 
 The tests are one story on one VM: each takes the host as the one before left it, so run the whole
-file. What must never happen throughout: that a container of a task is touched.
+file, or the essential ones. What must never happen throughout: that a container of a task is touched.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def operator(host: Vm) -> Operator:
     return operator_of(host)
 
 
+@pytest.mark.essential
 def test_installing_starts_nothing(host: Vm, package: Path) -> None:
     install(host, package)
 
@@ -90,6 +91,7 @@ def test_installing_starts_nothing(host: Vm, package: Path) -> None:
     assert host.out("ecs-agent version --json || ecs-agent --version")
 
 
+@pytest.mark.essential
 def test_joining_makes_an_active_and_notified_service(host: Vm) -> None:
     make_image(host)
 
@@ -114,6 +116,7 @@ def test_the_doctor_finds_no_error_on_a_joined_host(host: Vm) -> None:
     assert json.loads(answer.out)
 
 
+@pytest.mark.essential
 def test_tasks_run_under_cgroup_v2_with_the_systemd_driver(
     host: Vm, operator: Operator, story: Story
 ) -> None:
@@ -147,6 +150,7 @@ def test_the_figures_of_a_task_are_not_zero(host: Vm, story: Story) -> None:
     until_sampled(host, story.tasks["web"], lambda sample: sample["network"].get("rxBytes"))
 
 
+@pytest.mark.essential
 def test_a_restart_of_the_agent_touches_no_container(host: Vm, story: Story) -> None:
     before, agent = story.pids(host), main_pid(host)
 

@@ -12,7 +12,7 @@ from tests.vm.images import TEMPLATES, options, packer
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.essential]
 
 AMAZON = "-only=*.amazon-ebs.*"
 

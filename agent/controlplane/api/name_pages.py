@@ -1,9 +1,8 @@
-"""Pages of records that are listed by name, of which a filter leaves some out."""
+"""Pages of records that are listed by name or the like, of which a filter leaves some out."""
 
 from __future__ import annotations
 
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.controlplane.front import pages
 
@@ -11,15 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 
-class Named(Protocol):
-    """A record with a name."""
-
-    @property
-    def name(self) -> str:
-        """By which it is sorted; never empty."""
-
-
-NamedT = TypeVar("NamedT", bound=Named)
+RecordT = TypeVar("RecordT")
 
 
 async def page(
@@ -28,10 +19,10 @@ async def page(
     *,
     filters: Collection[str],
     size: int,
-    every: Callable[[str], AsyncIterator[NamedT]],
-    is_wanted: Callable[[NamedT], bool],
-    place: Callable[[NamedT], str] = attrgetter("name"),
-) -> tuple[list[NamedT], str | None]:
+    every: Callable[[str], AsyncIterator[RecordT]],
+    is_wanted: Callable[[RecordT], bool],
+    place: Callable[[RecordT], str],
+) -> tuple[list[RecordT], str | None]:
     """Return the records of one page and its ``NextToken``; None on the last page.
 
     Args:
@@ -41,14 +32,14 @@ async def page(
         size: how many records at most.
         every: yields all records in order, after the place of one; empty for all.
         is_wanted: the filter.
-        place: where a record is in that order, if names are not the order.
+        place: returns where a record is in that order, such as its name; never empty.
 
     Raises:
         InvalidToken: the token is not one of this list.
     """
     asked = {name: request[name] for name in filters if name in request}
     after = pages.start_after(operation, asked | {"nextToken": request.get("NextToken")})
-    found: list[NamedT] = []
+    found: list[RecordT] = []
     async for record in every(after or ""):
         if not is_wanted(record):
             continue

@@ -14,6 +14,8 @@ from agent.controlplane.api.events import operations as events
 from agent.controlplane.api.logs import operations as logs
 from agent.controlplane.api.scheduler import operations as scheduler
 from agent.controlplane.api.secretsmanager import operations as secretsmanager
+from agent.controlplane.api.servicediscovery import errors as discovery_errors
+from agent.controlplane.api.servicediscovery import operations as servicediscovery
 from agent.controlplane.api.ssm import operations as ssm
 from agent.controlplane.front.service_api import BODY_LIMIT_BYTES
 
@@ -89,6 +91,14 @@ RULES = Api(
 )
 """Rules with a schedule alone."""
 
+DISCOVERY = Api(
+    "servicediscovery",
+    servicediscovery.handlers,
+    reasons=discovery_errors.REASONS,
+    named=ApiNames("servicediscovery", "ServiceDiscovery", "AWS_ENDPOINT_URL_SERVICEDISCOVERY"),
+)
+"""AWS Cloud Map."""
+
 BALANCERS = Api(
     "elbv2",
     elbv2.handlers,
@@ -110,5 +120,6 @@ APIS: tuple[Api, ...] = (
     SCALING,
     SCHEDULES,
     RULES,
+    DISCOVERY,
     BALANCERS,
 )

@@ -13,7 +13,7 @@ from agent.controlplane.definition.fields import RUN, Field, Support
 
 _NO_ROLE = "control registers targets by itself; leave it out"
 _NO_LATTICE = "only load balancers with target groups are supported; leave it out"
-_NO_NAMES = "tasks cannot find each other by name yet; leave it out"
+_NO_CONNECT = "there are no proxies beside tasks; use serviceRegistries"
 _ONLY_ROLLING = "only rolling deployments are supported; leave it out"
 _ONLY_WITH = "only has a meaning with '{}', which is refused"
 
@@ -54,7 +54,9 @@ SERVICE: tuple[Field, ...] = (
     *_refused(_ONLY_ROLLING, "loadBalancers[].advancedConfiguration.*"),
     *_refused(_NO_ROLE, "role"),
     *_refused(_NO_LATTICE, "vpcLatticeConfigurations.*", "gatewayConnectors.*"),
-    *_refused(_NO_NAMES, "serviceRegistries.*", "serviceConnectConfiguration.*"),
+    *_done("serviceRegistries[].registryArn", "serviceRegistries[].port"),
+    *_done("serviceRegistries[].containerName", "serviceRegistries[].containerPort"),
+    *_refused(_NO_CONNECT, "serviceConnectConfiguration.*"),
     *_of_run("launchType", "capacityProviderStrategy", "platformVersion"),
     *_done(f"{_DEPLOYMENT}.maximumPercent", f"{_DEPLOYMENT}.minimumHealthyPercent"),
     *_done(
@@ -105,8 +107,8 @@ SERVICE: tuple[Field, ...] = (
     Field(
         "deploymentController.type",
         Support.REFUSED,
-        "only ECS is supported; leave it out",
-        only=re.compile("CODE_DEPLOY|EXTERNAL"),
+        "CodeDeploy is not served; use ECS, or EXTERNAL and task sets",
+        only=re.compile("CODE_DEPLOY"),
     ),
     *_done("deploymentController.type", "tags[].key", "tags[].value", "enableECSManagedTags"),
     *_done("propagateTags"),

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from agent.controlplane.names import Names
     from agent.controlplane.store.contract import Event, Store, Watch
 
-_PAGE: Final = 500
 OLDEST: Final = 0
 """As a place: the oldest that the store still has."""
 
@@ -95,7 +94,8 @@ class EventFeed:
             self._changes = Changes(self._names, await self._instances())
             return Batch(place, [], is_gap=is_gap)
         if self._after == OLDEST:
-            self._after = None  # history that goes from now on has events that this reader missed
+            # From here on, a compaction means that this reader has missed events.
+            self._after = None
         return await self._told(batch.revision, batch.events)
 
     async def _told(self, place: int, seen: Sequence[Event]) -> Batch:
@@ -147,12 +147,5 @@ class EventFeed:
         return details.instance(found.record, load, self._names, at=self._clock(), version=revision)
 
     async def _instances(self) -> list[str]:
-        keys: list[str] = []
-        more = True
-        while more:
-            page = await self._store.range(
-                records.INSTANCES, start_after=keys[-1] if keys else None, limit=_PAGE
-            )
-            keys += [kv.key for kv in page.items]
-            more = page.more
-        return keys
+        pages = access.pages(self._store, records.INSTANCES)
+        return [kv.key async for page in pages for kv in page]

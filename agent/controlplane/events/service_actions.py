@@ -1,7 +1,7 @@
 """Events of services and deployments, from what DescribeServices and service deployments tell. Pure.
 
-Each action has the name that Amazon ECS gives it. It follows from the text (``services.wording``); what Amazon ECS
-sends no event for has none.
+Each action has the name that Amazon ECS gives it, and follows from the text (``services.wording``). Texts for
+which Amazon ECS sends no event have no action.
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ class Action(NamedTuple):
     reason: str = ""
 
 
+_STEADY: Final = re.compile(r" has reached a steady state\.")
+_TASK_SET: Final = ", taskSet "
 _PLAIN: Final[tuple[tuple[re.Pattern[str], Action], ...]] = (
-    (re.compile(r" has reached a steady state\."), Action(INFO, "SERVICE_STEADY_STATE")),
+    (_STEADY, Action(INFO, "SERVICE_STEADY_STATE")),
     (re.compile(r" has started \d+ tasks: "), Action(INFO, "TASKS_STARTED")),
     (re.compile(r" (has stopped \d+ running|stopped \d+ pending) tasks"), Action(INFO, "TASKS_STOPPED")),
     (
@@ -58,6 +60,8 @@ _CANNOT_LAUNCH: Final = " was unable to place a task. Reason: "
 
 def action(message: str) -> Action | None:
     """Return what a service's event is; None for one that EventBridge does not have."""
+    if _TASK_SET in message and _STEADY.search(message):
+        return Action(INFO, "TASKSET_STEADY_STATE")
     for pattern, found in _PLAIN:
         if pattern.search(message):
             return found

@@ -43,7 +43,7 @@ HELD_REVISIONS: Final = 50_000
 LIMIT_S: Final = 10.0
 """For one call."""
 LAGS_S: Final = 60.0
-"""From here on a webhook is told to lag."""
+"""A webhook that has taken nothing for this long is reported as a problem."""
 FIRST_WAIT_S: Final = 0.5
 LONGEST_WAIT_S: Final = 60.0
 SAVE_S: Final = 5.0

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 FILE = "endpoint.json"
 
@@ -28,18 +28,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """PEM file to trust; empty without TLS."""
     socket: str = ""
     """Unix socket on which the owner needs no key; empty if there is none."""
-    serves_logs: bool = False
-    """Whether it stores logs of tasks and serves CloudWatch Logs."""
-    serves_secrets: bool = False
-    """Whether it keeps secrets and serves Parameter Store and Secrets Manager."""
-    serves_metrics: bool = False
-    """Whether it keeps metrics and serves CloudWatch."""
-    serves_groups: bool = False
-    """Whether it keeps security groups and serves the calls of EC2 for them."""
-    serves_scaling: bool = False
-    """Whether it scales services and serves Application Auto Scaling."""
-    serves_schedules: bool = False
-    """Whether it runs tasks at times and serves EventBridge Scheduler and rules of EventBridge."""
+    endpoint_variables: list[str] = field(default_factory=list)
+    """The variables in which AWS tools look for the URL of a service that control serves; ECS is always one."""
 
 
 _decoder = msgspec.json.Decoder(Address)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from agent.controlplane import records
-from agent.controlplane.api.table import APIS, ECS
+from agent.controlplane.api.table import APIS, ECS, LOGS
 from agent.controlplane.front.deferred import DeferredApi
 from agent.controlplane.front.door import ServiceRouter
 from agent.controlplane.front.event_stream import EventStream
@@ -68,6 +68,16 @@ class Applications:
         ]
         deferred = [api for api in APIS if api.named is not None]
         return cls(parts, apis, deferred, wire, ecs, monitoring)
+
+    @property
+    def endpoint_variables(self) -> list[str]:
+        """The variables in which AWS tools look for what is served here; not that of logs if they are off."""
+        parts = self._parts
+        off = [LOGS] if parts.log_store is None and not parts.logs_are_down else []
+        return [
+            *(model.endpoint_variable for api, model, _ in self._apis if api not in off),
+            *(api.named.endpoint_variable for api in self._deferred if api.named is not None),
+        ]
 
     def for_operators(
         self, operators: OperatorSide, *, own_names_only: bool = False

@@ -5,7 +5,12 @@ Names and statuses are those of the ECS service model; every mistake of a client
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ApiError(AgentError):
@@ -14,6 +19,11 @@ class ApiError(AgentError):
     status = 400
     code = ""
     """The error's name in the protocol; the class name if empty."""
+
+    def __init__(self, text: str = "", members: Mapping[str, str] | None = None) -> None:
+        """Take the text, and members that the error has besides it in its model."""
+        super().__init__(text)
+        self.members = dict(members or {})
 
     @property
     def name(self) -> str:
@@ -78,6 +88,13 @@ class ServiceNotActiveException(ApiError):
         super().__init__(text)
 
 
+class TaskSetNotFoundException(ApiError):
+    """The task set does not exist."""
+
+    def __init__(self, text: str = "The specified task set does not exist.") -> None:
+        super().__init__(text)
+
+
 class ServiceDeploymentNotFoundException(ApiError):
     """The service deployment does not exist."""
 
@@ -86,7 +103,7 @@ class ServiceDeploymentNotFoundException(ApiError):
 
 
 class NamespaceNotFoundException(ApiError):
-    """The namespace does not exist; there are none."""
+    """The namespace does not exist."""
 
     def __init__(self, text: str = "Namespace was not found.") -> None:
         super().__init__(text)

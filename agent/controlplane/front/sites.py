@@ -187,8 +187,10 @@ def plan(settings: ControlSettings, tls: ssl.SSLContext | None) -> list[Site]:
     return [plain, *(Site("--agent-listen", where, tls) for where in settings.agent_listen)]
 
 
-def address(settings: ControlSettings, host: str, port: int) -> address_file.Address:
-    """Return how the owner reaches the operators' address."""
+def address(
+    settings: ControlSettings, host: str, port: int, endpoint_variables: list[str]
+) -> address_file.Address:
+    """Return how the owner reaches the operators' address, where these variables say so to AWS tools."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - address to connect to instead of a wildcard
     has_tls = settings.tls_certificate is not None and not (
         settings.agent_listen and is_loopback(parse_listen(settings.listen)[0])
@@ -199,12 +201,7 @@ def address(settings: ControlSettings, host: str, port: int) -> address_file.Add
         keys_file=str(settings.keys_file or ""),
         certificate=str(settings.tls_certificate) if has_tls else "",
         socket=str(settings.socket or ""),
-        serves_logs=settings.logs.are_kept,
-        serves_secrets=True,
-        serves_metrics=True,
-        serves_groups=True,
-        serves_scaling=True,
-        serves_schedules=True,
+        endpoint_variables=endpoint_variables,
     )
 
 

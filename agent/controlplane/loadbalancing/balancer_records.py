@@ -11,15 +11,16 @@ Plain data and keys. Times are Unix seconds by control's clock.
                                                                        group, so that a deletion that has
                                                                        looked for users notices
     /targets/<group id>/<target id>/<port>         TargetRecord
-    /ingresses/<ingress id>                        IngressRecord       under the lease of the ingress
-    /target-health/<ingress id>/<group id>         HealthRecord        the same
+    /ingresses/<ingress id>                        empty               under the lease of an ingress
+    /target-health/<ingress id>/<group id>         HealthRecord        the same (see ``loadbalancing``)
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from msgspec import field
+from msgspec.structs import replace
 
 from agent.controlplane.records import Record
 
@@ -40,7 +41,6 @@ FIXED_RESPONSE: Final = "fixed-response"
 
 PROTECTION: Final = "deletion_protection.enabled"
 IDLE_TIMEOUT: Final = "idle_timeout.timeout_seconds"
-DEFAULT_IDLE_S: Final = 60
 ALGORITHM: Final = "load_balancing.algorithm.type"
 DEREGISTRATION_DELAY: Final = "deregistration_delay.timeout_seconds"
 DEFAULT_DELAY_S: Final = 300
@@ -68,11 +68,6 @@ class LoadBalancerRecord(Record, frozen=True, kw_only=True):
     def is_protected(self) -> bool:
         """Whether it must not be deleted."""
         return self.attributes.get(PROTECTION) == "true"
-
-    @property
-    def idle_s(self) -> int:
-        """After how many seconds without data a connection is closed."""
-        return int(self.attributes.get(IDLE_TIMEOUT, DEFAULT_IDLE_S))
 
 
 class WeightedGroup(Record, frozen=True, kw_only=True):
@@ -172,15 +167,11 @@ class TargetGroupRecord(Record, frozen=True, kw_only=True):
     arn: str
     protocol: str
     """HTTP or TCP."""
-    protocol_version: str = ""
-    """``HTTP1`` of HTTP; empty of TCP."""
     port: int
     """Of targets that are registered without one."""
     target_type: str = "instance"
     """``instance`` or ``ip``: what ids of targets are."""
-    vpc_id: str = ""
     health_check: HealthCheck = HealthCheck()
-    created_at: float = 0.0
     attributes: dict[str, str] = field(default_factory=dict)
     """Those that were set."""
     tags: dict[str, str] = field(default_factory=dict)
@@ -202,35 +193,22 @@ class TargetRecord(Record, frozen=True, kw_only=True):
     """Where it is reached; differs from ``id`` for an instance."""
     zone: str = ""
     """As given to RegisterTargets; empty if it was not."""
-    registered_at: float = 0.0
     drains_until: float = 0.0
     """When it is deregistered and may not be used any more; 0 while it is registered."""
-    cluster: str = ""
     task_id: str = ""
-    """The task that it is, if a service has registered it; like ``cluster`` and ``service``."""
-    service: str = ""
+    """The task that it is, if a service has registered it."""
 
     def is_draining(self, now: float) -> bool:
         """Return whether it is deregistered and may still finish its requests."""
         return now < self.drains_until
 
+    def draining(self, until: float) -> TargetRecord:
+        """Return it deregistered, if it is not already; ``until`` are Unix seconds."""
+        return self if self.drains_until else replace(self, drains_until=until)
+
     def is_gone(self, now: float) -> bool:
         """Return whether it was deregistered, and its time is over."""
         return 0 < self.drains_until <= now
-
-
-class IngressRecord(Record, frozen=True, kw_only=True):
-    """An ingress that is connected: a proxy on a host."""
-
-    id: str
-    host: str
-    """Its host's name, for people."""
-    load_balancers: list[str] = field(default_factory=list)
-    """Names of those that it serves; empty for all."""
-
-    def serves(self, load_balancer: str) -> bool:
-        """Return whether it serves a load balancer."""
-        return not self.load_balancers or load_balancer in self.load_balancers
 
 
 class TargetState(Record, frozen=True, kw_only=True):
@@ -300,8 +278,3 @@ def ingress_key(ingress_id: str) -> str:
 def health_key(ingress_id: str, group_id: str) -> str:
     """Return the key of what an ingress knows of a group's targets."""
     return f"{TARGET_HEALTH}{ingress_id}/{group_id}"
-
-
-def shown_tags(tags: dict[str, str]) -> list[dict[str, Any]]:
-    """Return tags as Elastic Load Balancing lists them."""
-    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]

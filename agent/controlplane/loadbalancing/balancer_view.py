@@ -1,6 +1,6 @@
 """Listeners, targets and what ingresses report, in memory: updated by what the store commits. Pure.
 
-Every change says which tasks' health it may have changed, so that its cost depends on what has changed. Target
+Taking in a change returns the tasks whose health it may have changed: its cost depends on what has changed. Target
 groups and load balancers themselves are not kept: they are read where they are needed.
 """
 
@@ -14,7 +14,6 @@ from agent.controlplane.access import Found
 from agent.controlplane.loadbalancing import balancer_records, forwarding, health, naming
 from agent.controlplane.loadbalancing.balancer_records import (
     HealthRecord,
-    IngressRecord,
     ListenerRecord,
     TargetRecord,
     TargetState,
@@ -58,7 +57,8 @@ class BalancerView:
         """By the id of their group, and by name."""
         self._of_task = defaultdict[str, set[tuple[str, str]]](set)
         """Group id and name of each target, by task id."""
-        self._ingresses: dict[str, IngressRecord] = {}
+        self._ingresses: set[str] = set()
+        """Ids of those that are connected."""
         self._reports = defaultdict[str, dict[str, HealthRecord]](dict)
         """By group id and ingress id."""
 
@@ -112,16 +112,10 @@ class BalancerView:
         return SeenTarget(target, kv.mod_revision, self.health(arn, name, now), drained)
 
     def _reports_on(self, group_arn: str, name: str) -> list[TargetState | None]:
-        """Return what each ingress that serves a group knows of a target."""
-        users = self._users.get(group_arn, ())
-        balancers = {self._listeners[key].load_balancer for key in users}
+        """Return what each ingress knows of a target."""
         known = self._reports.get(naming.target_group_id(group_arn), {})
-        found: list[TargetState | None] = []
-        for ingress_id, ingress in self._ingresses.items():
-            if any(ingress.serves(balancer) for balancer in balancers):
-                report = known.get(ingress_id)
-                found.append(report.targets.get(name) if report is not None else None)
-        return found
+        reports = (known.get(ingress_id) for ingress_id in self._ingresses)
+        return [report.targets.get(name) if report is not None else None for report in reports]
 
     def _apply_target(self, kv: KeyValue, *, there: bool) -> set[str]:
         _, _, group_id, name = kv.key.split("/", 3)
@@ -179,10 +173,10 @@ class BalancerView:
 
     def _apply_ingress(self, kv: KeyValue, *, there: bool) -> set[str]:
         name = records.last_element(kv.key)
-        found = access.read(IngressRecord, kv) if there else None
-        self._ingresses.pop(name, None)
-        if found is not None:
-            self._ingresses[name] = found.record
+        if there:
+            self._ingresses.add(name)
+        else:
+            self._ingresses.discard(name)
         return set(self._of_task)
 
     def _tasks_of(self, group_id: str, names: set[str] | None = None) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Which target groups listeners and rules forward to, and with which weights. Pure."""
+"""The rules of listeners, and the target groups that they forward to. Pure."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from agent.controlplane.loadbalancing import naming
-from agent.controlplane.loadbalancing.balancer_records import FORWARD, ActionRecord, WeightedGroup
+from agent.controlplane.loadbalancing.balancer_records import FORWARD
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from agent.controlplane.loadbalancing.balancer_records import ListenerRecord, RuleRecord
+    from agent.controlplane.loadbalancing.balancer_records import (
+        ActionRecord,
+        ListenerRecord,
+        RuleRecord,
+        WeightedGroup,
+    )
 
 
 def groups_of(listener: ListenerRecord) -> set[str]:
@@ -34,31 +37,6 @@ def find_rule(listener: ListenerRecord, arn: str) -> RuleRecord | None:
     return next(
         (rule for rule in listener.rules if naming.rule_arn(listener.arn, rule.id) == arn), None
     )
-
-
-def weights(rule: RuleRecord) -> dict[str, int]:
-    """Return the weight of each target group of a rule by its ARN; empty if it does not forward."""
-    return {group.target_group_arn: group.weight for group in groups_of_action(rule.action)}
-
-
-def with_weights(
-    listener: ListenerRecord, arn: str, wanted: Mapping[str, int]
-) -> ListenerRecord | None:
-    """Return a listener one of whose rules forwards to groups with these weights.
-
-    Args:
-        listener: the listener.
-        arn: of one of its rules, or its own for the default rule.
-        wanted: the weight (0 to 999) of each target group by its ARN; others are not forwarded to.
-
-    Returns:
-        The same listener if nothing changes, None if it has no such rule.
-    """
-    rule = find_rule(listener, arn)
-    if rule is None:
-        return None
-    groups = [WeightedGroup(target_group_arn=group, weight=n) for group, n in wanted.items()]
-    return with_rule(listener, replace(rule, action=ActionRecord(kind=FORWARD, groups=groups)))
 
 
 def with_rule(listener: ListenerRecord, rule: RuleRecord) -> ListenerRecord:

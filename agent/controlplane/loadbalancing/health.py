@@ -32,6 +32,11 @@ class Health:
     reason: str = ""
     description: str = ""
 
+    @property
+    def is_unknowable(self) -> bool:
+        """Whether no ingress is connected that could tell."""
+        return self == _REGISTERING
+
 
 NOT_REGISTERED = Health(
     UNUSED, "Target.NotRegistered", "Target is not registered to the target group"
@@ -59,7 +64,7 @@ def health(
 
     Args:
         target: None if there is none.
-        reports: what each connected ingress that serves its group knows of it; None for nothing yet.
+        reports: what each connected ingress knows of it; None for nothing yet.
         is_used: whether a listener forwards to its group.
         now: Unix seconds.
     """

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 _KINDS: Final = {APPLICATION: "app", NETWORK: "net"}
 _NAME: Final = "[A-Za-z0-9-]{1,32}"
 _ID: Final = "[0-9a-f]{16}"
-_BALANCER: Final = re.compile(rf"loadbalancer/(?:app|net)/({_NAME})/({_ID})")
+_BALANCER: Final = re.compile(rf"loadbalancer/(?:app|net)/({_NAME})/{_ID}")
 _LISTENER: Final = re.compile(rf"listener/(?:app|net)/({_NAME})/{_ID}/({_ID})")
 _RULE: Final = re.compile(rf"listener-rule/(?:app|net)/({_NAME})/{_ID}/({_ID})/({_ID})")
-_GROUP: Final = re.compile(rf"targetgroup/({_NAME})/({_ID})")
+_GROUP: Final = re.compile(rf"targetgroup/({_NAME})/{_ID}")
 
 
 class ListenerName(NamedTuple):
@@ -28,13 +28,6 @@ class ListenerName(NamedTuple):
     listener_id: str
     rule_id: str = ""
     """Empty for a listener."""
-
-
-class GroupName(NamedTuple):
-    """What an ARN of a target group names."""
-
-    name: str
-    id: str
 
 
 def new_id() -> str:
@@ -77,10 +70,10 @@ def parse_listener(names: Names, arn: str) -> ListenerName | None:
     return ListenerName(match[1], match[2], match[3]) if match else None
 
 
-def parse_target_group(names: Names, arn: str) -> GroupName | None:
-    """Return what an ARN of a target group here names; None if it is not one."""
+def parse_target_group(names: Names, arn: str) -> str | None:
+    """Return the name in an ARN of a target group here; None if it is not one."""
     match = _GROUP.fullmatch(_resource(names, arn))
-    return GroupName(match[1], match[2]) if match else None
+    return match[1] if match else None
 
 
 def target_group_id(arn: str) -> str:

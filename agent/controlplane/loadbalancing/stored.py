@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.controlplane import access, records
-from agent.controlplane.loadbalancing import balancer_records, forwarding, naming
+from agent.controlplane.loadbalancing import (
+    balancer_records,
+    forwarding,
+    named_records,
+    naming,
+)
 from agent.controlplane.loadbalancing.balancer_records import (
     ListenerRecord,
     LoadBalancerRecord,
@@ -26,7 +31,7 @@ from agent.controlplane.store.contract import (
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable
 
     from agent.controlplane.names import Names
     from agent.controlplane.store.contract import Store
@@ -34,32 +39,46 @@ if TYPE_CHECKING:
 _SHOWN = 128
 
 
-class BalancerMissing(AgentError):
+class _Missing(AgentError):
+    """There is no such thing."""
+
+    what = ""
+
+    def __init__(self, given: str) -> None:
+        super().__init__(f"{self.what} '{given[:_SHOWN]}' not found")
+
+
+class BalancerMissing(_Missing):
     """There is no such load balancer."""
 
-    def __init__(self, given: str) -> None:
-        super().__init__(f"Load balancer '{given[:_SHOWN]}' not found")
+    what = "Load balancer"
 
 
-class ListenerMissing(AgentError):
+class ListenerMissing(_Missing):
     """There is no such listener."""
 
-    def __init__(self, given: str) -> None:
-        super().__init__(f"Listener '{given[:_SHOWN]}' not found")
+    what = "Listener"
 
 
-class RuleMissing(AgentError):
+class RuleMissing(_Missing):
     """There is no such rule."""
 
-    def __init__(self, given: str) -> None:
-        super().__init__(f"Rule '{given[:_SHOWN]}' not found")
+    what = "Rule"
 
 
-class GroupMissing(AgentError):
+class GroupMissing(_Missing):
     """There is no such target group."""
 
-    def __init__(self, given: str) -> None:
-        super().__init__(f"Target groups '{given[:_SHOWN]}' not found")
+    what = "Target groups"
+
+
+class BalancerProtected(AgentError):
+    """A load balancer must not be deleted."""
+
+    def __init__(self, arn: str) -> None:
+        super().__init__(
+            f"Load balancer '{arn[:_SHOWN]}' cannot be deleted because deletion protection is enabled"
+        )
 
 
 class GroupInUse(AgentError):
@@ -69,40 +88,78 @@ class GroupInUse(AgentError):
         super().__init__(f"Target group '{arn[:_SHOWN]}' is currently in use by {by}")
 
 
-class NameTaken(AgentError):
-    """There is another one of that name."""
+class PortTaken(AgentError):
+    """A load balancer has another listener for a port."""
+
+    def __init__(self) -> None:
+        super().__init__("A listener already exists on this port for this load balancer")
 
 
 async def balancer(store: Store, names: Names, arn: str) -> access.Found[LoadBalancerRecord]:
     """Return a load balancer by its ARN; raises ``BalancerMissing``."""
-    name = naming.parse_load_balancer(names, arn)
-    key = balancer_records.load_balancer_key(name or "")
-    found = await access.find(store, LoadBalancerRecord, key) if name else None
+    found = await access.find(store, LoadBalancerRecord, _balancer_key(names, arn))
     if found is None or found.record.arn != arn:
         raise BalancerMissing(arn)
     return found
 
 
-async def balancers(store: Store) -> list[LoadBalancerRecord]:
-    """Return all load balancers, by name."""
-    prefix = balancer_records.LOAD_BALANCERS
-    return [record async for _, record in access.scan(store, LoadBalancerRecord, prefix)]
+async def balancers(store: Store, named: Iterable[str] | None = None) -> list[LoadBalancerRecord]:
+    """Return all load balancers, or those with one of these names."""
+    keys = None if named is None else map(balancer_records.load_balancer_key, named)
+    return await named_records.listed(
+        store, LoadBalancerRecord, balancer_records.LOAD_BALANCERS, keys
+    )
 
 
-async def create_balancer(store: Store, record: LoadBalancerRecord) -> None:
-    """Create a load balancer; raises ``NameTaken``."""
-    await _create(store, balancer_records.load_balancer_key(record.name), records.encode(record))
+async def create_balancer(
+    store: Store, record: LoadBalancerRecord, most: int
+) -> LoadBalancerRecord:
+    """Create a load balancer and return it, or the one that has its name.
+
+    Raises:
+        named_records.TooMany: there are ``most`` already.
+    """
+    key = balancer_records.load_balancer_key(record.name)
+    return await named_records.create(store, key, record, most, "load balancers")
+
+
+async def change_balancer(
+    store: Store,
+    names: Names,
+    arn: str,
+    decide: Callable[[LoadBalancerRecord], LoadBalancerRecord],
+) -> LoadBalancerRecord:
+    """Change a load balancer and return it; ``decide`` is as in ``access.change``.
+
+    Raises:
+        BalancerMissing: there is none.
+    """
+    return await named_records.change(
+        store, LoadBalancerRecord, _balancer_key(names, arn), arn, decide, BalancerMissing(arn)
+    )
 
 
 async def delete_balancer(store: Store, names: Names, arn: str) -> None:
-    """Delete a load balancer and its listeners; one that does not exist is ignored."""
-    try:
-        found = await balancer(store, names, arn)
-    except BalancerMissing:
-        return
-    listeners = balancer_records.listeners_prefix(found.record.name)
-    created = Compare(found.kv.key, "create_revision", "=", found.kv.create_revision)
-    await store.txn([created], [Delete(found.kv.key), DeletePrefix(listeners)])
+    """Delete a load balancer and its listeners; one that does not exist is ignored.
+
+    Raises:
+        BalancerProtected: it must not be deleted.
+    """
+    tries = access.ConflictRetries(arn)
+    while True:
+        try:
+            found = await balancer(store, names, arn)
+        except BalancerMissing:
+            return
+        if found.record.is_protected:
+            raise BalancerProtected(arn)
+        ops: list[Op] = [
+            Delete(found.kv.key),
+            DeletePrefix(balancer_records.listeners_prefix(found.record.name)),
+        ]
+        if (await store.txn([unchanged(found.kv)], ops)).succeeded:
+            return
+        await tries.again()
 
 
 async def listener(store: Store, names: Names, arn: str) -> access.Found[ListenerRecord]:
@@ -122,12 +179,21 @@ async def listener(store: Store, names: Names, arn: str) -> access.Found[Listene
     return found
 
 
-async def listeners(store: Store, load_balancer: str = "") -> list[ListenerRecord]:
-    """Return the listeners of a load balancer, by its name, or of all."""
-    prefix = balancer_records.LISTENERS
-    if load_balancer:
-        prefix = balancer_records.listeners_prefix(load_balancer)
-    return [record async for _, record in access.scan(store, ListenerRecord, prefix)]
+async def listeners(store: Store, load_balancer: str) -> list[ListenerRecord]:
+    """Return the listeners of a load balancer, by its name."""
+    prefix = balancer_records.listeners_prefix(load_balancer)
+    return await named_records.listed(store, ListenerRecord, prefix)
+
+
+async def listeners_named(store: Store, names: Names, arns: Iterable[str]) -> list[ListenerRecord]:
+    """Return the listeners that ARNs of them or of their rules name; those that exist, each once."""
+    named = (naming.parse_listener(names, arn) for arn in arns)
+    keys = [
+        balancer_records.listener_key(one.load_balancer, one.listener_id)
+        for one in named
+        if one is not None
+    ]
+    return await named_records.listed(store, ListenerRecord, balancer_records.LISTENERS, keys)
 
 
 async def create_listener(store: Store, names: Names, record: ListenerRecord) -> None:
@@ -135,22 +201,15 @@ async def create_listener(store: Store, names: Names, record: ListenerRecord) ->
 
     Raises:
         BalancerMissing, GroupMissing: its load balancer, or a group that it forwards to, does not exist.
-        NameTaken: the load balancer has a listener for that port.
+        PortTaken: the load balancer has a listener for that port.
     """
     tries = access.ConflictRetries(record.arn)
+    key = balancer_records.listener_key(record.load_balancer, record.id)
     while True:
-        of = await balancer(store, names, record.load_balancer_arn)
-        if any(each.port == record.port for each in await listeners(store, record.load_balancer)):
-            raise NameTaken("A listener already exists on this port for this load balancer")
-        compares, uses = await use_groups(store, names, forwarding.groups_of(record))
-        key = balancer_records.listener_key(record.load_balancer, record.id)
-        # The load balancer is put again, so that of two listeners for a port only one is created.
-        then = [
-            Put(key, records.encode(record)),
-            Put(of.kv.key, records.encode(of.record)),
-            *uses,
-        ]
-        if (await store.txn([absent(key), unchanged(of.kv), *compares], then)).succeeded:
+        claimed, claims = await _claim_port(store, names, record)
+        exist, uses = await use_groups(store, names, forwarding.groups_of(record))
+        then = [Put(key, records.encode(record)), *claims, *uses]
+        if (await store.txn([absent(key), *claimed, *exist], then)).succeeded:
             return
         await tries.again()
 
@@ -169,6 +228,7 @@ async def change_listener(
     Raises:
         ListenerMissing, RuleMissing: there is none.
         GroupMissing: a group that it is to forward to does not exist.
+        PortTaken: its load balancer has another listener for its new port.
     """
     tries = access.ConflictRetries(arn)
     while True:
@@ -177,33 +237,14 @@ async def change_listener(
         if new == found.record:
             return new
         added = forwarding.groups_of(new) - forwarding.groups_of(found.record)
-        compares, uses = await use_groups(store, names, added)
+        compares, ops = await use_groups(store, names, added)
+        if new.port != found.record.port:
+            claimed, claims = await _claim_port(store, names, new)
+            compares, ops = [*compares, *claimed], [*ops, *claims]
         put = Put(found.kv.key, records.encode(new))
-        if (await store.txn([unchanged(found.kv), *compares], [put, *uses])).succeeded:
+        if (await store.txn([unchanged(found.kv), *compares], [put, *ops])).succeeded:
             return new
         await tries.again()
-
-
-async def shift(store: Store, names: Names, arn: str, weights: Mapping[str, int]) -> ListenerRecord:
-    """Forward to target groups with these weights, all at once; return the listener.
-
-    To do it again changes nothing.
-
-    Args:
-        store: where the listener is.
-        names: parses ARNs.
-        arn: of a rule, or of a listener for its default rule.
-        weights: 0 to 999 by the ARN of each target group; others are not forwarded to any more.
-
-    Raises:
-        ListenerMissing, RuleMissing, GroupMissing: there is none.
-    """
-    return await change_listener(
-        store,
-        names,
-        arn,
-        lambda old: forwarding.with_weights(old, arn, weights) or old,
-    )
 
 
 async def delete_listener(store: Store, names: Names, arn: str) -> None:
@@ -214,23 +255,28 @@ async def delete_listener(store: Store, names: Names, arn: str) -> None:
 
 async def group(store: Store, names: Names, arn: str) -> access.Found[TargetGroupRecord]:
     """Return a target group by its ARN; raises ``GroupMissing``."""
-    named = naming.parse_target_group(names, arn)
-    key = balancer_records.target_group_key(named.name if named else "")
-    found = await access.find(store, TargetGroupRecord, key) if named else None
+    found = await access.find(store, TargetGroupRecord, _group_key(names, arn))
     if found is None or found.record.arn != arn:
         raise GroupMissing(arn)
     return found
 
 
-async def groups(store: Store) -> list[TargetGroupRecord]:
-    """Return all target groups, by name."""
-    prefix = balancer_records.TARGET_GROUPS
-    return [record async for _, record in access.scan(store, TargetGroupRecord, prefix)]
+async def groups(store: Store, named: Iterable[str] | None = None) -> list[TargetGroupRecord]:
+    """Return all target groups, or those with one of these names."""
+    keys = None if named is None else map(balancer_records.target_group_key, named)
+    return await named_records.listed(
+        store, TargetGroupRecord, balancer_records.TARGET_GROUPS, keys
+    )
 
 
-async def create_group(store: Store, record: TargetGroupRecord) -> None:
-    """Create a target group; raises ``NameTaken``."""
-    await _create(store, balancer_records.target_group_key(record.name), records.encode(record))
+async def create_group(store: Store, record: TargetGroupRecord, most: int) -> TargetGroupRecord:
+    """Create a target group and return it, or the one that has its name.
+
+    Raises:
+        named_records.TooMany: there are ``most`` already.
+    """
+    key = balancer_records.target_group_key(record.name)
+    return await named_records.create(store, key, record, most, "target groups")
 
 
 async def change_group(
@@ -244,15 +290,13 @@ async def change_group(
     Raises:
         GroupMissing: there is none.
     """
-    found = await group(store, names, arn)
-    changed = await access.change(store, TargetGroupRecord, found.kv.key, decide)
-    if changed is None or changed.arn != arn:
-        raise GroupMissing(arn)
-    return changed
+    return await named_records.change(
+        store, TargetGroupRecord, _group_key(names, arn), arn, decide, GroupMissing(arn)
+    )
 
 
 async def delete_group(
-    store: Store, names: Names, arn: str, service_of: Callable[[], Awaitable[str]]
+    store: Store, names: Names, arn: str, user_of: Callable[[], Awaitable[str]]
 ) -> None:
     """Delete a target group and its targets; one that does not exist is ignored.
 
@@ -260,7 +304,8 @@ async def delete_group(
         store: where it is.
         names: parses ARNs.
         arn: of the group.
-        service_of: returns the name of a service that uses it, or nothing; may be called again.
+        user_of: returns what uses it, for people, or nothing, by all that was committed before the call; may
+            be called again.
 
     Raises:
         GroupInUse: a listener or a service uses it.
@@ -273,10 +318,8 @@ async def delete_group(
             return
         guard = balancer_records.group_use_key(found.record.id)
         seen = await store.get(guard)
-        if any(arn in forwarding.groups_of(each) for each in await listeners(store)):
-            raise GroupInUse(arn, "a listener or a rule")
-        if service := await service_of():
-            raise GroupInUse(arn, f"service {service}")
+        if user := await user_of():
+            raise GroupInUse(arn, user)
         targets = balancer_records.targets_prefix(found.record.id)
         ops: list[Op] = [Delete(found.kv.key), Delete(guard), DeletePrefix(targets)]
         if (await store.txn([unchanged(found.kv), as_read(guard, seen)], ops)).succeeded:
@@ -310,6 +353,32 @@ async def use_groups(
     return compares, ops
 
 
-async def _create(store: Store, key: str, value: bytes) -> None:
-    if not (await store.txn([absent(key)], [Put(key, value)])).succeeded:
-        raise NameTaken(records.last_element(key))
+async def _claim_port(
+    store: Store, names: Names, record: ListenerRecord
+) -> tuple[list[Compare], list[Op]]:
+    """Return what a transaction compares and does that gives a listener its port.
+
+    Raises:
+        BalancerMissing: its load balancer does not exist.
+        PortTaken: another listener has the port.
+    """
+    of = await balancer(store, names, record.load_balancer_arn)
+    others = await listeners(store, record.load_balancer)
+    if any(each.port == record.port and each.id != record.id for each in others):
+        raise PortTaken
+    # The load balancer is put again, so that of two listeners for a port only one gets it.
+    return [unchanged(of.kv)], [Put(of.kv.key, records.encode(of.record))]
+
+
+def _balancer_key(names: Names, arn: str) -> str:
+    name = naming.parse_load_balancer(names, arn)
+    if name is None:
+        raise BalancerMissing(arn)
+    return balancer_records.load_balancer_key(name)
+
+
+def _group_key(names: Names, arn: str) -> str:
+    name = naming.parse_target_group(names, arn)
+    if name is None:
+        raise GroupMissing(arn)
+    return balancer_records.target_group_key(name)

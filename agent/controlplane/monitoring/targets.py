@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from msgspec import Struct, field
 
 from agent.config.addresses import LARGEST_PORT, HostPort, parse_listen
+from agent.controlplane import host_ports
 from agent.controlplane.definition.payload import network_mode
 from agent.model.changes import NetworkInterface
 from agent.model.task import NetworkBinding
@@ -30,12 +31,9 @@ if TYPE_CHECKING:
 
     from agent.controlplane.records import InstanceRecord, TaskDefinitionRecord
 
-HOST_ADDRESS: Final = "ecs-host-agent.address"
-"""Attribute of hosts: the address under which other machines reach them."""
 METRICS_ADDRESS: Final = "ecs-host-agent.metrics"
 """Attribute of hosts: ``ADDRESS:PORT`` at which their agent serves ``/metrics``."""
 
-_HOST: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:-]{0,252}|::1?")
 _PORT: Final = "ECS_PROMETHEUS_EXPORTER_PORT"
 _PATH: Final = "ECS_PROMETHEUS_METRICS_PATH"
 _JOB: Final = "ECS_PROMETHEUS_JOB_NAME"
@@ -46,7 +44,6 @@ _DEFAULT_PATH: Final = "/metrics"
 _SCHEMES: Final = frozenset({"http", "https"})
 _LABELS_MOST: Final = 64
 """Docker labels and tags of one target, each."""
-_ANY_ADDRESS: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - what a container is bound to
 _SERVICE: Final = "service:"
 
 
@@ -221,36 +218,15 @@ def _place(
             a.details.get("privateIPv4Address") or a.details.get("privateIPv6Address", "")
             for a in task.attachments
         ]
-        found = next((address for address in addresses if _HOST.fullmatch(address)), None)
+        found = next((address for address in addresses if host_ports.is_host(address)), None)
         return HostPort(found, port) if found else None
-    host = _address(instance)
-    if mode == "host":
-        return HostPort(host, port) if host else None
-    for binding in container.network_bindings:
-        published = _published(binding, port)
-        if published is not None:
-            address = host if binding.bind_ip in _ANY_ADDRESS else binding.bind_ip
-            return HostPort(address, published) if address else None
-    return None
-
-
-def _address(instance: InstanceRecord | None) -> str:
-    """Return the address of a host; empty if it has said none that can be one."""
-    said = instance.attribute_values.get(HOST_ADDRESS) if instance is not None else None
-    return said if said and _HOST.fullmatch(said) else ""
-
-
-def _published(binding: NetworkBinding, port: int) -> int | None:
-    """Return the host's port of a container's port; None if this binding is of another one."""
-    if binding.protocol != "tcp":
-        return None
-    if binding.container_port == port:
-        return binding.host_port
-    first, _, last = (binding.container_port_range or "").partition("-")
-    start, _, _ = (binding.host_port_range or "").partition("-")
-    if not (first.isdigit() and last.isdigit() and start.isdigit()):
-        return None
-    return int(start) + port - int(first) if int(first) <= port <= int(last) else None
+    host = host_ports.host_address(instance)
+    reached = (
+        (host, port)
+        if mode == "host"
+        else host_ports.published(container.network_bindings, port, host)
+    )
+    return HostPort(*reached) if reached is not None and reached[0] else None
 
 
 def _of_exporter(exporter: Exporter, container: TaskContainer, place: HostPort) -> dict[str, str]:
@@ -302,7 +278,7 @@ def _of_instance(instance: InstanceRecord) -> dict[str, str]:
     labels = {
         "__meta_ecs_ec2_instance_id": instance.ec2_instance_id,
         "__meta_ecs_hostname": instance.resources.hostname,
-        "__meta_ecs_ec2_instance_private_ip": _address(instance),
+        "__meta_ecs_ec2_instance_private_ip": host_ports.host_address(instance),
     }
     tags = _meta("tag_container_instance_", instance.tags)
     return {name: value for name, value in labels.items() if value} | tags

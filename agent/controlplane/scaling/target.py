@@ -75,9 +75,9 @@ class ScheduledAction(Record, frozen=True):
     """``at(...)``, ``rate(...)`` or ``cron(...)``."""
     zone: str = UTC
     start_at: float = 0.0
-    """It is not due before it; 0 for no start."""
+    """Unix seconds before which it is never due; 0 for none."""
     end_at: float = 0.0
-    """It is not due after it; 0 for no end."""
+    """Unix seconds after which it is never due; 0 for none."""
     min_capacity: int | None = None
     """None keeps what the target has."""
     max_capacity: int | None = None

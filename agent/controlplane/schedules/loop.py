@@ -30,7 +30,7 @@ _RETRY_S: Final = 1.0
 _CONFLICT_S: Final = 0.02
 _TURN_LIMIT_S: Final = 60.0
 _AGAIN_S: Final = 60.0
-"""After how long a schedule is looked at again whose turn failed, but not for the store."""
+"""After how long a schedule whose turn failed is looked at again; if the store failed, that is ``_RETRY_S``."""
 
 _log = structlog.get_logger(__name__)
 

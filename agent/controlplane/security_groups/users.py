@@ -55,9 +55,14 @@ class _Deployment(Record, frozen=True):
     network_configuration: dict[str, Any] = field(default_factory=dict)
 
 
+class _TaskSet(Record, frozen=True):
+    deployment: _Deployment = field(default_factory=_Deployment)
+
+
 class _Service(Record, frozen=True):
     status: str = ""
     deployments: list[_Deployment] = field(default_factory=list)
+    task_sets: list[_TaskSet] = field(default_factory=list)
 
 
 async def is_used(store: Store, names: Names, group_id: str) -> bool:
@@ -67,7 +72,8 @@ async def is_used(store: Store, names: Names, group_id: str) -> bool:
             return True
     async for _, service in access.scan(store, _Service, records.SERVICES):
         if service.status != "INACTIVE" and any(
-            group_id in groups_of(each.network_configuration) for each in service.deployments
+            group_id in groups_of(each.network_configuration)
+            for each in (*service.deployments, *(one.deployment for one in service.task_sets))
         ):
             return True
     async for _, task in access.scan(store, TaskGroups, records.TASKS):

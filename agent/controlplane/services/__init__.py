@@ -9,6 +9,7 @@
       rollout.py    when a deployment is completed, failed, rolled back or gone
       replicas.py   arithmetic of REPLICA; scale_in.py has the order of scaling in
       daemons.py    arithmetic of DAEMON
+      task_sets.py  one step for each task set of a service that somebody else deploys
       split.py      capacity providers of the tasks, by base and weight
       wording.py    texts of events
     balancing.py  pure: tasks as targets: what to register, to drain and to take out of use

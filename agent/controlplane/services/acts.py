@@ -82,7 +82,8 @@ async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: flo
         then += done[1]
     then += await event_ops(store, service, plan.events, now)
     then += await rollout_ops(store, found.record, service, now)
-    return (await store.txn(compares, then, urgent=True)).succeeded
+    # Tasks with one registry all touch it; a transaction touches each key once.
+    return (await store.txn(compares, list(dict.fromkeys(then)), urgent=True)).succeeded
 
 
 def reason(service: ServiceRecord, stop: Stop) -> str:
@@ -93,7 +94,9 @@ def reason(service: ServiceRecord, stop: Stop) -> str:
         return wording.balancer_reason(task.unhealthy_in) if is_target else wording.UNHEALTHY_REASON
     if stop.why is Why.LOST:
         return wording.lost_reason(stop.task.instance_id)
-    return wording.scaling_reason(service.primary.id)
+    return wording.scaling_reason(
+        stop.task.started_by if service.is_external else service.primary.id
+    )
 
 
 async def rollout_ops(
@@ -101,8 +104,11 @@ async def rollout_ops(
 ) -> list[Op]:
     """Return what brings the service deployments up to date with a change of a service.
 
-    Only for a transaction that compares the service. ``before`` is None for a new service.
+    Only for a transaction that compares the service. ``before`` is None for a new service. A service with task
+    sets has no service deployments.
     """
+    if service.is_external:
+        return []
     if before is not None and (before.deployments, before.status) == (
         service.deployments,
         service.status,

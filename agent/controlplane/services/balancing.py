@@ -1,19 +1,20 @@
 """Tasks of a service as targets of its target groups: what to register, to drain and to take out. Pure.
 
-A task is registered once it is RUNNING, and counts as healthy once it is so in all of its groups. Before it
-is stopped, it is taken out of them: it then has the desired status STOPPED, but its agent is only told when
-its requests are finished, or the longest delay of its groups is over. One on a host that is cut off is taken
-out at once.
+A task is registered once it is RUNNING. It counts as healthy once it is healthy in all of its groups, or, while no
+ingress looks at them, by its containers alone. Before it is stopped, it is taken out of its groups: it then has the
+desired status STOPPED, but its agent is told only when its requests are finished, or the longest delay of its
+groups is over. One on a host that is cut off is taken out at once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent.controlplane.loadbalancing import health, placing
+from agent.controlplane.loadbalancing import health
 from agent.controlplane.services import wording
 from agent.controlplane.services.plan import Stop, Why
 
@@ -49,7 +50,7 @@ class Balanced:
     def withdrawn(self, task_id: str, now: float) -> list[tuple[SeenTarget, TargetRecord]]:
         """Return the targets that a task is, as they are and as they are out of use."""
         return [
-            (each, placing.draining(each.target, now + self._delay_s(each)))
+            (each, each.target.draining(now + self._delay_s(each)))
             for each in self.targets.get(task_id, ())
             if not each.target.drains_until
         ]
@@ -102,7 +103,7 @@ def batch(service: ServiceRecord, seen: Observed, most: int) -> int:
 
 
 def with_health(task: SeenTask, targets: Sequence[SeenTarget], *, is_balanced: bool) -> SeenTask:
-    """Return a task with what its targets say about its health.
+    """Return a task with what its targets say about its health; nothing, while no ingress looks at them.
 
     Args:
         task: the task.
@@ -115,7 +116,10 @@ def with_health(task: SeenTask, targets: Sequence[SeenTarget], *, is_balanced: b
     if health.UNHEALTHY in states:
         arn = targets[states.index(health.UNHEALTHY)].target.group_arn
         return replace(task, traffic=health.UNHEALTHY, unhealthy_in=arn)
-    is_healthy = bool(states) and all(state == health.HEALTHY for state in states)
+    looked_at = [each for each in targets if not each.health.is_unknowable]
+    if targets and not looked_at:
+        return task
+    is_healthy = bool(targets) and all(each.health.state == health.HEALTHY for each in looked_at)
     return replace(task, traffic=health.HEALTHY if is_healthy else health.INITIAL)
 
 
@@ -146,17 +150,7 @@ def decide(
         if _drains(stop, balanced)
     ]
     at_once = tuple(stop for stop in stops if not _drains(stop, balanced))
-    releases: list[SeenTask] = []
-    leaves: list[SeenTask] = []
-    for task in sorted(seen.tasks.values(), key=lambda each: each.id):
-        if task.desired_status != "STOPPED" or task.last_status == "STOPPED":
-            continue
-        targets = balanced.targets.get(task.id, ())
-        if task.drains_until:
-            if now >= task.drains_until or all(each.is_drained for each in targets):
-                releases.append(task)
-        elif any(not each.target.drains_until for each in targets):
-            leaves.append(task)
+    releases, leaves = _stopping(seen, now)
     releases, leaves = releases[:most], leaves[:most]
     gone = [stop.task.id for stop in at_once]
     gone += [*(task.id for task in releases), *counted]
@@ -168,10 +162,9 @@ def decide(
     # All targets of a task are registered at once: with only some, it would not be looked at again.
     stopping = {stop.task.id for stop in stops}
     new = [task_id for task_id in sorted(balanced.places) if task_id not in stopping][:most]
-    registers = [placing.registered(each, now) for id_ in new for each in balanced.places[id_]]
     return (
         Traffic(
-            registers=tuple(registers),
+            registers=tuple(each for id_ in new for each in balanced.places[id_]),
             drains=tuple(drains),
             leaves=tuple(leaves),
             withdraws=tuple(pair for id_ in leaving for pair in balanced.withdrawn(id_, now)),
@@ -180,6 +173,22 @@ def decide(
         ),
         at_once,
     )
+
+
+def _stopping(seen: Observed, now: float) -> tuple[list[SeenTask], list[SeenTask]]:
+    """Return the tasks that have finished their requests, and those that others stop, by id."""
+    releases: list[SeenTask] = []
+    leaves: list[SeenTask] = []
+    for task in sorted(seen.tasks.values(), key=lambda each: each.id):
+        if task.desired_status != "STOPPED" or task.last_status == "STOPPED":
+            continue
+        targets = seen.balanced.targets.get(task.id, ())
+        if task.drains_until:
+            if now >= task.drains_until or all(each.is_drained for each in targets):
+                releases.append(task)
+        elif any(not each.target.drains_until for each in targets):
+            leaves.append(task)
+    return releases, leaves
 
 
 def times(seen: Observed) -> list[float]:
@@ -193,9 +202,7 @@ def events(
     """Return the events of what is done about targets; ``stops`` are those that are done at once."""
     name, targets = service.name, seen.balanced.targets
     told = []
-    registered: dict[str, int] = {}
-    for each in traffic.registers:
-        registered[each.group_arn] = registered.get(each.group_arn, 0) + 1
+    registered = Counter(each.group_arn for each in traffic.registers)
     told += [wording.registered(name, count, arn) for arn, count in registered.items()]
     for stop in (*traffic.drained, *stops):
         if stop.why is Why.UNHEALTHY and not stop.task.fails_check:
@@ -203,11 +210,8 @@ def events(
     taken = [each for each, _ in traffic.withdraws]
     # Targets of tasks that were taken out of use before were told then.
     taken += [each for each in traffic.removes if not each.target.drains_until]
-    counts: dict[str, int] = {}
-    for seen_target in taken:
-        arn = seen_target.target.group_arn
-        counts[arn] = counts.get(arn, 0) + 1
-    told += [wording.deregistered(name, count, arn) for arn, count in counts.items()]
+    deregistered = Counter(each.target.group_arn for each in taken)
+    told += [wording.deregistered(name, count, arn) for arn, count in deregistered.items()]
     if traffic.drains:
         told.append(wording.begins_draining(name, len(traffic.drains)))
     return told

@@ -3,7 +3,8 @@
 Amazon ECS slows down starts of tasks that never run, in steps that it does not publish, to one in 27
 minutes; here, the delay begins with 10 s and doubles. Tasks that exit before they are healthy are started
 about every 50 s there; here, after 10, 20, 40 and then 50 s. All tasks of one round count once, so that a
-large service is not slowed down more than a small one. A task that becomes healthy ends the slowing down.
+large service is not slowed down more than a small one. A task that becomes healthy ends the slowing down, and so
+does scaling in to tasks that all are healthy.
 
 Beyond Amazon ECS's documented rules, a task that exits before it is healthy counts for the circuit
 breaker, as Amazon ECS was seen to do.
@@ -90,6 +91,20 @@ def count(service: ServiceRecord, seen: Observed, now: float) -> tuple[ServiceRe
             )
     counted = replace(service, deployments=[deployments[one.id] for one in service.deployments])
     return counted, [task.id for task in ended]
+
+
+def at_rest(service: ServiceRecord) -> ServiceRecord:
+    """Return a service that has all that it wants: nothing is to be started, so nothing is slowed down.
+
+    The tasks that failed may have been newer than all that are left, after scaling in; then no task that becomes
+    healthy would ever end it.
+    """
+    primary = service.primary
+    if primary.throttle == Throttle():
+        return service
+    return replace(
+        service, deployments=[replace(primary, throttle=Throttle()), *service.deployments[1:]]
+    )
 
 
 def _failed(

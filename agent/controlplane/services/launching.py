@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -11,8 +12,9 @@ from msgspec.structs import replace
 from agent.controlplane import records
 from agent.controlplane.api.ecs import task_orders
 from agent.controlplane.api.ecs.tags import show_tags
+from agent.controlplane.discovery.record import registry_id_of
 from agent.controlplane.scheduler import placement
-from agent.controlplane.services import acts, split, wording
+from agent.controlplane.services import acts, split, task_sets, wording
 from agent.controlplane.services.observed import SeenHost, Wanted
 from agent.controlplane.services.step import notice
 from agent.controlplane.store.contract import Put, unchanged
@@ -66,6 +68,12 @@ async def read_order(parts: Parts, service: ServiceRecord, deployment: Deploymen
     """
     request = _request(service, deployment)
     task = await task_orders.read_order(parts, request, service=service.name)
+    for registry in deployment.service_registries:
+        task = dataclasses.replace(
+            task,
+            registry_id=registry_id_of(parts.names, registry.get("registryArn", "")),
+            registry_port=registry.get("port") or registry.get("containerPort") or 0,
+        )
     constraints = task_orders.constraints(task, service.placement_constraints)
     strategies = placement.parse_strategies(service.placement_strategy) or _DEFAULT_STRATEGIES
     needs = launch.needs(task, task_orders.required_attributes(task))
@@ -158,6 +166,8 @@ async def start(
 ) -> Launched:
     """Start the tasks of a plan where there is room, and say why if there is none.
 
+    The service of the plan is the one that was ``found``, or one of its task sets (``task_sets.facing``).
+
     Raises:
         StoreFailure: it may not be done; to plan again is safe.
     """
@@ -193,8 +203,8 @@ async def start(
     changed = replace(changed, turn=service.turn + 1)
     compares = [unchanged(found.kv)]
     then = [
-        Put(found.kv.key, records.encode(changed)),
-        *await acts.event_ops(parts.store, service, events, now),
+        Put(found.kv.key, records.encode(task_sets.whole(found.record, changed, now))),
+        *await acts.event_ops(parts.store, found.record, events, now),
     ]
     if tasks:
         done = await launch.commit(
@@ -215,8 +225,9 @@ async def explain(
     message = wording.cannot_launch(service.name, reason)
     changed, events = notice(service, wording.PLACEMENT, message, now)
     if events:
-        put = Put(found.kv.key, records.encode(replace(changed, turn=service.turn + 1)))
-        ops = await acts.event_ops(parts.store, service, events, now)
+        changed = replace(changed, turn=service.turn + 1)
+        put = Put(found.kv.key, records.encode(task_sets.whole(found.record, changed, now)))
+        ops = await acts.event_ops(parts.store, found.record, events, now)
         await parts.store.txn([unchanged(found.kv)], [put, *ops])
 
 

@@ -21,10 +21,11 @@ from agent.controlplane.front.errors import ApiError
 from agent.controlplane.loadbalancing import balancer_view
 from agent.controlplane.scheduler.placement import PlacementError
 from agent.controlplane.scheduler.query import QueryError
-from agent.controlplane.services import acts, launching, places
+from agent.controlplane.services import acts, launching, places, task_sets
 from agent.controlplane.services.launching import Launched
 from agent.controlplane.services.record import group as group_of
 from agent.controlplane.services.step import step
+from agent.controlplane.services.task_sets import Launch
 from agent.controlplane.store.contract import Compacted, StoreFailure
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Parts
     from agent.controlplane.services.launching import Order
     from agent.controlplane.services.observed import Observed
-    from agent.controlplane.services.plan import Plan
     from agent.controlplane.services.record import ServiceRecord
     from agent.controlplane.services.view import ServiceKey
 
@@ -74,7 +74,8 @@ class ServiceLoop:
         self._dirty: set[ServiceKey] = set()
         self._due: dict[ServiceKey, float] = {}
         """When to take a turn even if nothing changes; Unix seconds."""
-        self._holds: dict[ServiceKey, _Hold] = {}
+        self._holds: dict[ServiceKey, dict[str, _Hold]] = {}
+        """By id of the task set, which is empty for a service that has none."""
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -149,9 +150,9 @@ class ServiceLoop:
         self._dirty |= changes.services
         for cluster in changes.clusters:
             self._dirty |= self._view.daemons(cluster)
-        for key, hold in self._holds.items():
+        for key, holds in self._holds.items():
             if key.cluster in changes.clusters:
-                self._plan_for(key, max(now, hold.until))
+                self._plan_for(key, max(now, min(hold.until for hold in holds.values())))
         for key in [key for key, at in self._due.items() if at <= now]:
             del self._due[key]
             self._dirty.add(key)
@@ -184,19 +185,35 @@ class ServiceLoop:
     async def _act(self, key: ServiceKey) -> bool:
         """Do one thing for a service; False if nothing is left to do now."""
         found = self._view.service(key)
+        self._forget_holds(key, found.record if found is not None else None)
         if found is None:
-            self._holds.pop(key, None)
             return False
         now = self._parts.clock()
         seen, order = await self._observe(key, found)
-        plan = step(found.record, seen, now)
+        if task_sets.is_active(found.record):
+            plan, launches = task_sets.step(found.record, seen, now)
+        else:
+            plan = step(found.record, seen, now)
+            launches = [Launch(plan, seen)] if plan.start else []
         if plan.wake_at is not None:
             self._plan_for(key, plan.wake_at)
         if plan.service is not found.record or plan.stops or plan.counted:
             if not await acts.commit(self._parts.store, found, plan, now):
                 await self._yield()
             return True
-        return bool(plan.start) and await self._launch(key, found, plan, seen, order)
+        for one in launches:
+            if await self._launch(key, found, one, order):
+                return True
+        return False
+
+    def _forget_holds(self, key: ServiceKey, service: ServiceRecord | None) -> None:
+        """Forget the holds of a service that is gone, and of its task sets that are."""
+        holds = self._holds.pop(key, None)
+        if holds is None or service is None:
+            return
+        kept = {one.id for one in service.task_sets} if service.is_external else {""}
+        if left := {name: hold for name, hold in holds.items() if name in kept}:
+            self._holds[key] = left
 
     async def _observe(
         self, key: ServiceKey, found: Found[ServiceRecord]
@@ -212,7 +229,7 @@ class ServiceLoop:
         if service.status != "ACTIVE":
             return seen, None
         if service.is_daemon:
-            order = await self._order(key, found)
+            order = await self._order(key, found, service)
             hosts = await self._parts.fleet.read(key.cluster)
             daemons = {group_of(each.name) for each in self._view.daemons(key.cluster)}
             known = launching.seen_hosts(order, hosts, seen, daemons | {service.group})
@@ -222,53 +239,72 @@ class ServiceLoop:
             return self._view.observed(key, launching.roomy_hosts(hosts, seen)), None
         return seen, None
 
-    async def _order(self, key: ServiceKey, found: Found[ServiceRecord]) -> Order | None:
-        service = found.record
+    async def _order(
+        self, key: ServiceKey, found: Found[ServiceRecord], service: ServiceRecord
+    ) -> Order | None:
+        """Return what to launch for a service, or for one of its task sets."""
         try:
-            return await launching.read_order(self._parts, service, service.primary)
+            return await launching.read_order(self._parts, found.record, service.primary)
         except (ApiError, PlacementError, QueryError) as error:
             await launching.explain(self._parts, found, service, str(error))
-            self._hold(key, service)
-            self._plan_for(key, self._holds[key].until)
+            self._plan_for(key, self._hold(key, found, service))
             return None
 
     async def _launch(
         self,
         key: ServiceKey,
         found: Found[ServiceRecord],
-        plan: Plan,
-        seen: Observed,
+        launch: Launch,
         order: Order | None,
     ) -> bool:
-        hold = self._holds.get(key)
-        if hold is not None and hold.of != _what(found.record):
-            del self._holds[key]
+        service = launch.plan.service
+        hold = self._holds.get(key, {}).get(_set_id(found, service))
+        if hold is not None and hold.of != _what(service):
+            self._release(key, found, service)
         elif hold is not None and self._parts.clock() < hold.until:
             self._plan_for(key, hold.until)
             return False
-        order = order or await self._order(key, found)
+        order = order or await self._order(key, found, service)
         if order is None:
             return False
-        outcome = await launching.start(self._parts, found, plan, order, seen, self._rng)
+        outcome = await launching.start(
+            self._parts, found, launch.plan, order, launch.seen, self._rng
+        )
         if outcome is Launched.SOME:
-            self._hold(key, found.record)
+            self._hold(key, found, service)
             return False
         if outcome is Launched.ALL:
-            self._holds.pop(key, None)
+            self._release(key, found, service)
         else:
             await self._yield()
         return True
 
-    def _hold(self, key: ServiceKey, service: ServiceRecord) -> None:
-        """Launch nothing for the service for a while, longer each time."""
-        old = self._holds.get(key)
+    def _hold(self, key: ServiceKey, found: Found[ServiceRecord], service: ServiceRecord) -> float:
+        """Launch nothing for the service, or the task set, for a while, longer each time; return until when."""
+        holds = self._holds.setdefault(key, {})
+        old = holds.get(_set_id(found, service))
         tries = old.tries + 1 if old is not None else 0
         wait_s = min(FIRST_HOLD_S * 2.0 ** min(tries, 10), LONGEST_HOLD_S)
-        self._holds[key] = _Hold(self._parts.clock() + wait_s, tries, _what(service))
+        until = self._parts.clock() + wait_s
+        holds[_set_id(found, service)] = _Hold(until, tries, _what(service))
+        return until
+
+    def _release(
+        self, key: ServiceKey, found: Found[ServiceRecord], service: ServiceRecord
+    ) -> None:
+        """Forget that nothing was to be launched for the service, or the task set."""
+        holds = self._holds.get(key, {})
+        holds.pop(_set_id(found, service), None)
+        if not holds:
+            self._holds.pop(key, None)
 
     async def _yield(self) -> None:
         """Let the other scheduler, or whoever else was faster, go on."""
         await asyncio.sleep(random.uniform(0, _CONFLICT_S))  # noqa: S311 - spreads retries
+
+
+def _set_id(found: Found[ServiceRecord], service: ServiceRecord) -> str:
+    return service.primary.id if found.record.is_external else ""
 
 
 def _what(service: ServiceRecord) -> tuple[str, int]:

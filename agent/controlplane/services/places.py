@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.controlplane import access, records
+from agent.controlplane import access, host_ports, records
 from agent.controlplane.definition import payload
-from agent.controlplane.loadbalancing import balancer_records, naming, placing
+from agent.controlplane.loadbalancing import balancer_records, naming
 from agent.controlplane.loadbalancing.balancer_records import TargetGroupRecord, TargetRecord
 from agent.controlplane.records import InstanceRecord, TaskDefinitionRecord, TaskRecord
 from agent.controlplane.services.balancing import Balanced
-from agent.controlplane.tasks.protection import OF_SERVICES
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -59,9 +58,7 @@ async def with_places(parts: Parts, service: ServiceRecord, seen: Observed) -> O
 async def _groups(parts: Parts, arns: Iterable[str]) -> dict[str, TargetGroupRecord]:
     """Return the target groups that exist, by their ARNs."""
     named = {arn: naming.parse_target_group(parts.names, arn) for arn in arns}
-    keys = {
-        balancer_records.target_group_key(name.name) for name in named.values() if name is not None
-    }
+    keys = [balancer_records.target_group_key(name) for name in named.values() if name is not None]
     found = await access.find_many(parts.store, TargetGroupRecord, keys)
     return {each.record.arn: each.record for each in found.values() if each.record.arn in named}
 
@@ -130,13 +127,13 @@ def target_of(
     group = groups.get(arn)
     if group is None:
         raise NoPlace(f"(target-group {arn}) does not exist any more")
-    address, host_port = placing.host_address(host), port
+    address, host_port = host_ports.host_address(host), port
     if mode == "awsvpc":
-        address = placing.task_address(task)
+        address = _task_address(task)
     elif mode != "host":
         name = balancer["containerName"]
         bindings = next((c.network_bindings for c in task.containers if c.name == name), [])
-        found = placing.published(bindings, port, address)
+        found = host_ports.published(bindings, port, address)
         if found is None:
             raise NoPlace(f"(container {name}) has no host port for its port {port}")
         address, host_port = found
@@ -149,7 +146,17 @@ def target_of(
         id=address if is_ip else host.ec2_instance_id or host.id,
         port=host_port,
         address=address,
-        cluster=task.cluster,
         task_id=task.id,
-        service=task.group.removeprefix(OF_SERVICES),
     )
+
+
+def _task_address(task: TaskRecord) -> str:
+    """Return the IPv4 address of a task in ``awsvpc`` mode; empty while it has none."""
+    told = [
+        interface.private_ipv4_address
+        for container in task.containers
+        for interface in container.network_interfaces
+    ]
+    # With Amazon's wire, only the attachment has it.
+    told += [each.details.get("privateIPv4Address", "") for each in task.attachments]
+    return next((address for address in told if address), "")

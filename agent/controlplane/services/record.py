@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 REPLICA = "REPLICA"
 DAEMON = "DAEMON"
+
+ECS = "ECS"
+EXTERNAL = "EXTERNAL"
 
 ACTIVE = "ACTIVE"
 DRAINING = "DRAINING"
@@ -66,6 +70,8 @@ class DeploymentRecord(_Record, frozen=True):
     platform_version: str = ""
     platform_family: str = ""
     network_configuration: dict[str, Any] = field(default_factory=dict)
+    service_registries: list[dict[str, Any]] = field(default_factory=list)
+    """As DescribeServices shows them; at most one."""
     load_balancers: list[dict[str, Any]] = field(default_factory=list)
     """As CreateService takes them."""
     created_at: float = 0.0
@@ -94,6 +100,54 @@ class Notice(_Record, frozen=True):
     at: float
 
 
+class TaskSetRecord(_Record, frozen=True):
+    """A task set of a service with the deployment controller EXTERNAL."""
+
+    deployment: DeploymentRecord
+    """What it runs; always COMPLETED, because whoever created the task set decides what becomes of it."""
+    status: str = ACTIVE
+    """ACTIVE or DRAINING (deleted, and tasks are still to stop)."""
+    is_primary: bool = False
+    scale_percent: float = 0.0
+    """Of the desired count of the service."""
+    external_id: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    client_token: str = ""
+    fingerprint: str = ""
+    """Hash of the request that created it."""
+    updated_at: float = 0.0
+    notices: dict[str, Notice] = field(default_factory=dict)
+    """As those of a service."""
+    steady_count: int = -1
+    """The number of tasks with which it is in a steady state; -1 if it is not."""
+    stability_at: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """``ecs-svc/<19 digits>``; ``startedBy`` of its tasks."""
+        return self.deployment.id
+
+    @property
+    def digits(self) -> str:
+        """The number in its id."""
+        return self.deployment.digits
+
+    def desired_count(self, service: ServiceRecord) -> int:
+        """Return how many tasks it should have; rounded up, as on Amazon ECS."""
+        if DRAINING in (self.status, service.status):
+            return 0
+        return math.ceil(Fraction(repr(self.scale_percent)) * service.desired_count / 100)
+
+    def is_steady(self, service: ServiceRecord) -> bool:
+        """Return whether it has all the tasks that it should have, and they are healthy."""
+        return self.steady_count == self.desired_count(service)
+
+
+_NO_DEPLOYMENT = DeploymentRecord(
+    id="", task_definition_arn="", launch_type="", rollout_state=COMPLETED
+)
+
+
 class ServiceRecord(_Record, frozen=True):
     """A service."""
 
@@ -106,8 +160,12 @@ class ServiceRecord(_Record, frozen=True):
     scheduling: str = REPLICA
     desired_count: int = 0
     """For DAEMON, the number of hosts that should have a task; the scheduler computes it."""
+    controller: str = ECS
+    """ECS, or EXTERNAL for one that has task sets and no deployments."""
     deployments: list[DeploymentRecord] = field(default_factory=list)
-    """The first is PRIMARY, the others are being replaced; never empty."""
+    """The first is PRIMARY, the others are being replaced; never empty with the controller ECS."""
+    task_sets: list[TaskSetRecord] = field(default_factory=list)
+    """Oldest first."""
     deployment_configuration: dict[str, Any] = field(default_factory=dict)
     """As DescribeServices shows it."""
     placement_constraints: list[dict[str, Any]] = field(default_factory=list)
@@ -129,8 +187,21 @@ class ServiceRecord(_Record, frozen=True):
 
     @property
     def primary(self) -> DeploymentRecord:
-        """The deployment that gets all new tasks."""
-        return self.deployments[0]
+        """The deployment that gets all new tasks; that of the primary task set, or an empty one, if EXTERNAL."""
+        if not self.is_external:
+            return self.deployments[0]
+        found = (one.deployment for one in self.task_sets if one.is_primary)
+        return next(found, _NO_DEPLOYMENT)
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it has task sets, which somebody else creates and deletes, instead of deployments."""
+        return self.controller == EXTERNAL
+
+    @property
+    def running_deployments(self) -> list[DeploymentRecord]:
+        """All deployments whose tasks it may have, those of task sets too."""
+        return [*self.deployments, *(one.deployment for one in self.task_sets)]
 
     @property
     def group(self) -> str:

@@ -10,7 +10,9 @@
 - Tasks on a host that is cut off count for nothing. They most likely run, so they are stopped only when others
   have taken their place: hosts that were all cut off, as by control's own network, come back with their tasks.
 - With a capacity provider strategy, the tasks that are left after scaling in follow it, so a task that is not
-  healthy yet may stay in favour of a healthy one of another capacity provider.
+  healthy yet may stay in favour of a healthy one of another capacity provider. What a capacity provider lacks
+  is started as far as ``most_running`` has room, even if there are as many tasks as are wanted; one of a capacity
+  provider that has too many is then stopped.
 - A deployment that FAILED starts nothing, and nothing is stopped in its favour. Hosts that are being drained
   are still left, as far as enough tasks remain elsewhere.
 """
@@ -39,7 +41,7 @@ def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -
     """
     has_failed = service.primary.rollout_state == FAILED
     room = service.most_running - wanted.present
-    needed = 0 if has_failed else max(0, service.desired_count - len(wanted.good))
+    needed = 0 if has_failed else _needed(service, wanted, room)
     is_throttled = now < service.primary.throttle.until
     start = 0 if is_throttled else max(0, min(needed, room))
     budget = _budget(service, wanted, now)
@@ -58,8 +60,14 @@ def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -
         stops=tuple(budget.stops),
         protected=budget.protected,
         is_blocked=waits_for_room and not (budget.stops or coming or budget.protected),
-        is_stable=_is_stable(service, wanted),
+        is_stable=needed == 0 and _is_stable(service, wanted),
     )
+
+
+def _needed(service: ServiceRecord, wanted: Wanted, room: int) -> int:
+    """Return how many tasks are to be started, now or once there is room."""
+    missing = split.missing(service.primary, service.desired_count, wanted.good)
+    return max(service.desired_count - len(wanted.good), min(missing, room), 0)
 
 
 def _leaves(seen: Observed, task: SeenTask) -> bool:

@@ -32,33 +32,47 @@ def of_new(
         wanted: what the deployment runs on.
         desired_count: of the service.
         good: the tasks that the service has and keeps.
-        count: how many are started.
+        count: how many are started; not more than are missing.
     """
-    usual = wanted.hosts_for(count)
-    if usual is None:
+    shares = wanted.hosts_for(desired_count)
+    if shares is None:
         return None
-    missing = Counter(wanted.providers(max(desired_count, count)))
-    missing.subtract(task.capacity_provider for task in good)
-    places = [(number / n, name) for name, n in (+missing).items() for number in range(n)]
-    return [*(name for _, name in sorted(places)), *usual][:count]
+    lacking = Counter(shares) - _of_tasks(good)
+    places = [(number / n, name) for name, n in lacking.items() for number in range(n)]
+    return [name for _, name in sorted(places)][:count]
+
+
+def missing(deployment: DeploymentRecord, desired_count: int, good: Iterable[SeenTask]) -> int:
+    """Return how many tasks all capacity providers together lack of their shares.
+
+    With a strategy, it is more than the number of tasks lacks where another one has too many; without one, it is 0.
+    """
+    share = _share(deployment, desired_count)
+    return 0 if share is None else (share - _of_tasks(good)).total()
 
 
 def surplus(
     deployment: DeploymentRecord, desired_count: int, good: Iterable[SeenTask]
 ) -> Counter[str] | None:
     """Return how many tasks each capacity provider has above its share; None without a strategy."""
+    share = _share(deployment, desired_count)
+    return None if share is None else _of_tasks(good) - share
+
+
+def _share(deployment: DeploymentRecord, desired_count: int) -> Counter[str] | None:
     shares = capacity.shares_of(deployment.capacity_provider_strategy)
-    if not shares:
-        return None
-    share = Counter(capacity.spread(shares, desired_count))
-    return Counter(task.capacity_provider for task in good) - share
+    return Counter(capacity.spread(shares, desired_count)) if shares else None
+
+
+def _of_tasks(tasks: Iterable[SeenTask]) -> Counter[str]:
+    return Counter(task.capacity_provider for task in tasks)
 
 
 def held_back(excess: int, free: Sequence[SeenTask], above: Mapping[str, int] | None) -> int:
     """Return how many tasks too many cannot be stopped, because only ``free`` ones may be."""
     if above is None:
         return max(0, excess - len(free))
-    of_provider = Counter(task.capacity_provider for task in free)
+    of_provider = _of_tasks(free)
     return sum(max(0, number - of_provider[name]) for name, number in above.items())
 
 

@@ -54,6 +54,8 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
         service = replace(service, desired_count=len(daemons.target_hosts(seen)))
     wanted = Wanted.of(service, seen, now)
     decision = _decide(service, seen, wanted, now)
+    if decision.is_stable:
+        service = failures.at_rest(service)
     service, completed = rollout.with_completion(service, is_stable=decision.is_stable, now=now)
     events += completed
     service = rollout.without_gone(service, seen)

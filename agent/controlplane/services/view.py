@@ -116,6 +116,15 @@ class ServiceView:
         found = [one.record for key, one in self._services.items() if key.cluster == cluster]
         return sorted(found, key=lambda record: record.name)
 
+    def with_registries(self) -> list[ServiceRecord]:
+        """Return the services of all clusters that have a registry, by ARN."""
+        found = [
+            one.record
+            for one in self._services.values()
+            if one.record.deployments and one.record.primary.service_registries
+        ]
+        return sorted(found, key=lambda record: record.arn)
+
     def balanced_by(self, group_arn: str) -> str:
         """Return the name of a service that uses a target group, or that still has tasks in it; or nothing."""
         for key, found in self._services.items():

@@ -66,6 +66,9 @@ class TaskRequest:
     """Each ``valueFrom`` of its secrets whose value control keeps."""
     keeps_logs: bool = True
     """Whether control keeps the logs of the driver ``awslogs``."""
+    registry_id: str = ""
+    """The registry of its service; empty if there is none."""
+    registry_port: int = 0
 
     @property
     def roles(self) -> list[NeededRole]:
@@ -237,6 +240,8 @@ def _task(
         created_at=now,
         tags=dict(order.tags),
         client_token=order.client_token,
+        registry_id=order.registry_id,
+        registry_port=order.registry_port,
         **placed,
     )
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
+from agent.controlplane.discovery.record import instance_key
+from agent.controlplane.discovery.stored import delete_instance
 from agent.controlplane.records import AssignRecord, InstanceRecord, TaskRecord
 from agent.controlplane.store.contract import Delete, Op, Put, unchanged
 from agent.controlplane.tasks import changes as task_changes
@@ -98,7 +100,8 @@ async def ordered(
 ) -> tuple[TaskRecord, list[Op]]:
     """Return a task as it is once it was ordered to stop, and what a transaction does for that.
 
-    At most two operations; the transaction must compare the task.
+    At most four operations, of which the last may be the same for several tasks; the transaction must compare
+    the task. One that is registered by a name is so no more.
     """
     stopping = replace(
         task,
@@ -114,12 +117,23 @@ async def ordered(
     instance = await access.find(
         store, InstanceRecord, records.instance_key(stopping.cluster, stopping.instance_id)
     )
+    named = await _named(store, task)
     if instance is None or instance.record.status == "INACTIVE":
         ended = task_changes.stop_without_agent(
             stopping, code=stopping.stop_code, reason=stopping.stopped_reason, now=now
         )
-        return ended, [Put(key, records.encode(ended)), Delete(assignment_key)]
+        return ended, [Put(key, records.encode(ended)), Delete(assignment_key), *named]
     return stopping, [
         Put(key, records.encode(stopping)),
         Put(assignment_key, records.encode(AssignRecord.of(stopping))),
+        *named,
     ]
+
+
+async def _named(store: Store, task: TaskRecord) -> list[Op]:
+    """Return what deregisters a task, so that nobody who asks after its stop was ordered is sent to it."""
+    if not task.registry_id:
+        return []
+    if await store.get(instance_key(task.registry_id, task.id)) is None:
+        return []
+    return delete_instance(task.registry_id, task.id)

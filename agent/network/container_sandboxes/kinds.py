@@ -22,6 +22,7 @@ LABEL: Final = "ecs-host-agent.container-sandbox"
 PORTS_LABEL: Final = "ecs-host-agent.container-sandbox-ports"
 """Label of a sandbox with published ports; the value is ``Kind.text``."""
 MODES: Final = ("none", "bridge")
+"""Of sandboxes that there may be; those of ``none`` are from earlier versions."""
 MOST_PORTS: Final = 16
 """Sandboxes with more ports than this are not kept: each port costs a process of the engine or two."""
 PORT_BYTES: Final = 4 << 20
@@ -63,7 +64,7 @@ class Kind(NamedTuple):
     @property
     def is_kept(self) -> bool:
         """Whether sandboxes of this kind are ever kept ready."""
-        return self.mode in MODES and self.port_count <= MOST_PORTS
+        return self.mode == "bridge" and self.port_count <= MOST_PORTS
 
     def bindings(self, picked: Sequence[Sequence[int]]) -> Bindings:
         """Return the bindings if these host ports were picked, one run for each mapping."""
@@ -85,7 +86,7 @@ def read(mode: str, text: str) -> Kind | None:
     """Return the kind of a sandbox with this label; None for a label that is not ours."""
     kind = Kind(mode, tuple(text.split()))
     try:
-        return kind if kind.is_kept else None
+        return kind if mode in MODES and kind.port_count <= MOST_PORTS else None
     except ValueError:
         return None
 

@@ -123,7 +123,7 @@ class ContainerSandboxes:
         held = self._by_owner.get(owner, "")
         if held in self._alive:
             return held
-        if self._least <= 0 or not kind.is_kept:
+        if not self._is_wanted(kind):
             return ""
         self._refill.launched(kind)
         ready = self._ready.get(kind)
@@ -197,7 +197,7 @@ class ContainerSandboxes:
                 self._hold(each.id, owner)
                 if not alive:
                     self._ended(each.id)
-            elif alive and self._least > 0 and self._maker.suits(kind, bindings):
+            elif alive and self._is_wanted(kind) and self._maker.suits(kind, bindings):
                 self._maker.hold(bindings)
                 self._promised[each.id] = bindings
                 self._ready.setdefault(kind, deque()).append(each.id)
@@ -283,6 +283,9 @@ class ContainerSandboxes:
         self._exits.close()
 
     # -- one sandbox ----------------------------------------------------------------------------
+
+    def _is_wanted(self, kind: Kind) -> bool:
+        return self._least > 0 and kind.is_kept
 
     def _counts(self) -> dict[Kind, int]:
         return {kind: len(sandboxes) for kind, sandboxes in self._ready.items() if sandboxes}

@@ -1,1 +1,1 @@
-"""What resolves names inside a task: its name servers and its ``resolv.conf``. Touches no netlink."""
+"""What resolves names inside a task: its name servers, its ``resolv.conf`` and its hosts file. Touches no netlink."""

@@ -34,7 +34,8 @@ def one_host(sdk: APIClient, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def docker(*words: str) -> str:
-    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (words, done.stderr)
     return done.stdout.strip()
 
 
@@ -115,7 +116,8 @@ def test_a_restart_by_hand_of_a_running_container_leaves_nothing_unknown(
     (arn,) = run(client, register(client, busybox_image, LINGER))
     client.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=FAST)
     container = str(describe(client, arn)[0]["containers"][0]["runtimeId"])
-    docker("restart", "-t", "1", container)
+    # An agent that sees the end in the middle of it stops the container once more, and the engine may refuse.
+    subprocess.run(["docker", "restart", "-t", "1", container], capture_output=True, check=False)
 
     def agrees() -> Any:
         return runs(container) == (describe(client, arn)[0]["lastStatus"] == "RUNNING")

@@ -13,7 +13,7 @@ import pytest
 
 from agent.network.host_ports import can_bind
 from tests.integration.e2e.conftest import describe, register, run
-from tests.support import fleet, images
+from tests.support import fleet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,46 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 FAST = {"Delay": 1, "MaxAttempts": 60}
-
-
-def test_the_second_task_joins_a_ready_sandbox_and_keeps_it_over_a_crash(
-    leak_check: None, tmp_path: Path, busybox_image: str
-) -> None:
-    del leak_check
-    with fleet.fleet(tmp_path, ECS_IMAGE_PULL_BEHAVIOR="prefer-cached") as made:
-        client, agent = made.client(), made.agents[0]
-        definition = register(
-            client,
-            busybox_image,
-            images.LINGER[2],
-            "ip link; exit 3",
-            containers=[
-                {},
-                {
-                    "essential": False,
-                    "restartPolicy": {"enabled": True, "restartAttemptPeriod": 60},
-                },
-            ],
-        )
-        (first,) = run(client, definition)
-        client.get_waiter("tasks_running").wait(tasks=[first], WaiterConfig=FAST)
-        fleet.eventually(lambda: len(_ready()) >= 2, what="sandboxes are ready")
-        (second,) = run(client, definition)
-        client.get_waiter("tasks_running").wait(tasks=[second], WaiterConfig=FAST)
-        own = {name: inspect(name) for name in _containers(client, second)}
-        modes = {each["HostConfig"]["NetworkMode"] for each in own.values()}
-        assert len(modes) == 2
-        assert all(mode.startswith("container:") for mode in modes)
-        agent.kill()
-        agent.start()
-        (third,) = run(client, definition)
-        client.get_waiter("tasks_running").wait(tasks=[third], WaiterConfig=FAST)
-        again = {name: inspect(name) for name in _containers(client, second)}
-        for name, before in own.items():
-            assert again[name]["HostConfig"]["NetworkMode"] == before["HostConfig"]["NetworkMode"]
-        for arn in (first, second, third):
-            client.stop_task(task=arn)
-        client.get_waiter("tasks_stopped").wait(tasks=[first, second, third], WaiterConfig=FAST)
 
 
 def inspect(name: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def test_its_agents_are_cut_off_and_say_so_and_others_do_not_notice(
     gone, stays = (fleet.add_agent(**_with_token(tmp_path, wire, token)) for token in (GONE, STAYS))
     try:
         fleet.start()
-        before: Any = stays.json("status")
+        before: Any = eventually(lambda: _connected(stays.json("status")), what="connected")
         hold(STAYS)
         os.kill(fleet.control.pid, signal.SIGHUP)
         # A poll is held for half a minute, a websocket for half an hour.
@@ -70,6 +70,10 @@ def _with_token(directory: Path, wire: str, token: str) -> dict[str, str]:
     file.write_text(f"{token}\n")
     file.chmod(0o600)
     return {"ECS_CONTROL_TOKEN_FILE": str(file)}
+
+
+def _connected(view: dict[str, Any]) -> dict[str, Any]:
+    return view if view["controlConnected"] else {}
 
 
 def _cut_off(view: dict[str, Any]) -> dict[str, Any]:

@@ -88,25 +88,16 @@ def test_an_open_control_gives_keys_that_say_so(
     assert json.loads(out)["AWS_SECRET_ACCESS_KEY"] == "open"  # noqa: S105 - what says that it is none
 
 
-def test_logs_and_metrics_are_named_where_control_keeps_them(
+def test_every_service_that_control_serves_has_its_variable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    control_in(
-        tmp_path,
-        serves_logs=True,
-        serves_metrics=True,
-        serves_groups=True,
-        serves_scaling=True,
-        serves_schedules=True,
-    )
+    variables = ["AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL_SERVICEDISCOVERY"]
+    control_in(tmp_path, endpoint_variables=variables)
     _, out, _ = printed(capsys, "--json", "--data-dir", str(tmp_path))
     found = json.loads(out)
-    assert found["AWS_ENDPOINT_URL_CLOUDWATCH"] == found["AWS_ENDPOINT_URL_ECS"]
-    assert found["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] == found["AWS_ENDPOINT_URL_ECS"]
-    assert found["AWS_ENDPOINT_URL_EC2"] == found["AWS_ENDPOINT_URL_ECS"]
-    assert found["AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING"] == found["AWS_ENDPOINT_URL_ECS"]
-    assert found["AWS_ENDPOINT_URL_SCHEDULER"] == found["AWS_ENDPOINT_URL_ECS"]
-    assert found["AWS_ENDPOINT_URL_EVENTBRIDGE"] == found["AWS_ENDPOINT_URL_ECS"]
+    for variable in variables:
+        assert found[variable] == found["AWS_ENDPOINT_URL_ECS"]
+    assert found["AWS_DISABLE_HOST_PREFIX_INJECTION"] == "true"
 
 
 def test_the_newest_of_the_usual_places_is_meant(

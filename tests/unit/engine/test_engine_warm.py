@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -37,15 +38,15 @@ def box(host: TaskHost, name: str) -> Box:
 
 async def warmed_up(host: TaskHost) -> None:
     """Run a task, after which sandboxes are ready."""
-    await host.order(container("first"), arn="first", network_mode="none")
+    await host.order(container("first"), arn="first", network_mode="bridge")
     await host.until_known("RUNNING", "first")
     await host.until(lambda: host.container_sandboxes.ready >= 2)
 
 
 async def test_each_container_joins_a_sandbox_of_its_own(host: TaskHost) -> None:
     await warmed_up(host)
-    assert box(host, "first").network_mode == "none"
-    await host.order(container("a"), container("b"), network_mode="none")
+    assert box(host, "first").network_mode == "bridge"
+    await host.order(container("a"), container("b"), network_mode="bridge")
     await host.until_known("RUNNING")
     of_a, of_b = (joined(box(host, name).network_mode) for name in "ab")
     assert of_a
@@ -58,15 +59,15 @@ async def test_each_container_joins_a_sandbox_of_its_own(host: TaskHost) -> None
 async def test_one_that_asks_for_more_gets_its_network_from_the_engine(host: TaskHost) -> None:
     await warmed_up(host)
     given = container("a", docker_config=EngineConfig(config={"Hostname": "mine"}))
-    await host.order(given, network_mode="none")
+    await host.order(given, network_mode="bridge")
     await host.until_known("RUNNING")
-    assert box(host, "a").network_mode == "none"
+    assert box(host, "a").network_mode == "bridge"
     assert box(host, "a").body["Hostname"] == "mine"
 
 
 async def test_after_a_crash_containers_keep_their_sandboxes(host: TaskHost) -> None:
     await warmed_up(host)
-    await host.order(container("a"), network_mode="none")
+    await host.order(container("a"), network_mode="bridge")
     await host.until_known("RUNNING")
     sandbox = joined(box(host, "a").network_mode)
     await host.crash()
@@ -80,20 +81,26 @@ async def test_one_whose_sandbox_died_before_it_started_is_made_again(
     host: TaskHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await warmed_up(host)
-    begun = host.runtime.start_container
+    made, begun = host.runtime.create_container, host.runtime.start_container
     killed: list[str] = []
 
-    async def start(container_id: str, *, limit_s: float = 180.0) -> None:
-        box = host.runtime.boxes[container_id]
-        sandbox = joined(box.network_mode)
-        if box.labels.get(LABEL_CONTAINER) == "a" and sandbox:
+    async def create(name: str, body: dict[str, Any], *, limit_s: float = 180.0) -> str:
+        container_id = await made(name, body, limit_s=limit_s)
+        sandbox = joined(host.runtime.boxes[container_id].network_mode)
+        if sandbox and not killed:
             killed.append(sandbox)
             host.container_sandboxes._ended(sandbox)
+            await asyncio.sleep(0.1)  # the task hears of it before the container starts
+        return container_id
+
+    async def start(container_id: str, *, limit_s: float = 180.0) -> None:
+        if joined(host.runtime.boxes[container_id].network_mode) in killed:
             raise EngineRefused("cannot join network of a non running container")
         await begun(container_id, limit_s=limit_s)
 
+    monkeypatch.setattr(host.runtime, "create_container", create)
     monkeypatch.setattr(host.runtime, "start_container", start)
-    await host.order(container("a"), network_mode="none")
+    await host.order(container("a"), network_mode="bridge")
     await host.until_known("RUNNING")
     assert killed
     assert joined(box(host, "a").network_mode) not in killed

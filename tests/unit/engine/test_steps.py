@@ -14,6 +14,7 @@ from agent.engine.tools import StepSettings, StepTools
 from agent.images import ExecutionRole, Obtained, Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
+from agent.network.names.hosts_files import HostsFiles
 from agent.network.names.resolv_files import ResolvFiles
 from agent.resources.role_credentials import RoleCredentials
 from tests.support.host_access import RELAY, container_sandboxes, holders
@@ -77,7 +78,8 @@ def _tools(runtime: MemoryEngine, tmp_path: Path, ensure_image: EnsureImage) -> 
         container_sandboxes=container_sandboxes(runtime),
         ensure_image=ensure_image,
         ports=Ports(),
-        resolv_files=ResolvFiles(tmp_path),
+        resolv_files=ResolvFiles(tmp_path / "resolv"),
+        hosts_files=HostsFiles(tmp_path / "hosts"),
         reconnecter=NetworkReconnect(runtime),
         groups=TaskGroups.off(),
         namespaces=holders(runtime),

@@ -7,6 +7,7 @@ import ipaddress
 import pytest
 
 from agent.config.addresses import HostPort
+from agent.controlplane import host_ports
 from agent.controlplane.monitoring import targets
 from agent.resources import host_address
 
@@ -36,7 +37,7 @@ def test_the_routing_table_gives_an_address_or_none() -> None:
 
 
 def test_control_knows_the_same_attributes() -> None:
-    assert host_address.HOST_ADDRESS == targets.HOST_ADDRESS
+    assert host_address.HOST_ADDRESS == host_ports.HOST_ADDRESS
     assert host_address.METRICS_ADDRESS == targets.METRICS_ADDRESS
 
 

@@ -28,8 +28,8 @@ ItemT = TypeVar("ItemT", bound=Named)
 class Listed(NamedTuple, Generic[ItemT]):
     """An item with its target."""
 
-    name: str
-    """Its place among those of all targets."""
+    place: str
+    """Where it is among those of all targets."""
     target: ScalableTarget
     item: ItemT
 
@@ -67,4 +67,5 @@ async def page(
         size=targets.page_size(request),
         every=every,
         is_wanted=lambda one: not wanted or one.item.name in wanted,
+        place=lambda one: one.place,
     )

@@ -181,7 +181,7 @@ async def change(
 
 
 async def every(parts: Parts, after: str) -> AsyncIterator[ScalableTarget]:
-    """Yield all targets by name, behind a name."""
+    """Yield all targets by name, after a name; empty for all."""
     start = f"{kinds.TARGETS}{after}" if after else None
     async for found in access.scan(parts.store, ScalableTarget, kinds.TARGETS, start_after=start):
         yield found.record
@@ -222,6 +222,7 @@ async def describe(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         size=page_size(request),
         every=lambda after: every(parts, after),
         is_wanted=lambda one: wanted is None or one.resource_id in wanted,
+        place=lambda one: one.name,
     )
     return {"ScalableTargets": [_shown(parts, one) for one in found], "NextToken": token}
 

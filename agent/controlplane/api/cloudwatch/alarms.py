@@ -102,6 +102,7 @@ async def describe_alarms(parts: Parts, request: dict[str, Any]) -> dict[str, An
             size=size,
             every=every,
             is_wanted=lambda one: state is None or states[one.name].state.value == state,
+            place=lambda one: one.name,
         )
     except InvalidToken:
         raise InvalidNextToken("The parameter NextToken is not valid.") from None

@@ -2,6 +2,7 @@
 
 What needs a group that starts and ends hosts is refused. All that is left are its defaults and the values
 that have no effect while managed scaling is off, which are checked, kept and shown as Amazon ECS does.
+``managedDraining`` is about hosts that the group ends. Here it ends none, so both values mean the same.
 
 Source of the values: the Amazon ECS API reference, AutoScalingGroupProvider and ManagedScaling.
 """

@@ -81,7 +81,7 @@ async def _check_unused(parts: Parts, cluster: ClusterRecord, wanted: Sequence[s
         return
     await parts.services.read()
     for service in parts.services.services(cluster.name):
-        for deployment in service.deployments if service.status == ACTIVE else ():
+        for deployment in service.running_deployments if service.status == ACTIVE else ():
             named = {one["capacityProvider"] for one in deployment.capacity_provider_strategy}
             if named & gone:
                 raise ResourceInUseException(_used(min(named & gone), f"service {service.name}"))

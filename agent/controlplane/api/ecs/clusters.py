@@ -51,33 +51,36 @@ async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any
     """Create a cluster; an existing one is returned unchanged."""
     name = cluster_name(request.get("clusterName"))
     _check(request)
-    given = request.get("capacityProviders", [])
-    providers, exist, uses = await cluster_capacity.taken(parts, given, request)
     new = ClusterRecord(
         name=name,
         arn=parts.names.cluster(name),
         created_at=parts.clock(),
         settings=request.get("settings") or await _default_settings(parts),
         configuration=request.get("configuration", {}),
-        capacity_providers=providers,
         default_strategy=capacity.with_defaults(request.get("defaultCapacityProviderStrategy", [])),
         tags=read_tags(request.get("tags", [])),
     )
-    key = records.cluster_key(name)
+    cluster = await _created(parts, new, request)
+    counts = await _count(parts, name)
+    return {"cluster": _show(cluster, counts, {"TAGS", "SETTINGS", "CONFIGURATIONS"})}
+
+
+async def _created(parts: Parts, new: ClusterRecord, request: Mapping[str, Any]) -> ClusterRecord:
+    """Return the cluster as it is stored: a new one with the capacity providers of the request, or the old one."""
+    key = records.cluster_key(new.name)
+    given = request.get("capacityProviders", [])
     tries = access.ConflictRetries(key)
     while True:
+        providers, exist, uses = await cluster_capacity.taken(parts, given, request)
         found = await access.find(parts.store, ClusterRecord, key)
         if found is not None and found.record.status == "ACTIVE":
-            new = found.record
-            break
+            return found.record
+        made = replace(new, capacity_providers=providers)
         compares = [as_read(key, found.kv if found is not None else None), *exist]
-        then = [Put(key, records.encode(new)), *uses]
+        then = [Put(key, records.encode(made)), *uses]
         if (await parts.store.txn(compares, then)).succeeded:
-            break
+            return made
         await tries.again()
-        providers, exist, uses = await cluster_capacity.taken(parts, given, request)
-    counts = await _count(parts, name)
-    return {"cluster": _show(new, counts, {"TAGS", "SETTINGS", "CONFIGURATIONS"})}
 
 
 async def _default_settings(parts: Parts) -> list[dict[str, str]]:
@@ -132,7 +135,8 @@ def _check(request: Mapping[str, Any]) -> None:
     """Raise ``ApiError`` for options that would be shown for the cluster but have no effect."""
     if request.get("serviceConnectDefaults", {}).get("namespace"):
         raise ClientException(
-            "'serviceConnectDefaults' is not supported: there are no namespaces here; leave it out."
+            "'serviceConnectDefaults' is not supported: there are no proxies beside tasks; use "
+            "serviceRegistries of services."
         )
     if any(request.get("configuration", {}).get("managedStorageConfiguration", {}).values()):
         raise ClientException(

@@ -113,7 +113,7 @@ async def _used(store: Store) -> set[str]:
             used.add(task.task_definition_arn)
     async for _, service in access.scan(store, ServiceRecord, records.SERVICES):
         if service.status != INACTIVE:
-            used.update(one.task_definition_arn for one in service.deployments)
+            used.update(one.task_definition_arn for one in service.running_deployments)
     return used
 
 

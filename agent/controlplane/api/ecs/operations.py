@@ -16,6 +16,7 @@ from agent.controlplane.api.ecs import (
     tags,
     task_definitions,
     task_protection,
+    task_sets,
     tasks,
 )
 
@@ -38,4 +39,5 @@ def handlers() -> Handlers:
         **tasks.handlers(),
         **services.HANDLERS,
         **service_deployments.HANDLERS,
+        **task_sets.HANDLERS,
     }

@@ -10,26 +10,18 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TASK_SETS = (
-    "task sets belong to services with the deployment controller EXTERNAL or CODE_DEPLOY, which "
-    "CreateService refuses here; use the controller ECS, whose deployments are rolled out by control"
-)
 _HOOKS = (
     "deployments have no lifecycle hooks here, so none waits to be continued; StopServiceDeployment "
     "rolls a deployment back"
 )
 _DAEMONS = "use a service with the scheduling strategy DAEMON, which runs one task on each host"
-_EXPRESS = "there are no load balancers here; use CreateService"
+_EXPRESS = (
+    "nothing here creates the load balancer of a service with it; create one with elbv2, and name its target "
+    "group in CreateService"
+)
 _GATEWAYS = "there are no gateways here"
 
 REASONS: Final[Mapping[str, str]] = {
-    **dict.fromkeys(
-        (
-            *("CreateTaskSet", "DeleteTaskSet", "DescribeTaskSets", "UpdateTaskSet"),
-            "UpdateServicePrimaryTaskSet",
-        ),
-        _TASK_SETS,
-    ),
     "ContinueServiceDeployment": _HOOKS,
     **dict.fromkeys(
         (

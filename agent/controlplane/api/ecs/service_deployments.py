@@ -254,7 +254,7 @@ async def _show_revision(
         "taskDefinition": deployment.task_definition_arn,
         **runs_on(deployment),
         "loadBalancers": deployment.load_balancers,
-        "serviceRegistries": [],
+        "serviceRegistries": deployment.service_registries,
         "containerImages": [{"containerName": c["name"], "image": c["image"]} for c in containers],
         "guardDutyEnabled": False,
         "serviceConnectConfiguration": {"enabled": False},

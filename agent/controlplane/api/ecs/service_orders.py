@@ -13,14 +13,27 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec.structs import replace
 
-from agent.controlplane.api.ecs import service_balancers, task_orders
+from agent.controlplane.api.ecs import (
+    external_services,
+    service_balancers,
+    service_registries,
+    task_orders,
+)
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
+from agent.controlplane.scheduler import placement
 from agent.controlplane.scheduler.placement import PlacementError
 from agent.controlplane.scheduler.query import QueryError
 from agent.controlplane.services import launching, wording
-from agent.controlplane.services.record import DAEMON, REPLICA, DeploymentRecord, ServiceRecord
+from agent.controlplane.services.record import (
+    DAEMON,
+    ECS,
+    EXTERNAL,
+    REPLICA,
+    DeploymentRecord,
+    ServiceRecord,
+)
 from agent.controlplane.tasks import capacity
 
 if TYPE_CHECKING:
@@ -65,16 +78,19 @@ async def new_service(
     """
     refuse(request)
     scheduling: str = request.get("schedulingStrategy") or REPLICA
-    token = request.get("clientToken") or ""
-    if len(token) > TOKEN_LENGTH:
-        raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
+    controller: str = (request.get("deploymentController") or {}).get("type") or ECS
+    if controller == EXTERNAL:
+        external_services.check_new(request)
     service = ServiceRecord(
         name=name,
         arn=parts.names.service(cluster.name, name),
         cluster=cluster.name,
         scheduling=scheduling,
-        desired_count=_desired_count(request, scheduling),
-        deployments=[await _deployment(parts, cluster, request)],
+        desired_count=_desired_count(request, scheduling, controller),
+        controller=controller,
+        deployments=(
+            [] if controller == EXTERNAL else [await new_deployment(parts, cluster, request)]
+        ),
         deployment_configuration=_configuration(request, scheduling, {}),
         placement_constraints=request.get("placementConstraints", []),
         placement_strategy=request.get("placementStrategy", []),
@@ -82,7 +98,7 @@ async def new_service(
         propagate_tags=request.get("propagateTags") or "NONE",
         managed_tags=bool(request.get("enableECSManagedTags")),
         tags=_tags(request),
-        client_token=token,
+        client_token=client_token(request),
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
     )
@@ -98,6 +114,7 @@ async def updated_service(
         ApiError: with the code that ECS would return.
     """
     refuse(request)
+    external_services.check_update(old, request)
     if old.is_daemon and "desiredCount" in request:
         raise InvalidParameterException(
             "The daemon scheduling strategy does not support a desired count for services."
@@ -105,7 +122,9 @@ async def updated_service(
     changed = replace(
         old,
         desired_count=(
-            _desired_count(request, REPLICA) if "desiredCount" in request else old.desired_count
+            _desired_count(request, REPLICA, old.controller)
+            if "desiredCount" in request
+            else old.desired_count
         ),
         deployment_configuration=_configuration(
             request, old.scheduling, old.deployment_configuration
@@ -116,7 +135,9 @@ async def updated_service(
         propagate_tags=request.get("propagateTags") or old.propagate_tags,
         managed_tags=request.get("enableECSManagedTags", old.managed_tags),
     )
-    deployment = await _next_deployment(parts, cluster, old.primary, request)
+    deployment = None
+    if not old.is_external:
+        deployment = await _next_deployment(parts, cluster, old.primary, request)
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
     return await _checked(parts, changed, is_new=deployment is not None)
@@ -133,10 +154,8 @@ def refuse(request: Mapping[str, Any]) -> None:
 async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> ServiceRecord:
     """Return the service; raises ``ApiError`` if RunTask would refuse its tasks.
 
-    Args:
-        parts: the store.
-        service: what is checked.
-        is_new: whether its primary deployment is.
+    The load balancers and the registries of a deployment are only checked while it ``is_new``: who scales a
+    service down need not mend them.
     """
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
@@ -152,18 +171,39 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
             "task on every host."
         )
     try:
+        if service.is_external:
+            placement.parse_constraints(service.placement_constraints)
+            placement.parse_strategies(service.placement_strategy)
+            return service
         order = await launching.read_order(parts, service, service.primary)
     except (PlacementError, QueryError) as error:
         raise InvalidParameterException(str(error)) from None
     if is_new and service.primary.load_balancers:
         definition = order.task.definition.definition
         await service_balancers.check(parts, service.primary.load_balancers, definition)
+    if service.primary.service_registries:
+        service_registries.check_count(service)
+        if is_new:
+            await service_registries.check(parts, service, order.task)
     return service
 
 
-async def _deployment(
+def client_token(request: Mapping[str, Any]) -> str:
+    """Return the client token of a request; raises ``InvalidParameterException`` if it is too long."""
+    token: str = request.get("clientToken") or ""
+    if len(token) > TOKEN_LENGTH:
+        raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
+    return token
+
+
+async def new_deployment(
     parts: Parts, cluster: ClusterRecord, request: Mapping[str, Any]
 ) -> DeploymentRecord:
+    """Return the deployment of a new service or a new task set.
+
+    Raises:
+        ApiError: the definition does not exist, or what it is to run on does not go together.
+    """
     if not request.get("taskDefinition"):
         raise InvalidParameterException("TaskDefinition can not be blank.")
     strategy = capacity.with_defaults(request.get("capacityProviderStrategy") or ())
@@ -184,6 +224,7 @@ async def _deployment(
         platform_version=request.get("platformVersion") or "",
         network_configuration=request.get("networkConfiguration") or {},
         load_balancers=request.get("loadBalancers") or [],
+        service_registries=request.get("serviceRegistries") or [],
     )
 
 
@@ -206,10 +247,12 @@ async def _next_deployment(
     version = request.get("platformVersion") or (
         old.platform_version if _is_fargate(launch_type, strategy) else ""
     )
-    is_new = (wanted, network, balancers, _number(version)) != (
+    registries = request.get("serviceRegistries", old.service_registries)
+    is_new = (wanted, network, balancers, registries, _number(version)) != (
         old.task_definition_arn,
         old.network_configuration,
         old.load_balancers,
+        old.service_registries,
         _number(old.platform_version),
     )
     if not is_new and not force:
@@ -222,6 +265,7 @@ async def _next_deployment(
         platform_version=version,
         network_configuration=network,
         load_balancers=balancers,
+        service_registries=registries,
         or_inactive=not request.get("taskDefinition"),
     )
 
@@ -256,8 +300,9 @@ async def _new_deployment(
     )
 
 
-def _desired_count(request: Mapping[str, Any], scheduling: str) -> int:
-    given: int | None = request.get("desiredCount")
+def _desired_count(request: Mapping[str, Any], scheduling: str, controller: str) -> int:
+    """Return the desired count of a service; without one, its task sets have no tasks yet if it is EXTERNAL."""
+    given: int | None = request.get("desiredCount", 0 if controller == EXTERNAL else None)
     if scheduling == DAEMON:
         if given is not None:
             raise InvalidParameterException(

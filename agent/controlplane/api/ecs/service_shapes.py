@@ -43,12 +43,12 @@ def service(
         "serviceName": record.name,
         "clusterArn": names.cluster(record.cluster),
         "loadBalancers": primary.load_balancers,
-        "serviceRegistries": [],
+        "serviceRegistries": primary.service_registries,
         "status": record.status,
         "desiredCount": record.desired_count,
-        **_counts(seen),
+        **counts(seen),
         **runs_on(primary),
-        "taskDefinition": primary.task_definition_arn,
+        "taskDefinition": primary.task_definition_arn or None,
         "deploymentConfiguration": record.deployment_configuration,
         "deployments": [_deployment(record, one, seen) for one in deployments],
         "events": [
@@ -61,7 +61,7 @@ def service(
         "placementStrategy": record.placement_strategy,
         "healthCheckGracePeriodSeconds": record.grace_s or 0,
         "schedulingStrategy": record.scheduling,
-        "deploymentController": {"type": "ECS"},
+        "deploymentController": {"type": record.controller},
         "enableECSManagedTags": record.managed_tags,
         "propagateTags": record.propagate_tags,
         "enableExecuteCommand": False,
@@ -73,7 +73,8 @@ def service(
     return shown
 
 
-def _counts(tasks: Sequence[SeenTask]) -> dict[str, int]:
+def counts(tasks: Sequence[SeenTask]) -> dict[str, int]:
+    """Return how many of the tasks run, and how many are to run."""
     return {
         "runningCount": sum(task.is_running for task in tasks),
         "pendingCount": sum(task.is_wanted and not task.is_running for task in tasks),
@@ -89,7 +90,7 @@ def runs_on(deployment: DeploymentRecord) -> dict[str, Any]:
     }
     if deployment.capacity_provider_strategy:
         return shown | {"capacityProviderStrategy": deployment.capacity_provider_strategy}
-    return shown | {"launchType": deployment.launch_type}
+    return shown | {"launchType": deployment.launch_type or None}
 
 
 def _deployment(
@@ -104,7 +105,7 @@ def _deployment(
         "desiredCount": (
             record.desired_count if is_primary else sum(task.is_wanted for task in own)
         ),
-        **_counts(own),
+        **counts(own),
         "failedTasks": deployment.failed_tasks,
         "createdAt": deployment.created_at,
         "updatedAt": deployment.updated_at,

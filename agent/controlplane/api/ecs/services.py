@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.ecs import service_balancers, service_orders, service_shapes
+from agent.controlplane.api.ecs import (
+    service_balancers,
+    service_orders,
+    service_registries,
+    service_shapes,
+    task_set_shapes,
+)
 from agent.controlplane.api.ecs.naming import active_cluster, names_it, service_name
 from agent.controlplane.front import pages
 from agent.controlplane.front.errors import (
     InvalidParameterException,
-    NamespaceNotFoundException,
     ServiceNotActiveException,
     ServiceNotFoundException,
 )
@@ -205,9 +210,16 @@ def _is_listed(service: ServiceRecord, request: dict[str, Any]) -> bool:
 
 
 async def list_services_by_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Refuse every namespace: there are none, because services do not find each other by name."""
-    del parts, request
-    raise NamespaceNotFoundException
+    """List the ARNs of the ACTIVE services of all clusters with a registry in a namespace, in pages."""
+    size = pages.page_size({"maxResults": _LIST_SIZE, **request})
+    after = pages.start_after("ListServicesByNamespace", request) or ""
+    await parts.services.read()
+    arns = await service_registries.services_in(parts, request["namespace"])
+    chosen = [arn for arn in arns if arn > after]
+    answer: dict[str, Any] = {"serviceArns": chosen[:size]}
+    if len(chosen) > size:
+        answer["nextToken"] = pages.token("ListServicesByNamespace", request, chosen[size - 1])
+    return answer
 
 
 async def find_service(parts: Parts, cluster: str, given: str) -> Found[ServiceRecord]:
@@ -227,13 +239,21 @@ async def _show(parts: Parts, service: ServiceRecord, *, with_tags: bool = False
     await parts.services.read()
     key = records.service_events_key(service.cluster, service.name)
     events = await access.find(parts.store, EventsRecord, key)
-    return service_shapes.service(
+    tasks = tuple(parts.services.tasks(ServiceKey(service.cluster, service.name)))
+    shown = service_shapes.service(
         service,
-        parts.services.tasks(ServiceKey(service.cluster, service.name)),
+        tasks,
         events.record if events is not None else None,
         parts.names,
         with_tags=with_tags,
     )
+    if service.is_external:
+        shown["taskSets"] = [
+            task_set_shapes.task_set(service, one, tasks, parts.names, with_tags=with_tags)
+            for one in service.task_sets
+            if service.status != INACTIVE
+        ]
+    return shown
 
 
 HANDLERS: Handlers = {

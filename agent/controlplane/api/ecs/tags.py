@@ -1,7 +1,8 @@
 """Tags: TagResource, UntagResource, ListTagsForResource, and the rules for all tags.
 
 Tags are part of the record of the tagged resource: a cluster, a service, a task, a task definition, a
-container instance or a capacity provider. Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
+container instance or a capacity provider. Those of a task set are part of its service's record.
+Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ class _Place:
 
     kind: type[Tagged]
     key: str
+    task_set: str = ""
+    """Id of the task set of the service that is tagged; empty for the record itself."""
 
 
 def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -129,20 +132,26 @@ def _place_of(arn: Arn) -> _Place | None:
             return _Place(CapacityProviderRecord, providers.key_of(name))
         case "task", (cluster, task_id):
             return _Place(TaskRecord, records.task_key(cluster, task_id))
+        case "task-set", (cluster, name, "ecs-svc", digits):
+            key = records.service_key(cluster, name)
+            return _Place(ServiceRecord, key, f"ecs-svc/{digits}")
         case "service", (cluster, name):
             return _Place(ServiceRecord, records.service_key(cluster, name))
         case "container-instance", (cluster, instance_id):
             key = records.instance_key(cluster, instance_id)
             return _Place(InstanceRecord, key)
         case "task-definition", (name,):
-            split = split_task_definition(name)
-            revision = revision_number(split[1] or "") if split is not None else None
-            if split is None or revision is None:
-                return None
-            key = records.task_definition_key(split[0], revision)
-            return _Place(TaskDefinitionRecord, key)
+            return _place_of_definition(name)
         case _:
             return None
+
+
+def _place_of_definition(name: str) -> _Place | None:
+    split = split_task_definition(name)
+    revision = revision_number(split[1] or "") if split is not None else None
+    if split is None or revision is None:
+        return None
+    return _Place(TaskDefinitionRecord, records.task_definition_key(split[0], revision))
 
 
 def _is_gone(record: Tagged) -> bool:
@@ -155,6 +164,8 @@ async def _change(
     parts: Parts, arn: str, decide: Callable[[dict[str, str]], dict[str, str]]
 ) -> dict[str, str]:
     place = _locate(arn)
+    if place.task_set:
+        return await _change_task_set(parts, place, arn, decide)
 
     def apply(record: Tagged) -> Tagged:
         if _is_gone(record) or record.arn != arn:
@@ -168,6 +179,29 @@ async def _change(
     if changed is None:
         raise _missing(place, arn)
     return changed.tags
+
+
+async def _change_task_set(
+    parts: Parts, place: _Place, arn: str, decide: Callable[[dict[str, str]], dict[str, str]]
+) -> dict[str, str]:
+    """Change the tags of a task set, which is part of its service's record."""
+    tags: dict[str, str] | None = None
+
+    def apply(service: ServiceRecord) -> ServiceRecord:
+        nonlocal tags
+        tags = None
+        sets = list(service.task_sets)
+        for number, one in enumerate(sets):
+            where = parts.names.task_set(service.cluster, service.name, one.digits)
+            if one.id == place.task_set and where == arn and not _is_gone(service):
+                tags = decide(one.tags)
+                sets[number] = replace(one, tags=tags)
+        return replace(service, task_sets=sets)
+
+    await access.change(parts.store, ServiceRecord, place.key, apply)
+    if tags is None:
+        raise _missing(place, arn)
+    return tags
 
 
 def _missing(place: _Place, arn: str) -> Exception:

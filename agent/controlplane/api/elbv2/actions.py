@@ -32,6 +32,12 @@ _CONTENT_TYPES: Final = (
     *("application/javascript", "application/json"),
 )
 _PART: Final = re.compile(r"[!-~]{1,128}")
+_MEMBERS: Final = {
+    FORWARD: ("TargetGroupArn", "ForwardConfig"),
+    REDIRECT: ("RedirectConfig",),
+    FIXED_RESPONSE: ("FixedResponseConfig",),
+}
+"""What an action of a type may have besides ``Type`` and ``Order``."""
 _REDIRECT: Final = {
     "Protocol": "#{protocol}",
     "Port": "#{port}",
@@ -64,6 +70,11 @@ def read(given: Sequence[Mapping[str, Any]], *, is_http: bool) -> ActionRecord:
         raise TooManyActionsException("You have specified more than one action of a rule")
     action = given[0]
     kind = action["Type"]
+    for member, value in action.items():
+        if value and member not in ("Type", "Order", *_MEMBERS[kind]):
+            raise InvalidLoadBalancerActionException(
+                f"{member} is not valid for an action of the type '{kind}'; leave it out"
+            )
     if kind == FORWARD:
         return ActionRecord(kind=FORWARD, groups=_groups(action))
     if not is_http:

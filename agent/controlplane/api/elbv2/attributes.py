@@ -1,7 +1,8 @@
 """Attributes of load balancers and target groups: which there are, and which values are served. Pure.
 
-An attribute that no ingress can do has one value, that of a new load balancer of AWS that does not use it:
-clients such as Terraform set these.
+Control itself heeds the protection from deletion and the delay of deregistration. The others that may have more
+than one value are for a proxy, and change nothing while there is none. All others have one value, that of a new
+load balancer of AWS, because clients such as Terraform set these.
 """
 
 from __future__ import annotations
@@ -78,14 +79,14 @@ APPLICATION_BALANCER: Final[Attributes] = {
     "routing.http2.enabled": Attribute("true", ("false",)),
     "waf.fail_open.enabled": _OFF,
 }
-"""HTTP/2 is for listeners with TLS, so it has no meaning here. The Host header is passed on as it is."""
+"""HTTP/2 is for listeners with TLS, so it has no meaning here."""
 NETWORK_BALANCER: Final[Attributes] = {
     **_BALANCER,
     "load_balancing.cross_zone.enabled": Attribute("false", ("true",)),
     "dns_record.client_routing_policy": Attribute("any_availability_zone"),
     "secondary_ips.auto_assigned.per_subnet": Attribute("0"),
 }
-"""An ingress is in no zone, so it uses the targets of all."""
+"""Targets are in no zones of load balancers here, so that both values mean the same."""
 _GROUP: Final[Attributes] = {
     DEREGISTRATION_DELAY: Attribute("300", range_s=(0, 3600)),
     "stickiness.enabled": _OFF,

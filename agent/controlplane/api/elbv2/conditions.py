@@ -68,6 +68,7 @@ def _condition(given: Mapping[str, Any]) -> ConditionRecord:
             f"Condition field '{kind[:_SHOWN]}' must be one of '[{', '.join(_CONFIGS)}]'"
         )
     config = given.get(_CONFIGS[kind]) or {}
+    _check_members(given, kind)
     if given.get("RegexValues") or config.get("RegexValues"):
         raise UnsupportedFeatureException(
             "RegexValues is not supported by this control endpoint; use Values."
@@ -79,6 +80,17 @@ def _condition(given: Mapping[str, Any]) -> ConditionRecord:
     if kind == "http-header" and not _HEADER.fullmatch(header):
         raise ValidationError(f"The HTTP header name '{header[:_SHOWN]}' is not valid")
     return ConditionRecord(kind=kind, values=[_value(kind, each) for each in values], header=header)
+
+
+def _check_members(given: Mapping[str, Any], kind: str) -> None:
+    """Refuse what a condition of this kind would not use."""
+    own = _CONFIGS[kind]
+    others = [member for member in _CONFIGS.values() if member != own]
+    for member in others if kind in _PLAIN else [*others, "Values"]:
+        if given.get(member):
+            raise ValidationError(f"A '{kind}' condition cannot have {member}; leave it out")
+    if given.get("Values") and given.get(own) and given["Values"] != given[own].get("Values"):
+        raise ValidationError(f"Values and {own} of a condition must be the same")
 
 
 def _some(config: Mapping[str, Any], kind: str) -> list[Any]:

@@ -115,4 +115,6 @@ TRANSLATIONS: Translations = {
     stored.RuleMissing: RuleNotFoundException,
     stored.GroupMissing: TargetGroupNotFoundException,
     stored.GroupInUse: ResourceInUseException,
+    stored.PortTaken: DuplicateListenerException,
+    stored.BalancerProtected: OperationNotPermittedException,
 }

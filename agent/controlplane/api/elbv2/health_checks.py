@@ -50,6 +50,11 @@ def read(request: Mapping[str, Any], old: HealthCheck) -> HealthCheck:
             )
         timeout_s = interval_s - 1
     is_http = protocol != "TCP"
+    for member in ("HealthCheckPath", "Matcher"):
+        if request.get(member) and not is_http:
+            raise InvalidConfigurationRequestException(
+                f"{member} needs the HealthCheckProtocol HTTP or HTTPS; leave it out"
+            )
     return HealthCheck(
         protocol=protocol,
         port=_port(request.get("HealthCheckPort") or old.port),

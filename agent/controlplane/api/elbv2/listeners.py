@@ -9,7 +9,6 @@ from msgspec.structs import replace
 
 from agent.controlplane.api.elbv2 import actions, requests
 from agent.controlplane.api.elbv2.errors import (
-    DuplicateListenerException,
     IncompatibleProtocolsException,
     ListenerNotFoundException,
     TooManyListenersException,
@@ -68,19 +67,14 @@ async def create_listener(parts: Parts, request: dict[str, Any]) -> dict[str, An
         raise TooManyListenersException(
             f"The maximum number of listeners of a load balancer, {LISTENERS_MOST}, has been reached"
         )
-    try:
-        await stored.create_listener(parts.store, parts.names, wanted)
-    except stored.NameTaken as error:
-        raise DuplicateListenerException(str(error)) from None
+    await stored.create_listener(parts.store, parts.names, wanted)
     return {"Listeners": [_shown(wanted)]}
 
 
 def _repeated(known: ListenerRecord, wanted: ListenerRecord) -> ListenerRecord:
-    """Return the existing listener, if it is the one that is wanted."""
+    """Return the existing listener, if it is the one that is wanted; raises ``PortTaken``."""
     if (known.default_rule.action, known.tags) != (wanted.default_rule.action, wanted.tags):
-        raise DuplicateListenerException(
-            "A listener already exists on this port for this load balancer"
-        )
+        raise stored.PortTaken
     return known
 
 
@@ -88,7 +82,7 @@ async def modify_listener(parts: Parts, request: dict[str, Any]) -> dict[str, An
     """Change the port or the default action of a listener."""
     requests.refuse(request, NOT_SERVED)
     arn = request["ListenerArn"]
-    found = (await _listener(parts, arn)).record
+    found = (await by_arn(parts, arn)).record
     of = await stored.balancer(parts.store, parts.names, found.load_balancer_arn)
     if request.get("Protocol"):
         _protocol(request["Protocol"], of.record.kind)
@@ -98,11 +92,6 @@ async def modify_listener(parts: Parts, request: dict[str, Any]) -> dict[str, An
         is_http = of.record.kind == APPLICATION
         action = actions.read(request["DefaultActions"], is_http=is_http)
         await check_groups(parts, action, found.protocol)
-    others = await stored.listeners(parts.store, found.load_balancer)
-    if any(each.port == port and each.arn != arn for each in others):
-        raise DuplicateListenerException(
-            "A listener already exists on this port for this load balancer"
-        )
 
     def changed(old: ListenerRecord) -> ListenerRecord:
         old = replace(old, port=port)
@@ -119,24 +108,25 @@ async def describe_listeners(parts: Parts, request: dict[str, Any]) -> dict[str,
     of, named = request.get("LoadBalancerArn"), request.get("ListenerArns")
     if bool(of) == bool(named):
         raise ValidationError("You must specify either listener ARNs or a load balancer ARN")
-    name = ""
     if of:
         name = (await stored.balancer(parts.store, parts.names, of)).record.name
-    found = requests.chosen(
-        request,
-        "ListenerArns",
-        await stored.listeners(parts.store, name),
-        attrgetter("arn"),
-        ListenerNotFoundException,
-        "listeners",
-    )
+        found = await stored.listeners(parts.store, name)
+    else:
+        found = requests.chosen(
+            request,
+            "ListenerArns",
+            await stored.listeners_named(parts.store, parts.names, named),
+            attrgetter("arn"),
+            ListenerNotFoundException,
+            "listeners",
+        )
     shown, marker = requests.page("DescribeListeners", request, found, attrgetter("arn"))
     return {"Listeners": [_shown(each) for each in shown], "NextMarker": marker}
 
 
 async def delete_listener(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Delete a listener with its rules."""
-    await _listener(parts, request["ListenerArn"])
+    await by_arn(parts, request["ListenerArn"])
     await stored.delete_listener(parts.store, parts.names, request["ListenerArn"])
     return {}
 
@@ -157,7 +147,7 @@ async def check_groups(parts: Parts, action: ActionRecord, protocol: str) -> Non
             )
 
 
-async def _listener(parts: Parts, arn: str) -> Found[ListenerRecord]:
+async def by_arn(parts: Parts, arn: str) -> Found[ListenerRecord]:
     """Return a listener by its own ARN, not that of a rule; raises ``ListenerMissing``."""
     named = naming.parse_listener(parts.names, arn)
     if named is None or named.rule_id:

@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from agent.controlplane import access
 from agent.controlplane.api.elbv2 import attributes, requests
 from agent.controlplane.api.elbv2.errors import (
     DuplicateLoadBalancerNameException,
     LoadBalancerNotFoundException,
-    OperationNotPermittedException,
     TooManyLoadBalancersException,
     ValidationError,
 )
-from agent.controlplane.loadbalancing import balancer_records, naming, stored
+from agent.controlplane.loadbalancing import named_records, naming, stored
 from agent.controlplane.loadbalancing.balancer_records import (
     APPLICATION,
     NETWORK,
@@ -30,10 +28,11 @@ if TYPE_CHECKING:
 
 BALANCERS_MOST: Final = 50
 """Amazon's quota."""
+_NO_ADDRESSES: Final = "a load balancer has no addresses of its own here"
 _NOT_SERVED: Final = {
-    "SecurityGroups": "an ingress is a process of its host, which is not in a security group",
+    "SecurityGroups": "a load balancer has no network interface here that they could protect",
     "CustomerOwnedIpv4Pool": "there are no Outposts here",
-    "IpamPools": "an ingress has the addresses of its host",
+    "IpamPools": _NO_ADDRESSES,
 }
 _IDENTITY: Final = ("kind", "scheme", "subnets", "tags")
 
@@ -41,27 +40,15 @@ _IDENTITY: Final = ("kind", "scheme", "subnets", "tags")
 async def create_load_balancer(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Create a load balancer; the same call again returns the one that it created."""
     wanted = _read(parts, request)
-    every = await stored.balancers(parts.store)
-    known = next((each for each in every if each.name == wanted.name), None)
-    if known is None:
-        if len(every) >= BALANCERS_MOST:
-            raise TooManyLoadBalancersException(
-                f"The maximum number of load balancers, {BALANCERS_MOST}, has been reached"
-            )
-        try:
-            await stored.create_balancer(parts.store, wanted)
-        except stored.NameTaken:
-            key = balancer_records.load_balancer_key(wanted.name)
-            found = await access.find(parts.store, LoadBalancerRecord, key)
-            known = found.record if found is not None else None
-    if known is not None:
-        same = all(getattr(known, field) == getattr(wanted, field) for field in _IDENTITY)
-        if not same:
-            raise DuplicateLoadBalancerNameException(
-                "A load balancer with the same name exists, but with different settings"
-            )
-        wanted = known
-    return {"LoadBalancers": [_shown(parts, wanted)]}
+    try:
+        made = await stored.create_balancer(parts.store, wanted, BALANCERS_MOST)
+    except named_records.TooMany as error:
+        raise TooManyLoadBalancersException(str(error)) from None
+    if any(getattr(made, field) != getattr(wanted, field) for field in _IDENTITY):
+        raise DuplicateLoadBalancerNameException(
+            "A load balancer with the same name exists, but with different settings"
+        )
+    return {"LoadBalancers": [_shown(parts, made)]}
 
 
 def _read(parts: Parts, request: dict[str, Any]) -> LoadBalancerRecord:
@@ -75,11 +62,13 @@ def _read(parts: Parts, request: dict[str, Any]) -> LoadBalancerRecord:
         )
     if (request.get("IpAddressType") or "ipv4") != "ipv4":
         raise ValidationError("IpAddressType must be 'ipv4' on this control endpoint; leave it out")
+    if request.get("EnablePrefixForIpv6SourceNat") == "on":
+        raise ValidationError("EnablePrefixForIpv6SourceNat must be 'off' on this control endpoint")
     mappings = request.get("SubnetMappings", ())
     for mapping in mappings:
         requests.refuse(
             {key: value for key, value in mapping.items() if key != "SubnetId"},
-            dict.fromkeys(mapping, "an ingress has the addresses of its host"),
+            dict.fromkeys(mapping, _NO_ADDRESSES),
         )
     subnets = [*request.get("Subnets", ()), *(each.get("SubnetId", "") for each in mappings)]
     if not subnets or not all(subnets):
@@ -101,7 +90,8 @@ def _read(parts: Parts, request: dict[str, Any]) -> LoadBalancerRecord:
 
 async def describe_load_balancers(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return load balancers, by name, in pages."""
-    every = await stored.balancers(parts.store)
+    named = requests.names(request, "LoadBalancerArns", parts.names, naming.parse_load_balancer)
+    every = await stored.balancers(parts.store, named)
     for member, field in (("LoadBalancerArns", "arn"), ("Names", "name")):
         every = requests.chosen(
             request,
@@ -117,16 +107,7 @@ async def describe_load_balancers(parts: Parts, request: dict[str, Any]) -> dict
 
 async def delete_load_balancer(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Delete a load balancer with its listeners; one that does not exist is ignored."""
-    arn = request["LoadBalancerArn"]
-    try:
-        found = await stored.balancer(parts.store, parts.names, arn)
-    except stored.BalancerMissing:
-        return {}
-    if found.record.is_protected:
-        raise OperationNotPermittedException(
-            f"Load balancer '{arn}' cannot be deleted because deletion protection is enabled"
-        )
-    await stored.delete_balancer(parts.store, parts.names, arn)
+    await stored.delete_balancer(parts.store, parts.names, request["LoadBalancerArn"])
     return {}
 
 
@@ -138,15 +119,13 @@ async def describe_attributes(parts: Parts, request: dict[str, Any]) -> dict[str
 
 async def modify_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Set attributes of a load balancer; return all."""
-    found = await stored.balancer(parts.store, parts.names, request["LoadBalancerArn"])
 
     def changed(old: LoadBalancerRecord) -> LoadBalancerRecord:
         given = attributes.checked(_known(old), request["Attributes"], old.attributes)
         return replace(old, attributes=given)
 
-    new = await access.change(parts.store, LoadBalancerRecord, found.kv.key, changed)
-    if new is None:
-        raise stored.BalancerMissing(request["LoadBalancerArn"])
+    arn = request["LoadBalancerArn"]
+    new = await stored.change_balancer(parts.store, parts.names, arn, changed)
     return {"Attributes": attributes.shown(_known(new), new.attributes)}
 
 

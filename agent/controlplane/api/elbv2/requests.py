@@ -16,6 +16,8 @@ from agent.controlplane.front.errors import ApiError, UnsupportedFeatureExceptio
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from agent.controlplane.names import Names
+
 T = TypeVar("T")
 
 TAGS_MOST: Final = 50
@@ -37,6 +39,27 @@ def name(request: Mapping[str, Any], what: str) -> str:
     if what == "load balancer" and given.startswith("internal-"):
         raise ValidationError("A load balancer name cannot begin with 'internal-'")
     return given
+
+
+def names(
+    request: Mapping[str, Any],
+    arns: str,
+    of: Names,
+    parse: Callable[[Names, str], str | None],
+) -> set[str] | None:
+    """Return the names of what a request asks for by ``Names`` or by ARNs; None if it asks for all.
+
+    Args:
+        request: the request.
+        arns: its member that has ARNs.
+        of: control's own names.
+        parse: returns the name in an ARN, or None.
+    """
+    if not request.get("Names") and not request.get(arns):
+        return None
+    parsed = (parse(of, arn) for arn in request.get(arns, ()))
+    given = [*request.get("Names", ()), *(one for one in parsed if one is not None)]
+    return {one for one in given if _NAME.fullmatch(one)}
 
 
 def port(given: int, member: str = "Port") -> int:

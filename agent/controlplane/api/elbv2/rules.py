@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from agent.controlplane.api.elbv2 import actions, conditions, requests
+from agent.controlplane.api.elbv2 import actions, conditions, listeners, requests
 from agent.controlplane.api.elbv2.errors import (
     OperationNotPermittedException,
     PriorityInUseException,
@@ -16,7 +16,6 @@ from agent.controlplane.api.elbv2.errors import (
     UnsupportedProtocolException,
     ValidationError,
 )
-from agent.controlplane.api.elbv2.listeners import check_groups
 from agent.controlplane.loadbalancing import forwarding, naming, stored
 from agent.controlplane.loadbalancing.balancer_records import ListenerRecord, RuleRecord
 
@@ -30,8 +29,8 @@ RULES_MOST: Final = 100
 """Of one listener, without its default rule; Amazon's quota."""
 PRIORITY_MOST: Final = 50_000
 _NOT_SERVED: Final = {
-    "Transforms": "an ingress passes requests on as they are",
-    "ResetTransforms": "an ingress passes requests on as they are",
+    "Transforms": "rules have only conditions and actions here",
+    "ResetTransforms": "rules have only conditions and actions here",
 }
 
 
@@ -47,7 +46,7 @@ async def create_rule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         action=actions.read(request["Actions"], is_http=True),
         tags=requests.tags(request.get("Tags", ())),
     )
-    await check_groups(parts, rule.action, listener.protocol)
+    await listeners.check_groups(parts, rule.action, listener.protocol)
 
     def added(old: ListenerRecord) -> ListenerRecord:
         if any(each.priority == rule.priority for each in old.rules):
@@ -74,7 +73,7 @@ async def modify_rule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         rule = replace(rule, conditions=conditions.read(request["Conditions"]))
     if "Actions" in request:
         rule = replace(rule, action=actions.read(request["Actions"], is_http=True))
-        await check_groups(parts, rule.action, listener.protocol)
+        await listeners.check_groups(parts, rule.action, listener.protocol)
 
     def changed(old: ListenerRecord) -> ListenerRecord:
         now = _rule(old, arn)
@@ -92,10 +91,10 @@ async def describe_rules(parts: Parts, request: dict[str, Any]) -> dict[str, Any
     if bool(of) == bool(named):
         raise ValidationError("You must specify either listener rule ARNs or a listener ARN")
     if of:
-        listeners = [(await stored.listener(parts.store, parts.names, of)).record]
+        of_them = [(await listeners.by_arn(parts, of)).record]
     else:
-        listeners = await stored.listeners(parts.store)
-    every = [(listener, rule) for listener in listeners for rule in listener.rules]
+        of_them = await stored.listeners_named(parts.store, parts.names, named)
+    every = [(listener, rule) for listener in of_them for rule in listener.rules]
     found = requests.chosen(
         request,
         "RuleArns",
@@ -134,7 +133,8 @@ async def set_rule_priorities(parts: Parts, request: dict[str, Any]) -> dict[str
     first = next(iter(wanted))
     listener = (await _rule_listener(parts, first)).record
     for arn in wanted:
-        if (await _rule_listener(parts, arn)).record.arn != listener.arn:
+        if arn == listener.arn or forwarding.find_rule(listener, arn) is None:
+            await _rule_listener(parts, arn)
             raise ValidationError("All rules must be of the same listener")
     new = await stored.change_listener(
         parts.store, parts.names, first, lambda old: _with_priorities(old, wanted)
@@ -156,7 +156,14 @@ def _wanted_priorities(request: dict[str, Any]) -> dict[str, int]:
 
 
 def _with_priorities(listener: ListenerRecord, wanted: Mapping[str, int]) -> ListenerRecord:
-    """Return a listener whose rules have other priorities; raises ``ApiError``. Pure."""
+    """Return a listener whose rules have other priorities. Pure.
+
+    Raises:
+        RuleMissing: it has no such rule.
+        ApiError: a rule cannot have its priority.
+    """
+    for arn in wanted:
+        _rule(listener, arn)
     rules = []
     for rule in listener.rules:
         arn = naming.rule_arn(listener.arn, rule.id)
@@ -172,10 +179,7 @@ def _with_priorities(listener: ListenerRecord, wanted: Mapping[str, int]) -> Lis
 
 
 async def _http_listener(parts: Parts, arn: str) -> Found[ListenerRecord]:
-    named = naming.parse_listener(parts.names, arn)
-    if named is None or named.rule_id:
-        raise stored.ListenerMissing(arn)
-    found = await stored.listener(parts.store, parts.names, arn)
+    found = await listeners.by_arn(parts, arn)
     if found.record.protocol != "HTTP":
         raise UnsupportedProtocolException(
             "Listeners of network load balancers have no rules besides the default rule"

@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from agent.controlplane import access
 from agent.controlplane.api.elbv2 import requests
 from agent.controlplane.api.elbv2.errors import ValidationError
-from agent.controlplane.loadbalancing import forwarding, naming, stored
-from agent.controlplane.loadbalancing.balancer_records import (
-    ListenerRecord,
-    LoadBalancerRecord,
-    TargetGroupRecord,
-    shown_tags,
-)
+from agent.controlplane.loadbalancing import forwarding, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from agent.controlplane.loadbalancing.balancer_records import (
+        ListenerRecord,
+        LoadBalancerRecord,
+        TargetGroupRecord,
+    )
     from agent.controlplane.parts import Handlers, Parts
 
 RESOURCES_MOST: Final = 20
@@ -27,7 +25,7 @@ RESOURCES_MOST: Final = 20
 
 async def add_tags(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Add tags to resources, or give them new values."""
-    for arn in await _named(parts, request):
+    for arn in await _tags_of_all(parts, request):
         await _change(parts, arn, lambda old: requests.tags(request["Tags"], old))
     return {}
 
@@ -35,28 +33,30 @@ async def add_tags(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 async def remove_tags(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Remove tags from resources; those that there are not are ignored."""
     gone = frozenset(request["TagKeys"])
-    for arn in await _named(parts, request):
+    for arn in await _tags_of_all(parts, request):
         await _change(parts, arn, lambda old: {k: v for k, v in old.items() if k not in gone})
     return {}
 
 
 async def describe_tags(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return the tags of resources."""
-    arns = await _named(parts, request)
     shown = [
-        {"ResourceArn": arn, "Tags": shown_tags(dict(await _tags(parts, arn)))} for arn in arns
+        {"ResourceArn": arn, "Tags": [{"Key": key, "Value": tags[key]} for key in sorted(tags)]}
+        for arn, tags in (await _tags_of_all(parts, request)).items()
     ]
     return {"TagDescriptions": shown}
 
 
-async def _named(parts: Parts, request: dict[str, Any]) -> list[str]:
-    """Return the ARNs that a request names, all of which exist; raises what ``stored`` raises."""
+async def _tags_of_all(parts: Parts, request: dict[str, Any]) -> dict[str, Mapping[str, str]]:
+    """Return the tags of the resources that a request names, by ARN.
+
+    Raises:
+        AgentError: as ``stored`` does, if one does not exist.
+    """
     arns: list[str] = request["ResourceArns"]
     if not 1 <= len(arns) <= RESOURCES_MOST:
         raise ValidationError(f"A call can name 1 to {RESOURCES_MOST} resources")
-    for arn in arns:
-        await _tags(parts, arn)
-    return arns
+    return {arn: await _tags(parts, arn) for arn in arns}
 
 
 async def _tags(parts: Parts, arn: str) -> Mapping[str, str]:
@@ -89,10 +89,9 @@ async def _change(
             return replace(old, tags=decide(old.tags))
         return forwarding.with_rule(old, replace(rule, tags=decide(rule.tags)))
 
-    if naming.parse_load_balancer(names, arn):
-        found = await stored.balancer(store, names, arn)
-        await access.change(store, LoadBalancerRecord, found.kv.key, balancer)
-    elif naming.parse_target_group(names, arn):
+    if ":loadbalancer/" in arn:
+        await stored.change_balancer(store, names, arn, balancer)
+    elif ":targetgroup/" in arn:
         await stored.change_group(store, names, arn, group)
     else:
         await stored.change_listener(store, names, arn, listener)

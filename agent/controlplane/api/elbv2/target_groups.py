@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec.structs import replace
 
-from agent.controlplane import access
 from agent.controlplane.api.elbv2 import attributes, health_checks, requests
 from agent.controlplane.api.elbv2.errors import (
     DuplicateTargetGroupNameException,
@@ -16,7 +15,7 @@ from agent.controlplane.api.elbv2.errors import (
     TooManyTargetGroupsException,
     ValidationError,
 )
-from agent.controlplane.loadbalancing import balancer_records, naming, stored
+from agent.controlplane.loadbalancing import named_records, naming, stored
 from agent.controlplane.loadbalancing.balancer_records import TargetGroupRecord
 from agent.controlplane.security_groups import group_records
 
@@ -28,36 +27,21 @@ GROUPS_MOST: Final = 3000
 """Amazon's quota."""
 _PROTOCOLS: Final = {"HTTP": "HTTP1", "TCP": ""}
 """Those that are served, with the protocol version."""
-_IDENTITY: Final = (
-    *("protocol", "port", "target_type", "vpc_id", "health_check"),
-    "tags",
-)
+_IDENTITY: Final = ("protocol", "port", "target_type", "health_check", "tags")
 
 
 async def create_target_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Create a target group; the same call again returns the one that it created."""
     wanted = _read(parts, request)
-    every = await stored.groups(parts.store)
-    known = next((each for each in every if each.name == wanted.name), None)
-    if known is None:
-        if len(every) >= GROUPS_MOST:
-            raise TooManyTargetGroupsException(
-                f"The maximum number of target groups, {GROUPS_MOST}, has been reached"
-            )
-        try:
-            await stored.create_group(parts.store, wanted)
-        except stored.NameTaken:
-            key = balancer_records.target_group_key(wanted.name)
-            found = await access.find(parts.store, TargetGroupRecord, key)
-            known = found.record if found is not None else None
-    if known is not None:
-        if any(getattr(known, field) != getattr(wanted, field) for field in _IDENTITY):
-            raise DuplicateTargetGroupNameException(
-                f"A target group with the same name '{wanted.name}' exists, but with different "
-                "settings"
-            )
-        wanted = known
-    return await _answer(parts, wanted)
+    try:
+        made = await stored.create_group(parts.store, wanted, GROUPS_MOST)
+    except named_records.TooMany as error:
+        raise TooManyTargetGroupsException(str(error)) from None
+    if any(getattr(made, field) != getattr(wanted, field) for field in _IDENTITY):
+        raise DuplicateTargetGroupNameException(
+            f"A target group with the same name '{wanted.name}' exists, but with different settings"
+        )
+    return await _answer(parts, made)
 
 
 def _read(parts: Parts, request: dict[str, Any]) -> TargetGroupRecord:
@@ -89,19 +73,16 @@ def _read(parts: Parts, request: dict[str, Any]) -> TargetGroupRecord:
         )
     if (request.get("IpAddressType") or "ipv4") != "ipv4":
         raise ValidationError("IpAddressType must be 'ipv4' on this control endpoint; leave it out")
-    requests.refuse(request, {"TargetControlPort": "an ingress has no target optimizer"})
+    requests.refuse(request, {"TargetControlPort": "there is no target optimizer here"})
     group_id = naming.new_id()
     return TargetGroupRecord(
         name=name,
         id=group_id,
         arn=naming.target_group_arn(parts.names, name, group_id),
         protocol=protocol,
-        protocol_version=version,
         port=requests.port(request["Port"]),
         target_type=target_type,
-        vpc_id=vpc,
         health_check=health_checks.read(request, health_checks.DEFAULTS[protocol]),
-        created_at=parts.clock(),
         tags=requests.tags(request.get("Tags", ())),
     )
 
@@ -118,7 +99,8 @@ async def modify_target_group(parts: Parts, request: dict[str, Any]) -> dict[str
 
 async def describe_target_groups(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return target groups, by name, in pages; all, or those of a load balancer, or by name or ARN."""
-    every = await stored.groups(parts.store)
+    named = requests.names(request, "TargetGroupArns", parts.names, naming.parse_target_group)
+    every = await stored.groups(parts.store, named)
     for member, field in (("TargetGroupArns", "arn"), ("Names", "name")):
         every = requests.chosen(
             request,
@@ -134,19 +116,21 @@ async def describe_target_groups(parts: Parts, request: dict[str, Any]) -> dict[
         await stored.balancer(parts.store, parts.names, of)
         every = [group for group in every if of in balancing.balancers_of(group.arn)]
     shown, marker = requests.page("DescribeTargetGroups", request, every, attrgetter("name"))
-    groups = [_shown(group, balancing.balancers_of(group.arn)) for group in shown]
-    return {"TargetGroups": groups, "NextMarker": marker}
+    return {"TargetGroups": [_shown(parts, group) for group in shown], "NextMarker": marker}
 
 
 async def delete_target_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Delete a target group that neither a listener nor a service uses; one that is gone is ignored."""
     arn = request["TargetGroupArn"]
 
-    async def service_of() -> str:
+    async def user_of() -> str:
         await parts.services.read()
-        return parts.services.balanced_by(arn)
+        if parts.services.balancing.is_used(arn):
+            return "a listener or a rule"
+        service = parts.services.balanced_by(arn)
+        return service and f"service {service}"
 
-    await stored.delete_group(parts.store, parts.names, arn, service_of)
+    await stored.delete_group(parts.store, parts.names, arn, user_of)
     return {}
 
 
@@ -174,20 +158,21 @@ def _known(group: TargetGroupRecord) -> Attributes:
 
 async def _answer(parts: Parts, group: TargetGroupRecord) -> dict[str, Any]:
     await parts.services.read()
-    return {"TargetGroups": [_shown(group, parts.services.balancing.balancers_of(group.arn))]}
+    return {"TargetGroups": [_shown(parts, group)]}
 
 
-def _shown(group: TargetGroupRecord, balancers: list[str]) -> dict[str, Any]:
+def _shown(parts: Parts, group: TargetGroupRecord) -> dict[str, Any]:
+    """Return a target group as it is listed; ``parts.services`` has been read."""
     return {
         "TargetGroupArn": group.arn,
         "TargetGroupName": group.name,
         "Protocol": group.protocol,
         "Port": group.port,
-        "VpcId": group.vpc_id,
+        "VpcId": group_records.vpc_id(parts.names),
         **health_checks.shown(group.health_check),
-        "LoadBalancerArns": balancers,
+        "LoadBalancerArns": parts.services.balancing.balancers_of(group.arn),
         "TargetType": group.target_type,
-        "ProtocolVersion": group.protocol_version or None,
+        "ProtocolVersion": _PROTOCOLS[group.protocol] or None,
         "IpAddressType": "ipv4",
     }
 

@@ -8,21 +8,21 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.controlplane import access, records
+from agent.controlplane import access, host_ports, records
 from agent.controlplane.api.elbv2 import requests
 from agent.controlplane.api.elbv2.errors import (
     InvalidTargetException,
     TooManyTargetsException,
     ValidationError,
 )
-from agent.controlplane.loadbalancing import balancer_records, placing, stored
+from agent.controlplane.loadbalancing import balancer_records, stored
 from agent.controlplane.loadbalancing.balancer_records import (
     TRAFFIC_PORT,
     TargetGroupRecord,
     TargetRecord,
 )
 from agent.controlplane.records import InstanceRecord
-from agent.controlplane.store.contract import Compare, Put, as_read, present
+from agent.controlplane.store.contract import Put, as_read, present
 
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
@@ -38,25 +38,22 @@ _NOT_SERVED: Final = {"QuicServerId": "there is no QUIC here"}
 async def register_targets(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Register targets; those that are registered already stay."""
     group = await stored.group(parts.store, parts.names, request["TargetGroupArn"])
-    wanted = [await _target(parts, group.record, given) for given in _given(request)]
+    wanted = await _targets(parts, group.record, _given(request))
     tries = access.ConflictRetries(group.kv.key)
     while True:
         await parts.services.read()
-        now = parts.clock()
         known = parts.services.balancing.targets(group.record.arn)
         registered = {_name(each) for each in known if each.drains_until == 0}
-        new = [each for each in wanted if _name(each) not in registered]
+        new = [each for name, each in wanted.items() if name not in registered]
         if len(registered) + len(new) > TARGETS_MOST:
             raise TooManyTargetsException(
                 f"The maximum number of targets of a target group, {TARGETS_MOST}, has been reached"
             )
-        compares: list[Compare] = [present(group.kv.key)]
-        puts = []
-        for each in new:
-            key = balancer_records.target_key(group.record.id, each.id, each.port)
-            compares.append(as_read(key, await parts.store.get(key)))
-            puts.append(Put(key, records.encode(_registered(each, now))))
-        if (await parts.store.txn(compares, puts)).succeeded:
+        prefix = balancer_records.targets_prefix(group.record.id)
+        puts = [Put(f"{prefix}{_name(each)}", records.encode(each)) for each in new]
+        seen = await parts.store.get_many([put.key for put in puts])
+        compares = [as_read(put.key, seen.get(put.key)) for put in puts]
+        if (await parts.store.txn([present(group.kv.key), *compares], puts)).succeeded:
             return {}
         await stored.group(parts.store, parts.names, group.record.arn)
         await tries.again()
@@ -78,7 +75,7 @@ async def deregister_targets(parts: Parts, request: dict[str, Any]) -> dict[str,
                 parts.store,
                 TargetRecord,
                 each.kv.key,
-                lambda old, until=until: placing.draining(old, until),  # type: ignore[misc]
+                lambda old, until=until: old.draining(until),  # type: ignore[misc]
                 urgent=True,
             )
     return {}
@@ -124,20 +121,26 @@ def _given(request: dict[str, Any]) -> list[dict[str, Any]]:
     return given
 
 
-async def _target(parts: Parts, group: TargetGroupRecord, given: dict[str, Any]) -> TargetRecord:
-    """Return a target that a request names; raises ``ApiError``."""
-    target_id, port = given["Id"], requests.port(given.get("Port", group.port))
+async def _targets(
+    parts: Parts, group: TargetGroupRecord, given: list[dict[str, Any]]
+) -> dict[str, TargetRecord]:
+    """Return the targets that a request names, by their names in the group; raises ``ApiError``."""
     if group.target_type == "ip":
-        address = _ip_address(target_id)
+        addresses = {each["Id"]: _ip_address(each["Id"]) for each in given}
     else:
-        target_id, address = await _host(parts, target_id)
-    return TargetRecord(
-        group_arn=group.arn,
-        id=target_id,
-        port=port,
-        address=address,
-        zone=given.get("AvailabilityZone") or "",
-    )
+        addresses = await _host_addresses(parts, {each["Id"] for each in given})
+    found = {}
+    for each in given:
+        address = addresses[each["Id"]]
+        target = TargetRecord(
+            group_arn=group.arn,
+            id=address if group.target_type == "ip" else each["Id"],
+            port=requests.port(each.get("Port", group.port)),
+            address=address,
+            zone=each.get("AvailabilityZone") or "",
+        )
+        found[_name(target)] = target
+    return found
 
 
 def _ip_address(given: str) -> str:
@@ -149,18 +152,26 @@ def _ip_address(given: str) -> str:
         ) from None
 
 
-async def _host(parts: Parts, given: str) -> tuple[str, str]:
-    """Return the id and the address of a container instance, by its id or its EC2 instance id."""
+async def _host_addresses(parts: Parts, wanted: set[str]) -> dict[str, str]:
+    """Return the addresses of container instances by their ids, or their EC2 instance ids.
+
+    Raises:
+        InvalidTargetException: one does not exist, or has told no address.
+    """
+    found: dict[str, str] = {}
     async for _, instance in access.scan(parts.store, InstanceRecord, records.INSTANCES):
-        if given in (instance.id, instance.ec2_instance_id) and instance.status != "INACTIVE":
-            address = placing.host_address(instance)
-            if not address:
-                raise InvalidTargetException(
-                    f"The instance '{given[:_SHOWN]}' has told no address of its own; set "
-                    "ECS_HOST_ADDRESS on it"
-                )
-            return given, address
-    raise InvalidTargetException(f"Instance ID '{given[:_SHOWN]}' is not valid")
+        if instance.status != "INACTIVE":
+            names = wanted & {instance.id, instance.ec2_instance_id}
+            found |= dict.fromkeys(names, host_ports.host_address(instance))
+    for name in sorted(wanted):
+        if name not in found:
+            raise InvalidTargetException(f"Instance ID '{name[:_SHOWN]}' is not valid")
+        if not found[name]:
+            raise InvalidTargetException(
+                f"The instance '{name[:_SHOWN]}' has told no address of its own; set "
+                "ECS_HOST_ADDRESS on it"
+            )
+    return found
 
 
 async def _registered_as(
@@ -177,10 +188,6 @@ async def _registered_as(
 
 def _name(target: TargetRecord) -> str:
     return balancer_records.target_name(target.id, target.port)
-
-
-def _registered(target: TargetRecord, now: float) -> TargetRecord:
-    return placing.registered(target, now)
 
 
 HANDLERS: Handlers = {

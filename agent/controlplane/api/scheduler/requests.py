@@ -22,11 +22,7 @@ TAGS_MOST: Final = 50
 
 
 class Stored(Protocol):
-    """A record with its name and its key."""
-
-    @property
-    def name(self) -> str:
-        """Of the schedule, group or rule."""
+    """A record with its key."""
 
     @property
     def key(self) -> str:

@@ -124,6 +124,7 @@ async def list_secrets(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         size=size,
         every=lambda after: stored.every(keeper, start_after=after),
         is_wanted=_filter(request),
+        place=lambda one: one.name,
     )
     shown = [
         _shown(secret) | {"SecretVersionsToStages": {v.id: v.stages for v in secret.versions}}

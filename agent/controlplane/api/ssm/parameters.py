@@ -124,6 +124,7 @@ async def describe_parameters(parts: Parts, request: dict[str, Any]) -> dict[str
         size=size,
         every=lambda after: parameters.every(keeper, start_after=after),
         is_wanted=_filter(request),
+        place=lambda one: one.name,
     )
     shown = [_described(record, parts.names) for record in found]
     return {"Parameters": shown, "NextToken": next_token}

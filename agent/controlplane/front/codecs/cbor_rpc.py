@@ -73,7 +73,8 @@ class CborRpc:
 
     def error(self, error: ApiError, request_id: str) -> Reply:
         """Write an error."""
-        body = cbor.mapping({"__type": cbor.text(error.name), "message": cbor.text(str(error))})
+        members = error.members | {"__type": error.name, "message": str(error)}
+        body = cbor.mapping({name: cbor.text(value) for name, value in members.items()})
         return self._reply(error.status, body, request_id, self._model.query_error_header(error))
 
     @staticmethod

@@ -64,7 +64,7 @@ class JsonRpc:
     def error(self, error: ApiError, request_id: str) -> Reply:
         """Write an error, with its name in a header too."""
         headers = {"x-amzn-ErrorType": error.name} | self._model.query_error_header(error)
-        body = {"__type": error.name, "message": str(error)}
+        body = error.members | {"__type": error.name, "message": str(error)}
         return self._reply(error.status, body, request_id, headers)
 
     def _reply(

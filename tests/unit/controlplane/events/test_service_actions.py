@@ -9,8 +9,10 @@ from agent.controlplane.events.service_actions import Action, action
 from agent.controlplane.scheduler import placement
 from agent.controlplane.scheduler.placement import Rejection
 from agent.controlplane.services import rollouts, wording
-from agent.controlplane.services.record import DeploymentRecord
+from agent.controlplane.services.record import DeploymentRecord, TaskSetRecord
 from agent.controlplane.services.rollouts import RolloutRecord
+from agent.controlplane.services.task_sets import facing
+from tests.unit.controlplane.services.conftest import deployment, service
 
 ARN = "arn:aws:ecs:us-east-1:000000000000:service/default/web"
 
@@ -23,6 +25,10 @@ def short_of(reason: str) -> str:
     ("message", "expected"),
     [
         (wording.is_steady("web"), Action("INFO", "SERVICE_STEADY_STATE")),
+        (
+            wording.is_steady(facing(service(1), TaskSetRecord(deployment=deployment(1))).name),
+            Action("INFO", "TASKSET_STEADY_STATE"),
+        ),
         (wording.has_started("web", ["a", "b"], unhealthy=1), Action("INFO", "TASKS_STARTED")),
         (wording.has_stopped("web", ["a"]), Action("INFO", "TASKS_STOPPED")),
         (wording.stopped_pending("web", 2), Action("INFO", "TASKS_STOPPED")),

@@ -11,11 +11,23 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from agent.controlplane.front import address
+from agent.controlplane.log_settings import LogSettings
 from tests.support.control_endpoint import Endpoint, control_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+VARIABLES = [
+    f"AWS_ENDPOINT_URL_{service}"
+    for service in (
+        *("ECS", "CLOUDWATCH_LOGS", "SSM", "SECRETS_MANAGER", "CLOUDWATCH", "EC2"),
+        *("APPLICATION_AUTO_SCALING", "SCHEDULER", "EVENTBRIDGE", "SERVICEDISCOVERY"),
+        "ELASTIC_LOAD_BALANCING_V2",
+    )
+]
+"""Of all services that control serves."""
 
 
 @pytest.fixture
@@ -58,13 +70,6 @@ async def refused(
         ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
         ("cloudtrail", "describe_trails", {}, "UnknownOperationException", "cloudtrail"),
         ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
-        (
-            "servicediscovery",
-            "list_namespaces",
-            {},
-            "UnknownOperationException",
-            "servicediscovery",
-        ),
         ("efs", "describe_file_systems", {}, "UnknownOperationException", "elasticfilesystem"),
         ("lambda", "list_functions", {}, "UnknownOperationException", "lambda"),
         ("s3", "list_buckets", {}, "NotImplemented", "s3"),
@@ -79,13 +84,17 @@ async def test_other_services(
     assert text == (
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
-        f"Amazon EventBridge and Elastic Load Balancing v2, not {name}. Set AWS_ENDPOINT_URL_ECS, "
-        "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, AWS_ENDPOINT_URL_SSM, AWS_ENDPOINT_URL_SECRETS_MANAGER, "
-        "AWS_ENDPOINT_URL_CLOUDWATCH, AWS_ENDPOINT_URL_EC2, "
-        "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING, AWS_ENDPOINT_URL_SCHEDULER, "
-        "AWS_ENDPOINT_URL_EVENTBRIDGE and AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2 instead of "
-        "AWS_ENDPOINT_URL, so that nothing else is sent here."
+        f"Amazon EventBridge, ServiceDiscovery and Elastic Load Balancing v2, not {name}. Set "
+        f"{', '.join(VARIABLES[:-1])} and {VARIABLES[-1]} instead of AWS_ENDPOINT_URL, so that nothing else is "
+        "sent here."
     )
+
+
+async def test_the_owner_is_told_of_every_service_but_logs_that_are_off(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path, logs=LogSettings(are_kept=False)):
+        told = address.read(tmp_path)
+    assert told is not None
+    assert told.endpoint_variables == [each for each in VARIABLES if not each.endswith("_LOGS")]
 
 
 async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
@@ -101,7 +110,7 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     assert text.startswith(
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
-        "Amazon EventBridge and Elastic Load Balancing v2, not a service"
+        "Amazon EventBridge, ServiceDiscovery and Elastic Load Balancing v2, not a service"
     )
 
 

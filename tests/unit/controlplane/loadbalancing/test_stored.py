@@ -9,7 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from agent.controlplane import records
-from agent.controlplane.loadbalancing import balancer_records, forwarding, naming, stored
+from agent.controlplane.loadbalancing import (
+    balancer_records,
+    forwarding,
+    named_records,
+    naming,
+    stored,
+)
 from agent.controlplane.loadbalancing.balancer_records import (
     ActionRecord,
     ListenerRecord,
@@ -37,7 +43,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
     await opened.close()
 
 
-async def no_service() -> str:
+async def no_user() -> str:
     return ""
 
 
@@ -45,7 +51,7 @@ async def make_group(store: SqliteStore, name: str) -> TargetGroupRecord:
     group_id = naming.new_id()
     arn = naming.target_group_arn(NAMES, name, group_id)
     made = TargetGroupRecord(name=name, id=group_id, arn=arn, protocol="HTTP", port=80)
-    await stored.create_group(store, made)
+    assert await stored.create_group(store, made, most=3) == made
     return made
 
 
@@ -53,7 +59,7 @@ async def make_balancer(store: SqliteStore, name: str = "web") -> LoadBalancerRe
     balancer_id = naming.new_id()
     arn = naming.load_balancer_arn(NAMES, "application", name, balancer_id)
     made = LoadBalancerRecord(name=name, id=balancer_id, arn=arn)
-    await stored.create_balancer(store, made)
+    assert await stored.create_balancer(store, made, most=3) == made
     return made
 
 
@@ -75,40 +81,19 @@ def listener_of(of: LoadBalancerRecord, rule: RuleRecord, port: int = 80) -> Lis
     )
 
 
-async def test_weights_are_shifted_on_a_rule_and_on_the_default_rule(store: SqliteStore) -> None:
-    blue, green = await make_group(store, "blue"), await make_group(store, "green")
-    listener = listener_of(await make_balancer(store), forwards(blue))
-    await stored.create_listener(store, NAMES, listener)
-    path = RuleRecord(
-        id=naming.new_id(), priority=5, action=ActionRecord(kind="fixed-response", settings={})
-    )
-    await stored.change_listener(
-        store, NAMES, listener.arn, lambda old: forwarding.with_rule(old, path)
-    )
-
-    await stored.shift(store, NAMES, listener.arn, {blue.arn: 90, green.arn: 10})
-    rule_arn = naming.rule_arn(listener.arn, path.id)
-    changed = await stored.shift(store, NAMES, rule_arn, {green.arn: 1})
-
-    assert forwarding.weights(changed.default_rule) == {blue.arn: 90, green.arn: 10}
-    assert forwarding.weights(changed.rules[1]) == {green.arn: 1}
-    assert changed.rules[1].priority == 5
-    before = store.revision
-    await stored.shift(store, NAMES, rule_arn, {green.arn: 1})
-    assert store.revision == before, "the same weights again change nothing"
-
-
 async def test_a_group_that_is_forwarded_to_is_not_deleted(store: SqliteStore) -> None:
     blue, green = await make_group(store, "blue"), await make_group(store, "green")
     listener = listener_of(await make_balancer(store), forwards(blue))
     await stored.create_listener(store, NAMES, listener)
-    with pytest.raises(stored.GroupInUse):
-        await stored.delete_group(store, NAMES, blue.arn, no_service)
+    both = replace(listener.default_rule, action=forwards(blue, green).action)
 
     async def begins_to_forward() -> str:
-        """A listener begins to use the group while its users are looked for."""
-        await stored.shift(store, NAMES, listener.arn, {blue.arn: 1, green.arn: 1})
-        return ""
+        """A listener begins to use the group after its users were looked for."""
+        found = [forwarding.groups_of(each) for each in await stored.listeners(store, "web")]
+        await stored.change_listener(
+            store, NAMES, listener.arn, lambda old: forwarding.with_rule(old, both)
+        )
+        return "a listener" if any(green.arn in arns for arns in found) else ""
 
     with pytest.raises(stored.GroupInUse):
         await stored.delete_group(store, NAMES, green.arn, begins_to_forward)
@@ -125,12 +110,15 @@ async def test_a_deleted_group_takes_its_targets_along_and_is_not_forwarded_to(
     target = TargetRecord(group_arn=green.arn, id="10.0.0.1", port=80)
     await store.txn([], [Put(key, records.encode(target))])
 
-    await stored.delete_group(store, NAMES, green.arn, no_service)
-    await stored.delete_group(store, NAMES, green.arn, no_service)
+    await stored.delete_group(store, NAMES, green.arn, no_user)
+    await stored.delete_group(store, NAMES, green.arn, no_user)
 
     assert await store.get(key) is None
+    to_green = replace(listener.default_rule, action=forwards(green).action)
     with pytest.raises(stored.GroupMissing):
-        await stored.shift(store, NAMES, listener.arn, {green.arn: 1})
+        await stored.change_listener(
+            store, NAMES, listener.arn, lambda old: forwarding.with_rule(old, to_green)
+        )
 
 
 async def test_a_deleted_load_balancer_takes_its_listeners_along(store: SqliteStore) -> None:
@@ -142,7 +130,8 @@ async def test_a_deleted_load_balancer_takes_its_listeners_along(store: SqliteSt
 
     await stored.delete_balancer(store, NAMES, of.arn)
 
-    assert [each.arn for each in await stored.listeners(store)] == [kept.arn]
+    left = await stored.listeners_named(store, NAMES, [gone.arn, kept.arn])
+    assert [each.arn for each in left] == [kept.arn]
     with pytest.raises(stored.BalancerMissing):
         await stored.create_listener(store, NAMES, listener_of(of, forwards(blue)))
 
@@ -153,13 +142,34 @@ async def test_of_two_listeners_for_a_port_one_is_created(store: SqliteStore) ->
         *(stored.create_listener(store, NAMES, listener_of(of, forwards(blue))) for _ in range(3)),
         return_exceptions=True,
     )
-    assert sorted(type(each).__name__ for each in made) == ["NameTaken", "NameTaken", "NoneType"]
+    assert sorted(type(each).__name__ for each in made) == ["NoneType", "PortTaken", "PortTaken"]
+
+
+async def test_of_two_listeners_that_change_to_a_port_one_gets_it(store: SqliteStore) -> None:
+    of, blue = await make_balancer(store), await make_group(store, "blue")
+    made = [listener_of(of, forwards(blue), port) for port in (80, 81, 82)]
+    for each in made:
+        await stored.create_listener(store, NAMES, each)
+
+    async def to_443(arn: str) -> int:
+        changed = await stored.change_listener(
+            store, NAMES, arn, lambda old: replace(old, port=443)
+        )
+        return changed.port
+
+    found = await asyncio.gather(*(to_443(each.arn) for each in made), return_exceptions=True)
+
+    assert sorted(type(each).__name__ for each in found) == ["PortTaken", "PortTaken", "int"]
+    ports = [each.port for each in await stored.listeners(store, "web")]
+    assert ports.count(443) == 1
 
 
 async def test_names_are_unique_and_arns_of_others_name_nothing(store: SqliteStore) -> None:
     blue = await make_group(store, "blue")
-    with pytest.raises(stored.NameTaken):
-        await make_group(store, "blue")
+    again = replace(blue, id="0" * 16, arn=blue.arn.replace(blue.id, "0" * 16))
+    assert await stored.create_group(store, again, most=1) == blue, "the name is taken"
+    with pytest.raises(named_records.TooMany):
+        await stored.create_group(store, replace(again, name="green"), most=1)
     for arn in (blue.arn.replace(blue.id, "0" * 16), blue.arn.replace("us-east-1", "eu-west-1")):
         with pytest.raises(stored.GroupMissing):
             await stored.group(store, NAMES, arn)

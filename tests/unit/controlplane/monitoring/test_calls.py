@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.openmetrics import parser as open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from agent.controlplane import host_ports
 from agent.controlplane.monitoring import targets
 from agent.model.changes import ContainerChange
 from agent.model.task import NetworkBinding
@@ -55,7 +56,7 @@ async def values(endpoint: Endpoint) -> dict[tuple[str, frozenset[str]], float]:
 async def test_a_fleet_is_counted_and_listed(tmp_path: Path) -> None:
     labels = {"ECS_PROMETHEUS_EXPORTER_PORT": "9100"}
     container = {"name": "main", "image": "img", "cpu": 64, "memory": 64, "dockerLabels": labels}
-    reach = {targets.HOST_ADDRESS: "192.0.2.7", targets.METRICS_ADDRESS: "192.0.2.7:51680"}
+    reach = {host_ports.HOST_ADDRESS: "192.0.2.7", targets.METRICS_ADDRESS: "192.0.2.7:51680"}
     async with control_endpoint(tmp_path) as endpoint:
         host = ScriptedAgent(endpoint, attributes=CAPABILITIES | reach)
         await host.register()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.controlplane import records
+from agent.controlplane import host_ports, records
 from agent.controlplane.monitoring import targets
 from agent.controlplane.monitoring.fleet_view import FleetView
 from agent.controlplane.records import (
@@ -52,7 +52,7 @@ def definition(revision: int) -> Put:
 def an_instance(dice: random.Random, number: int) -> Put:
     cluster, name = CLUSTERS[number % 2], f"i{number}"
     address = f"192.0.2.{dice.randint(1, 9)}"
-    attributes = {targets.HOST_ADDRESS: address, targets.METRICS_ADDRESS: f"{address}:51680"}
+    attributes = {host_ports.HOST_ADDRESS: address, targets.METRICS_ADDRESS: f"{address}:51680"}
     given = attributes if dice.random() < 0.8 else {}
     record = InstanceRecord(
         id=name,

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from agent.controlplane import host_ports
 from agent.controlplane.monitoring import targets
 from agent.controlplane.monitoring.targets import TaskAttachment, TaskContainer, TaskFacts
 from agent.controlplane.records import AttributeRecord, InstanceRecord, TaskDefinitionRecord
@@ -43,7 +44,7 @@ def a_task(**container: Any) -> TaskFacts:
 
 
 def instance(**attributes: str) -> InstanceRecord:
-    given = {targets.HOST_ADDRESS: "192.0.2.7"} | attributes
+    given = {host_ports.HOST_ADDRESS: "192.0.2.7"} | attributes
     return InstanceRecord(
         id="i1",
         arn="arn:i1",
@@ -144,8 +145,8 @@ BINDING = NetworkBinding(container_port=9100, host_port=32768)
             "10.0.0.9:9100",
         ),
         ("host", {}, instance(), "192.0.2.7:9100"),
-        ("host", {}, instance(**{targets.HOST_ADDRESS: "2001:db8::7"}), "[2001:db8::7]:9100"),
-        ("host", {}, instance(**{targets.HOST_ADDRESS: "a/b"}), None),
+        ("host", {}, instance(**{host_ports.HOST_ADDRESS: "2001:db8::7"}), "[2001:db8::7]:9100"),
+        ("host", {}, instance(**{host_ports.HOST_ADDRESS: "a/b"}), None),
         ("host", {}, None, None),
         ("bridge", {}, instance(), None),
         ("bridge", {"network_bindings": [BINDING]}, instance(), "192.0.2.7:32768"),

@@ -230,6 +230,23 @@ def test_tasks_that_never_run_are_started_more_and_more_rarely(desired: int) -> 
     assert len(world.wanted(started_by="ecs-svc/2")) == desired, "an update starts at once"
 
 
+def test_who_scales_in_after_failures_ends_the_slowing_down() -> None:
+    world = World(service(2))
+    world.steady()
+    world.record = replace(world.record, desired_count=4)
+    for _ in range(failures.IMPAIRED_LEVEL):
+        world.settle()
+        world.end(*world.wanted(last_status="PENDING"), code=FAILED_TO_START)
+        world.settle()
+        world.now = world.record.primary.throttle.until
+    assert wording.IMPAIRED in world.record.notices
+    world.record = replace(world.record, desired_count=2)
+    world.settle()
+    assert len(world.wanted()) == 2
+    assert world.record.primary.throttle.level == 0
+    assert wording.IMPAIRED not in world.record.notices
+
+
 def test_the_breaker_opens_and_rolls_back_under_the_old_id() -> None:
     world = World(service(2, breaker=BREAKER))
     world.steady()

@@ -6,30 +6,30 @@ from agent.network.container_sandboxes.demands import MOST_KINDS, Demands
 from agent.network.container_sandboxes.kinds import Kind
 from agent.network.demand import MEMORY_SHARE
 
-NONE, WEB = Kind("none"), Kind("bridge", ("80/tcp",))
+PLAIN, WEB = Kind("bridge"), Kind("bridge", ("80/tcp",))
 PLENTY = 1 << 40
 
 
 def test_each_kind_in_use_has_its_own_number() -> None:
     demands = Demands()
-    demands.launched(NONE, 100.0)
+    demands.launched(PLAIN, 100.0)
     for _ in range(7):
         demands.launched(WEB, 101.0)
 
-    assert demands.wanted(102.0, least=2, free_bytes=PLENTY) == {WEB: 7, NONE: 2}
+    assert demands.wanted(102.0, least=2, free_bytes=PLENTY) == {WEB: 7, PLAIN: 2}
     assert demands.last == 101.0
 
 
 def test_scarce_memory_goes_to_what_was_launched_last_and_ports_count() -> None:
     demands = Demands()
-    for kind in (NONE, WEB):
+    for kind in (PLAIN, WEB):
         demands.launched(kind, 100.0)
-    room = 2 * WEB.bytes + NONE.bytes
+    room = 2 * WEB.bytes + PLAIN.bytes
 
-    assert WEB.bytes > NONE.bytes
+    assert WEB.bytes > PLAIN.bytes
     wanted = demands.wanted(100.0, least=2, free_bytes=room * MEMORY_SHARE)
-    assert wanted == {WEB: 2, NONE: 1}
-    assert demands.wanted(100.0, least=2, free_bytes=-5) == {WEB: 0, NONE: 0}
+    assert wanted == {WEB: 2, PLAIN: 1}
+    assert demands.wanted(100.0, least=2, free_bytes=-5) == {WEB: 0, PLAIN: 0}
 
 
 def test_of_too_many_kinds_the_oldest_are_forgotten() -> None:

@@ -53,14 +53,19 @@ def test_a_label_that_is_not_ours_is_no_kind(text: str) -> None:
     assert kinds.read("bridge", text) is None
 
 
+def test_a_sandbox_of_an_earlier_version_is_known_for_what_it_is() -> None:
+    assert kinds.read("none", "") == Kind("none")
+
+
 def test_other_modes_and_many_ports_have_no_sandboxes() -> None:
     assert not Kind("host").is_kept
+    assert not Kind("none").is_kept
     assert not Kind("bridge", (f"1-{MOST_PORTS + 1}/tcp",)).is_kept
     assert Kind("bridge", (f"1-{MOST_PORTS}/tcp",)).is_kept
 
 
 def test_the_body_publishes_what_was_picked_and_nothing_else() -> None:
-    plain = kinds.body("pause", Kind("none"), "me", {})
+    plain = kinds.body("pause", Kind("bridge"), "me", {})
     web = kinds.body("pause", Kind("bridge", ("80/tcp",)), "me", {"80/tcp": [40_000]})
 
     assert plain["Labels"] == {kinds.LABEL: "me"}

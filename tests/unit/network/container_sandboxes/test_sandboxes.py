@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import EngineRefused, EngineTimeout
+from agent.network.container_sandboxes import kinds
 from agent.network.container_sandboxes.kinds import LABEL, Kind
 from agent.network.container_sandboxes.owners import Containers, Owner, users
 from agent.network.host_ports import HostPorts
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 PAUSE = "pause:1"
 TASK = "arn:aws:ecs:eu-west-1:1:task/c/1"
-NONE = Kind("none")
+PLAIN = Kind("bridge")
 WEB = Kind("bridge", ("80/tcp", "53/udp"))
 
 
@@ -70,12 +71,12 @@ async def test_the_first_launch_of_a_mode_has_none_and_the_next_ones_do() -> Non
     async with running(sandboxes):
         await asyncio.sleep(0.05)
         assert not runtime.boxes, "sandboxes are made before anybody needs them"
-        assert sandboxes.take(TASK, "a", NONE) == ""
+        assert sandboxes.take(TASK, "a", PLAIN) == ""
         await eventually(lambda: sandboxes.ready == 2)
-        first, second = sandboxes.take(TASK, "a", NONE), sandboxes.take(TASK, "b", NONE)
+        first, second = sandboxes.take(TASK, "a", PLAIN), sandboxes.take(TASK, "b", PLAIN)
         assert first
         assert second not in ("", first), "two containers share a sandbox"
-        assert sandboxes.take(TASK, "a", NONE) == first
+        assert sandboxes.take(TASK, "a", PLAIN) == first
         assert sandboxes.of(TASK, "b") == second
         assert (sandboxes.hits, sandboxes.misses) == (2, 1)
 
@@ -84,20 +85,20 @@ async def test_a_released_sandbox_is_removed_and_never_used_again() -> None:
     runtime = MemoryEngine()
     sandboxes = container_sandboxes(runtime, least=1)
     async with running(sandboxes):
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: sandboxes.ready == 1)
-        taken = sandboxes.take(TASK, "a", NONE)
+        taken = sandboxes.take(TASK, "a", PLAIN)
         sandboxes.release(TASK)
         await eventually(lambda: taken not in names(runtime) and sandboxes.ready > 0)
         assert sandboxes.held == 0
-        assert sandboxes.take(TASK, "a", NONE) != taken
+        assert sandboxes.take(TASK, "a", PLAIN) != taken
 
 
 async def test_none_are_made_if_turned_off() -> None:
     runtime = MemoryEngine()
     sandboxes = container_sandboxes(runtime, least=0)
     async with running(sandboxes):
-        assert sandboxes.take(TASK, "a", NONE) == ""
+        assert sandboxes.take(TASK, "a", PLAIN) == ""
         await asyncio.sleep(0.05)
         assert not runtime.boxes
 
@@ -113,10 +114,10 @@ async def test_memory_that_gets_scarce_shrinks_the_pool() -> None:
     runtime, memory = MemoryEngine(), [16 << 30]
     sandboxes = container_sandboxes(runtime, least=3, available_bytes=lambda: memory[0])
     async with running(sandboxes):
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: sandboxes.ready == 3)
         memory[0] = 0
-        sandboxes.take(TASK, "b", NONE)
+        sandboxes.take(TASK, "b", PLAIN)
         await eventually(lambda: sandboxes.ready == 0)
         await eventually(lambda: len(runtime.boxes) == 1)
 
@@ -126,7 +127,7 @@ async def test_what_cannot_be_made_is_a_problem_until_it_can() -> None:
     runtime.fault("create", Fault(EngineRefused("no space left")))
     sandboxes = container_sandboxes(runtime, least=1)
     async with running(sandboxes):
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: "no space left" in sandboxes.problem)
         await eventually(lambda: sandboxes.ready == 1 and not sandboxes.problem)
 
@@ -135,9 +136,9 @@ async def test_one_that_could_not_be_removed_is_removed_later() -> None:
     runtime = MemoryEngine()
     sandboxes = container_sandboxes(runtime, least=1)
     async with running(sandboxes):
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: sandboxes.ready == 1)
-        taken = sandboxes.take(TASK, "a", NONE)
+        taken = sandboxes.take(TASK, "a", PLAIN)
         runtime.fault("remove", Fault(EngineRefused("busy")))
         sandboxes.release(TASK)
         await eventually(lambda: taken not in names(runtime))
@@ -148,26 +149,26 @@ async def test_one_that_dies_is_no_longer_handed_out() -> None:
     program = await asyncio.create_subprocess_exec("sleep", "60")
     sandboxes = container_sandboxes(runtime, least=1, identify=lambda _pid: identify(program.pid))
     async with running(sandboxes) as losses:
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: sandboxes.ready == 1)
-        taken = sandboxes.take(TASK, "a", NONE)
+        taken = sandboxes.take(TASK, "a", PLAIN)
         assert sandboxes.is_alive(taken)
         program.kill()
         await program.wait()
         await eventually(lambda: not sandboxes.is_alive(taken))
         assert sandboxes.of(TASK, "a") == taken
-        assert sandboxes.take(TASK, "a", NONE) != taken
-        assert not losses, "a container without a link loses nothing"
+        assert sandboxes.take(TASK, "a", PLAIN) != taken
+        await eventually(lambda: losses == [(TASK, "a")])
 
 
 async def test_a_new_process_takes_over_what_it_finds() -> None:
     runtime = MemoryEngine()
     before = container_sandboxes(runtime, least=3)
     async with running(before):
-        before.take(TASK, "a", NONE)
+        before.take(TASK, "a", PLAIN)
         await eventually(lambda: before.ready == 3)
-        held = before.take(TASK, "a", NONE)
-        ended = before.take("gone", "b", NONE)
+        held = before.take(TASK, "a", PLAIN)
+        ended = before.take("gone", "b", PLAIN)
     sandboxes = container_sandboxes(runtime, least=3)
     found = await runtime.list_containers(labels={LABEL: "owner-1"})
     who = {held: Owner(TASK, "a"), ended: Owner("gone", "b")}
@@ -185,6 +186,28 @@ async def test_a_new_process_takes_over_what_it_finds() -> None:
     assert not runtime.boxes
 
 
+async def test_sandboxes_of_an_earlier_version_in_none_mode_serve_their_containers_alone() -> None:
+    runtime = MemoryEngine((PAUSE,))
+    held, ready = [
+        await runtime.create_container(name, kinds.body(PAUSE, Kind("none"), "owner-1", {}))
+        for name in ("held", "ready")
+    ]
+    for each in (held, ready):
+        await runtime.start_container(each)
+    sandboxes = container_sandboxes(runtime, least=2)
+    found = await runtime.list_containers(labels={LABEL: "owner-1"})
+    await sandboxes.take_over(Containers(found, {held: Owner(TASK, "a")}), ())
+    async with running(sandboxes) as losses:
+        await eventually(lambda: names(runtime) == {held})
+        assert sandboxes.of(TASK, "a") == held
+        sandboxes._ended(held)
+        await asyncio.sleep(0.05)
+        assert not losses, "the container itself keeps the namespace"
+        assert sandboxes.take(TASK, "b", Kind("none")) == ""
+        sandboxes.release(TASK)
+        await eventually(lambda: not runtime.boxes)
+
+
 @pytest.mark.parametrize("limit_s", [10.0, 0.01], ids=["waits", "gives up"])
 async def test_one_that_is_being_made_at_the_end_is_not_left(limit_s: float) -> None:
     """The engine makes the container, whoever waits for its answer."""
@@ -192,7 +215,7 @@ async def test_one_that_is_being_made_at_the_end_is_not_left(limit_s: float) -> 
     sandboxes = container_sandboxes(runtime, least=1)
     runtime.fault("create", Fault(delay_s=0.3))
     async with running(sandboxes):
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: len(runtime.boxes) == 1)
         assert sandboxes.ready == 0
     await sandboxes.remove_ready(limit_s)
@@ -204,7 +227,7 @@ async def test_one_that_is_being_made_when_the_settings_change_is_ready_for_the_
     sandboxes = container_sandboxes(runtime, least=1)
     runtime.fault("create", Fault(delay_s=0.1))
     async with running(sandboxes):
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: len(runtime.boxes) == 1)
     await sandboxes.finish(10.0)
     assert sandboxes.ready == 1
@@ -216,7 +239,7 @@ async def test_one_whose_answer_was_lost_is_removed() -> None:
     sandboxes = container_sandboxes(runtime, least=1)
     runtime.fault("create", Fault(EngineTimeout("slow", operation="create", limit_s=1), done=True))
     async with running(sandboxes):
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: sandboxes.ready == 1)
         await eventually(lambda: len(runtime.boxes) == 1)
 
@@ -225,7 +248,7 @@ async def test_a_new_process_without_sandboxes_removes_the_ready_ones() -> None:
     runtime = MemoryEngine()
     before = container_sandboxes(runtime, least=1)
     async with running(before):
-        before.take(TASK, "a", NONE)
+        before.take(TASK, "a", PLAIN)
         await eventually(lambda: before.ready == 1)
     sandboxes = container_sandboxes(runtime, least=0)
     await sandboxes.take_over(
@@ -302,7 +325,7 @@ async def test_without_free_ports_there_are_no_sandboxes_that_publish() -> None:
     many = Kind("bridge", ("8000-8001/tcp", "80/tcp", "443/tcp"))
     async with running(sandboxes):
         assert sandboxes.take(TASK, "a", many) == ""
-        sandboxes.take(TASK, "a", NONE)
+        sandboxes.take(TASK, "a", PLAIN)
         await eventually(lambda: sandboxes.ready == 4)
         assert not ports.promised()
         assert not sandboxes.problem

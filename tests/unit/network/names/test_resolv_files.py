@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import NetworkFailure, StateFailure
+from agent.errors import NetworkFailure
 from agent.network.names.resolv_files import ResolvFiles
 from agent.network.names.resolvers import Resolvers
 
@@ -36,31 +36,6 @@ async def test_what_is_not_asked_for_is_the_sandboxs(tmp_path: Path, proc: Path)
     assert path.read_text() == "nameserver 192.0.2.1\nsearch own.example\n"
 
 
-async def test_removal_may_be_repeated(tmp_path: Path, proc: Path) -> None:
-    files = ResolvFiles(tmp_path / "resolv", proc=proc)
-    await files.remove("abc")
-    path = await files.write("abc", OWN, sandbox_pid=7)
-    await files.remove("abc")
-    await files.remove("abc")
-    assert not path.exists()
-
-
-async def test_files_of_containers_that_nobody_knows_go(tmp_path: Path, proc: Path) -> None:
-    files = ResolvFiles(tmp_path / "resolv", proc=proc)
-    await files.keep_only([])
-    kept, gone = [await files.write(name, OWN, sandbox_pid=7) for name in ("kept", "gone")]
-    await files.keep_only(["kept", "other"])
-    assert kept.exists()
-    assert not gone.exists()
-
-
 async def test_a_sandbox_that_has_died_is_named(tmp_path: Path, proc: Path) -> None:
     with pytest.raises(NetworkFailure, match="name servers of the task's sandbox"):
         await ResolvFiles(tmp_path / "resolv", proc=proc).write("abc", OWN, sandbox_pid=8)
-
-
-async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, proc: Path) -> None:
-    (tmp_path / "file").write_text("")
-    files = ResolvFiles(tmp_path / "file/resolv", proc=proc)
-    with pytest.raises(StateFailure, match="abc cannot be written: Not a directory"):
-        await files.write("abc", OWN, sandbox_pid=7)

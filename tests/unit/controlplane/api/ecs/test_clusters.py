@@ -84,7 +84,7 @@ async def test_capacity_providers_are_kept_shown_and_replaced(endpoint: Endpoint
         (
             {"serviceConnectDefaults": {"namespace": "shop"}},
             "ClientException",
-            "'serviceConnectDefaults' is not supported: there are no namespaces here",
+            "'serviceConnectDefaults' is not supported: there are no proxies beside tasks",
         ),
         (
             {"configuration": {"managedStorageConfiguration": {"kmsKeyId": "k"}}},

@@ -71,7 +71,7 @@ REFUSED: dict[str, str] = {
 """What is answered to good requests that have nothing to act upon."""
 
 
-def good_requests(instance: str, task: str) -> dict[str, dict[str, Any]]:
+def good_requests(instance: str, task: str, task_set: str) -> dict[str, dict[str, Any]]:
     """Return one request per operation that is answered, with most of its members."""
     tags = [{"key": "team", "value": "till"}]
     prefix = "arn:aws:ecs:us-east-1:000000000000"
@@ -238,6 +238,39 @@ def good_requests(instance: str, task: str) -> dict[str, dict[str, Any]]:
         "DescribeServiceRevisions": {
             "serviceRevisionArns": [f"{prefix}:service-revision/default/here/{'1' * 19}"]
         },
+        "CreateTaskSet": {
+            "service": "outside",
+            "cluster": "default",
+            "taskDefinition": "plain",
+            "externalId": "blue",
+            "launchType": "EC2",
+            "scale": {"value": 50.0, "unit": "PERCENT"},
+            "clientToken": "t",
+            "tags": tags,
+        },
+        "UpdateTaskSet": {
+            "service": "outside",
+            "cluster": "default",
+            "taskSet": task_set,
+            "scale": {"value": 100.0, "unit": "PERCENT"},
+        },
+        "UpdateServicePrimaryTaskSet": {
+            "service": "outside",
+            "cluster": "default",
+            "primaryTaskSet": task_set,
+        },
+        "DescribeTaskSets": {
+            "service": "outside",
+            "cluster": "default",
+            "taskSets": [task_set, "ecs-svc/1"],
+            "include": ["TAGS"],
+        },
+        "DeleteTaskSet": {
+            "service": "outside",
+            "cluster": "default",
+            "taskSet": task_set,
+            "force": True,
+        },
         "DeleteService": {"service": "here", "force": True},
         "DeleteCluster": {"cluster": "shop"},
     }
@@ -314,7 +347,16 @@ async def _prepare(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
     await endpoint.call(
         "create_service", serviceName="here", taskDefinition="plain", desiredCount=1
     )
-    return good_requests(instance.arn, task.arn)
+    await endpoint.call(
+        "create_service",
+        serviceName="outside",
+        desiredCount=1,
+        deploymentController={"type": "EXTERNAL"},
+    )
+    made = await endpoint.call(
+        "create_task_set", cluster="default", service="outside", taskDefinition="plain"
+    )
+    return good_requests(instance.arn, task.arn, made["taskSet"]["id"])
 
 
 def model_check(shape: Any, value: Any) -> None:

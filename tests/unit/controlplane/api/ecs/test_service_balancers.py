@@ -11,7 +11,6 @@ from agent.controlplane.api.elbv2 import operations as elbv2
 from agent.controlplane.loadbalancing import balancer_records, naming
 from agent.controlplane.loadbalancing.balancer_records import (
     HealthRecord,
-    IngressRecord,
     TargetState,
 )
 from agent.controlplane.records import AssignRecord, AttributeRecord
@@ -84,12 +83,11 @@ class BalancedShop(Shop):
         """An ingress is connected, and reports these targets by the last number of their address."""
         told = {f"192.0.2.{name[1:]}/8080": state for name, state in targets.items()}
         health = HealthRecord(targets=told)
-        ingress = IngressRecord(id="i1", host="edge")
         group_id = naming.target_group_id(self.group)
         await self.endpoint.parts.store.txn(
             [],
             [
-                Put(balancer_records.ingress_key("i1"), records.encode(ingress)),
+                Put(balancer_records.ingress_key("i1"), b""),
                 Put(balancer_records.health_key("i1", group_id), records.encode(health)),
             ],
         )
@@ -120,6 +118,7 @@ async def shop(endpoint: Endpoint) -> BalancedShop:
 
 
 async def test_a_deployment_is_completed_once_its_targets_are_healthy(shop: BalancedShop) -> None:
+    await shop.ingress_says()
     created = await shop.open()
     assert created["loadBalancers"] == shop.balancers
     await shop.settle(seconds=100)
@@ -143,6 +142,15 @@ async def test_a_deployment_is_completed_once_its_targets_are_healthy(shop: Bala
         "describe_service_revisions", serviceRevisionArns=[arn["targetServiceRevisionArn"]]
     )
     assert revision["serviceRevisions"][0]["loadBalancers"] == shop.balancers
+
+
+async def test_without_an_ingress_a_service_goes_by_its_containers(shop: BalancedShop) -> None:
+    await shop.open()
+    await shop.settle(seconds=39)
+    assert set((await shop.states()).values()) == {"initial"}
+    assert (await shop.describe())["deployments"][0]["rolloutState"] == "IN_PROGRESS"
+    await shop.settle(seconds=2)
+    assert (await shop.describe())["deployments"][0]["rolloutState"] == "COMPLETED"
 
 
 async def test_a_task_is_stopped_only_when_its_requests_are_finished(shop: BalancedShop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -170,12 +171,11 @@ async def test_what_is_not_done_is_refused_by_name(shop: Shop) -> None:
             "loadBalancers",
             [{"loadBalancerName": "a", "containerName": "main", "containerPort": 80}],
         ),
-        ("serviceRegistries", [{"registryArn": "r"}]),
         ("serviceConnectConfiguration", {"enabled": True}),
         ("volumeConfigurations", [{"name": "v"}]),
         ("enableExecuteCommand", True),
         ("availabilityZoneRebalancing", "ENABLED"),
-        ("deploymentController", {"type": "EXTERNAL"}),
+        ("deploymentController", {"type": "CODE_DEPLOY"}),
         ("deploymentController", {"type": "CODE_DEPLOY"}),
         ("deploymentConfiguration", {"strategy": "BLUE_GREEN"}),
         (
@@ -302,20 +302,21 @@ async def test_a_daemon_runs_on_every_host_that_matches(shop: Shop) -> None:
 
 async def test_what_is_not_served_says_what_to_do_instead(shop: Shop) -> None:
     assert not REASONS.keys() & operations.handlers().keys()
-    assert REASONS.keys() <= ApiModel.load("ecs").operations
+    model = await asyncio.to_thread(ApiModel.load, "ecs")
+    assert REASONS.keys() <= model.operations
     served = ServiceApi(
         shop.endpoint.parts,
-        ApiModel.load("ecs"),
+        model,
         ECS.handlers(),
         operators=Open(),
         check=ECS.check,
         reasons=ECS.reasons,
     )
     with pytest.raises(UnsupportedFeatureException) as caught:
-        served._handler("DescribeTaskSets")
+        served._handler("ListDaemons")
     assert str(caught.value) == (
-        "The operation DescribeTaskSets is not supported by this control endpoint: "
-        f"{REASONS['DescribeTaskSets']}."
+        "The operation ListDaemons is not supported by this control endpoint: "
+        f"{REASONS['ListDaemons']}."
     )
 
 

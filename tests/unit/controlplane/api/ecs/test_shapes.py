@@ -169,6 +169,30 @@ async def _call_services(call: Any, endpoint: Endpoint) -> None:
     await call("DeleteService", service="shop", force=True)
     await ServiceLoop(endpoint.parts).settle()
     await call("DescribeServices", services=["shop"])
+    await _call_task_sets(call, endpoint)
+
+
+async def _call_task_sets(call: Any, endpoint: Endpoint) -> None:
+    external = {"deploymentController": {"type": "EXTERNAL"}, "desiredCount": 1}
+    await call("CreateService", serviceName="outside", **external)
+    where = {"cluster": "default", "service": "outside"}
+    made = await call(
+        "CreateTaskSet",
+        **where,
+        taskDefinition="web",
+        networkConfiguration=VPC,
+        scale={"value": 50.0, "unit": "PERCENT"},
+        tags=[{"key": "k", "value": "v"}],
+    )
+    arn = made["taskSet"]["taskSetArn"]
+    await ServiceLoop(endpoint.parts).settle()
+    await call("UpdateTaskSet", **where, taskSet=arn, scale={"value": 100.0, "unit": "PERCENT"})
+    await call("UpdateServicePrimaryTaskSet", **where, primaryTaskSet=arn)
+    await call("DescribeTaskSets", **where, taskSets=[arn, "ecs-svc/1"], include=["TAGS"])
+    await call("DescribeServices", services=["outside"], include=["TAGS"])
+    await call("DeleteTaskSet", **where, taskSet=arn, force=True)
+    await call("DeleteService", service="outside", force=True)
+    await ServiceLoop(endpoint.parts).settle()
 
 
 async def test_paginators_see_everything_once(endpoint: Endpoint, cluster: str) -> None:

@@ -144,6 +144,7 @@ REFUSED_BALANCERS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"Type": "gateway"}, "ValidationError"),
     ({"IpAddressType": "dualstack"}, "ValidationError"),
     ({"SecurityGroups": ["sg-1"]}, "UnsupportedOperation"),
+    ({"EnablePrefixForIpv6SourceNat": "on"}, "ValidationError"),
     ({"SubnetMappings": [{"SubnetId": "s", "AllocationId": "a"}]}, "UnsupportedOperation"),
     ({"Tags": [{"Key": "a", "Value": "1"}] * 2}, "DuplicateTagKeys"),
     ({"Tags": [{"Key": "aws:a", "Value": "1"}]}, "ValidationError"),
@@ -162,6 +163,8 @@ REFUSED_GROUPS: tuple[tuple[dict[str, Any], str], ...] = (
     ({"HealthCheckEnabled": False}, "InvalidConfigurationRequest"),
     ({"HealthyThresholdCount": 11}, "ValidationError"),
     ({"Matcher": {"HttpCode": "200-599"}}, "ValidationError"),
+    ({"Protocol": "TCP", "HealthCheckPath": "/health"}, "InvalidConfigurationRequest"),
+    ({"Protocol": "TCP", "Matcher": {"HttpCode": "200"}}, "InvalidConfigurationRequest"),
 )
 
 
@@ -312,7 +315,24 @@ REFUSED_RULES: tuple[tuple[dict[str, Any], str], ...] = (
         {"Conditions": [{"Field": "host-header", "HostHeaderConfig": {"RegexValues": ["a"]}}]},
         "UnsupportedOperation",
     ),
+    (
+        {"Conditions": [{"Field": "path-pattern", "HostHeaderConfig": {"Values": ["a"]}}]},
+        "ValidationError",
+    ),
+    ({"Conditions": [{"Field": "source-ip", "Values": ["10.0.0.0/8"]}]}, "ValidationError"),
     ({"Actions": [{"Type": "authenticate-oidc"}]}, "UnsupportedOperation"),
+    (
+        {
+            "Actions": [
+                {
+                    "Type": "fixed-response",
+                    "FixedResponseConfig": {"StatusCode": "200"},
+                    "RedirectConfig": {"StatusCode": "HTTP_301", "Path": "/b"},
+                }
+            ]
+        },
+        "InvalidLoadBalancerAction",
+    ),
     ({"Actions": []}, "ValidationError"),
     ({"Actions": [{"Type": "redirect"}]}, "ValidationError"),
     (
@@ -353,7 +373,7 @@ async def test_targets_tell_why_they_get_no_traffic(elb: AwsClient) -> None:
     shop = await Shop(elb).build()
     targets = [{"Id": "10.0.0.1", "Port": 8080}, {"Id": "10.0.0.2"}]
     for arn in (shop.blue, shop.green):
-        await elb.call("register_targets", TargetGroupArn=arn, Targets=targets)
+        await elb.call("register_targets", TargetGroupArn=arn, Targets=[*targets, targets[1]])
         await elb.call("register_targets", TargetGroupArn=arn, Targets=targets[:1])
 
     async def states(arn: str, **more: Any) -> list[tuple[str, int, str, str]]:

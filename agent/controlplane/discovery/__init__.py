@@ -1,0 +1,13 @@
+"""Names by which tasks find each other: what AWS Cloud Map keeps, in control's own store.
+
+::
+
+    record.py     namespaces, registries, registered instances and operations, as they are stored; their keys
+    stored.py     reads and writes them; every change of a registry's instances gives it a new revision
+    health.py     which instances of a registry are answered; pure
+    task_instances.py  the instance that stands for a task; pure
+    loop.py       registers the tasks of services, and deregisters them
+
+A **registry** is what Cloud Map calls a service, and ECS ``serviceRegistries``: a name within a namespace.
+The API is in ``api.servicediscovery``. May use the store. Tests: ``tests/unit/controlplane/discovery``.
+"""
