@@ -9,19 +9,39 @@ Source: HAProxy 2.6 configuration manual.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.ingress.quoting import literal, pattern, word
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from agent.model.ingress import Check, Condition, Group, Listener, Rule, Target
 
+WEIGHT: Final = 100
+"""Of a server that gets requests."""
 NOBODY: Final = "nobody"
 """The backend of requests that no group with a weight is for."""
 _PORTS: Final = {"HTTP": "80", "HTTPS": "443"}
 """Of a redirect to another protocol, which need not be named."""
+
+
+class Place(NamedTuple):
+    """What a proxy has on its host."""
+
+    socket: Path
+    """Of the runtime API."""
+    log: Path
+    """Socket that gets the messages about health."""
+    address: str = "*"
+    """Where listeners listen."""
+    user: str = ""
+    """Whom a proxy that was started by root runs as; empty to stay as it is."""
+    stop_s: int = 3600
+    """After how many seconds the process before a reload ends its last connections."""
+    connections: int = 20_000
+    """How many a process has at most."""
 
 
 def backend_name(group_id: str) -> str:
@@ -39,49 +59,62 @@ def text(
     groups: Sequence[Group],
     targets: Mapping[str, Sequence[Target]],
     *,
-    socket: str,
-    state: str,
-    address: str = "*",
-    stop_s: int = 3600,
-    connections: int = 20_000,
+    place: Place,
+    serial: int,
+    healthy: Container[tuple[str, str]] = (),
 ) -> str:
     """Return the configuration.
 
     Args:
-        listeners: what to listen on.
+        listeners: what to listen on; no two have the same port (``without_conflicts``).
         groups: all that their rules name.
         targets: by group id.
-        socket: path of the runtime API's socket.
-        state: path of the file with the state of servers from before a reload.
-        address: where listeners listen.
-        stop_s: after how many seconds an old process ends its last connections.
-        connections: how many a process has at most.
+        place: of this proxy.
+        serial: number of this configuration, which the runtime API tells.
+        healthy: backend and name of the servers that get requests at once; others first have to pass a check.
     """
     lines = [
         "global",
-        f"    stats socket {word(socket)} mode 600 level admin expose-fd listeners",
-        f"    server-state-file {word(state)}",
-        f"    hard-stop-after {stop_s}s",
-        f"    maxconn {connections}",
+        f"    description {serial}",
+        f"    stats socket {word(str(place.socket))} mode 600 level admin expose-fd listeners",
+        f"    log {word(str(place.log))} format raw local0 notice",
+        f"    hard-stop-after {place.stop_s}s",
+        f"    maxconn {place.connections}",
+        # All first checks begin within this time, not within the interval of the checks.
+        "    max-spread-checks 500",
+        *([f"    user {place.user}", f"    group {place.user}"] if place.user else []),
         "",
         "defaults",
-        "    timeout connect 10s",
+        "    log global",
+        "    timeout connect 5s",
         "    timeout client 60s",
         "    timeout server 60s",
         "    timeout http-request 60s",
         "    timeout queue 10s",
-        "    load-server-state-from-file global",
-        "    option redispatch",
+        "    option log-health-checks",
+        "    option redispatch 1",
         "    retries 3",
         "",
     ]
     for listener in listeners:
-        lines += [*_frontend(listener, address), ""]
+        lines += [*_frontend(listener, place.address), ""]
+    idle_s = max((each.idle_s for each in listeners), default=60)
     for group in groups:
-        lines += [*_backend(group, targets.get(group.id, ())), ""]
+        lines += [*_backend(group, targets.get(group.id, ()), healthy, idle_s), ""]
     lines += [f"backend {NOBODY}", "    mode http", "    http-request return status 503", ""]
     lines += [f"backend {NOBODY}-tcp", "    mode tcp", "    tcp-request content reject"]
     return "\n".join([*lines, ""])
+
+
+def without_conflicts(listeners: Sequence[Listener]) -> tuple[list[Listener], list[Listener]]:
+    """Return the listeners that can be listened on, and those whose port another one has."""
+    taken: set[int] = set()
+    served: list[Listener] = []
+    others: list[Listener] = []
+    for each in listeners:
+        (others if each.port in taken else served).append(each)
+        taken.add(each.port)
+    return served, others
 
 
 def check_words(check: Check, *, is_tls: bool) -> list[str]:
@@ -102,10 +135,14 @@ def check_words(check: Check, *, is_tls: bool) -> list[str]:
 def _frontend(listener: Listener, address: str) -> Iterator[str]:
     is_http = listener.protocol == "HTTP"
     yield f"frontend listener-{listener.id}"
+    yield "    no log"
     yield f"    mode {'http' if is_http else 'tcp'}"
     yield f"    bind {address}:{listener.port}"
     yield f"    timeout client {listener.idle_s}s"
     if is_http:
+        yield f"    timeout http-keep-alive {listener.idle_s}s"
+        # A reload closes no connection on which a request may be on its way.
+        yield "    option idle-close-on-response"
         yield "    option forwardfor"
         yield "    http-request set-header X-Forwarded-Proto http"
         yield f"    http-request set-header X-Forwarded-Port {listener.port}"
@@ -212,17 +249,26 @@ def _filled(part: str) -> str:
     return filled
 
 
-def _backend(group: Group, targets: Sequence[Target]) -> Iterator[str]:
-    check = group.check
-    yield f"backend {backend_name(group.id)}"
-    yield f"    mode {'http' if group.protocol == 'HTTP' else 'tcp'}"
+def _backend(
+    group: Group, targets: Sequence[Target], healthy: Container[tuple[str, str]], idle_s: int
+) -> Iterator[str]:
+    check, name = group.check, backend_name(group.id)
+    is_http = group.protocol == "HTTP"
+    yield f"backend {name}"
+    yield f"    mode {'http' if is_http else 'tcp'}"
     yield f"    balance {'leastconn' if group.least_requests else 'roundrobin'}"
+    yield f"    timeout server {idle_s}s"
     yield f"    timeout check {check.timeout_s}s"
+    if is_http:
+        # A target may close an idle connection just when a request is sent on it.
+        yield "    retry-on conn-failure empty-response"
+        yield "    http-request disable-l7-retry unless { method GET HEAD OPTIONS }"
     if check.protocol != "TCP":
         yield "    option httpchk"
         yield f"    http-check send meth GET uri {word(check.path)} ver HTTP/1.1 hdr Host localhost"
         yield f"    http-check expect status {check.matcher}"
     words = " ".join(check_words(check, is_tls=check.protocol == "HTTPS"))
     for target in targets:
-        drains = " weight 0" if target.drains else ""
-        yield f"    server {server_name(target)} {target.address}:{target.port} {words}{drains}"
+        server = server_name(target)
+        weight = WEIGHT if (name, server) in healthy and not target.drains else 0
+        yield f"    server {server} {target.address}:{target.port} {words} weight {weight}"

@@ -8,10 +8,15 @@ from __future__ import annotations
 import csv
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec.structs import replace
+
+from agent.ingress.configuration import backend_name, server_name
 from agent.model.ingress import TargetReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from agent.model.ingress import Group, Target
 
 COMMAND: Final = "show stat -1 4 -1"
 """Statistics of all servers."""
@@ -39,6 +44,11 @@ class ServerFigures(NamedTuple):
     def is_up(self) -> bool:
         """Whether its health checks have passed; also while it gets no new requests."""
         return self.check.endswith("OK") and not self.status.startswith(("DOWN", "MAINT"))
+
+    @property
+    def may_serve(self) -> bool:
+        """Whether it gets requests, or could: after a reload, one may not have been checked again yet."""
+        return self.is_up or (self.weight > 0 and not self.status.startswith(("DOWN", "MAINT")))
 
     @property
     def is_steady(self) -> bool:
@@ -89,6 +99,40 @@ def report(server: ServerFigures, *, was: TargetReport | None, drains: bool) -> 
         return TargetReport(state="healthy", is_idle=is_idle)
     reason, description = _why(server)
     return TargetReport(state="unhealthy", reason=reason, description=description, is_idle=is_idle)
+
+
+def group_reports(
+    groups: Iterable[Group],
+    targets: Mapping[str, Sequence[Target]],
+    servers: Mapping[tuple[str, str], ServerFigures],
+    before: Mapping[str, Mapping[str, TargetReport]],
+    *,
+    is_alone: bool,
+) -> dict[str, dict[str, TargetReport]]:
+    """Return what is reported of all targets, by group id and target name.
+
+    Args:
+        groups: those that the proxy has.
+        targets: by group id.
+        servers: by backend and name.
+        before: what was returned before.
+        is_alone: whether no process from before a reload is left, which could have requests of its own.
+    """
+    found: dict[str, dict[str, TargetReport]] = {}
+    for group in groups:
+        old = before.get(group.id, {})
+        found[group.id] = {}
+        for target in targets.get(group.id, ()):
+            server = servers.get((backend_name(group.id), server_name(target)))
+            was = old.get(target.name)
+            if server is None:
+                was = was or TargetReport(state="initial")
+                new = replace(was, is_idle=target.drains and is_alone)
+            else:
+                drains = target.drains and server.weight == 0 and is_alone
+                new = report(server, was=was, drains=drains)
+            found[group.id][target.name] = new
+    return found
 
 
 def _why(server: ServerFigures) -> tuple[str, str]:

@@ -10,18 +10,15 @@ Source: HAProxy 2.6 management guide, section 9.3, "add server", "del server", "
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from agent.ingress.configuration import backend_name, check_words, server_name
+from agent.ingress.configuration import WEIGHT, backend_name, check_words, server_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from agent.ingress.figures import ServerFigures
     from agent.model.ingress import Group, Target
-
-WEIGHT: Final = 100
-"""Of a server that gets requests."""
 
 
 def commands(
@@ -62,6 +59,10 @@ def _wanted(group: Group, name: str, target: Target, known: ServerFigures | None
         yield f"add server {place} {target.address}:{target.port} {words} weight 0"
         yield f"enable health {place}"
         yield f"enable server {place}"
+        return
+    if known.status.startswith("MAINT"):  # taken out before, and not deleted yet
+        yield f"set server {place} weight 0"
+        yield f"set server {place} state ready"
         return
     weight = WEIGHT if known.is_up and not target.drains else 0
     # One that fails keeps its weight: HAProxy sends it nothing while it is down.

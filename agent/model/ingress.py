@@ -1,8 +1,18 @@
 """What control tells an ingress, and what it reports: plain data of their wire, JSON.
 
-An ingress is a proxy on a host that carries the requests of load balancers. Control sends everything once and
-then what has changed; each message is whole for what it names, so that a lost one is mended by the next
-connection.
+An ingress is a proxy on a host that carries the requests of load balancers. The calls have the token of agents.
+
+======================================== =================================================================
+GET ``/v1/ingresses/ID``                 ``Truth``; 204 if nothing has changed. Query: ``run`` and ``after``
+                                         of the last ``Truth``, ``wait`` (seconds), ``reported=1`` once it
+                                         has reported, ``balancer`` (a name; may be repeated, none for
+                                         all). Renews the lease.
+POST ``/v1/ingresses/ID/health``         ``Reports`` → ``Reported``
+DELETE ``/v1/ingresses/ID``              204; the ingress is gone
+======================================== =================================================================
+
+Control sends everything once and then what has changed; each message is whole for what it names. What an ingress
+has reported ends with its lease; ``is_known`` says whether that lives, and everything is reported again if not.
 """
 
 from __future__ import annotations
@@ -97,6 +107,12 @@ class Target(_Wire, frozen=True):
 class Truth(_Wire, frozen=True):
     """What has changed for an ingress."""
 
+    run: str
+    """Of whom ``serial`` is; a number of another one means nothing."""
+    serial: int
+    """What the next call is ``after``."""
+    is_known: bool = False
+    """Whether control has the ingress' reports."""
     listeners: tuple[Listener, ...] | None = None
     """All of them, with ``groups``; None if neither has changed."""
     groups: tuple[Group, ...] | None = None
@@ -119,7 +135,16 @@ class TargetReport(_Wire, frozen=True):
 class Reports(_Wire, frozen=True):
     """What an ingress knows of all targets of some groups."""
 
-    ingress: str
-    """Its id."""
-    groups: dict[str, dict[str, TargetReport]]
-    """By group id and target name."""
+    groups: dict[str, dict[str, TargetReport] | None]
+    """By group id and target name; None for a group that it does not serve any more."""
+    balancers: tuple[str, ...] = ()
+    """Names of the load balancers that it serves; none for all."""
+    is_whole: bool = False
+    """Whether this is all that it knows, so that control may forget the rest."""
+
+
+class Reported(_Wire, frozen=True):
+    """The answer to reports."""
+
+    is_known: bool
+    """False if they were not taken: everything is to be reported, with ``is_whole``."""

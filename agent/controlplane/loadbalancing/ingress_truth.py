@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from agent.controlplane.loadbalancing import balancer_records, forwarding, naming
-from agent.controlplane.loadbalancing.balancer_records import ALGORITHM, TRAFFIC_PORT
+from agent.controlplane.loadbalancing.balancer_records import ALGORITHM, IDLE_TIMEOUT, TRAFFIC_PORT
 from agent.model import ingress as wire
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
         TargetRecord,
     )
 
+_IDLE_S: Final = 60
+_IDLE_TCP_S: Final = 350
+"""After which a load balancer ends an idle connection: Amazon's defaults."""
+
 
 def listeners(
     balancers: Mapping[str, LoadBalancerRecord], found: Iterable[ListenerRecord]
@@ -30,7 +34,7 @@ def listeners(
             id=each.id,
             port=each.port,
             protocol=each.protocol,
-            idle_s=balancers[each.load_balancer].idle_s,
+            idle_s=_idle_s(balancers[each.load_balancer]),
             rules=tuple(_rule(rule) for rule in _in_order(each.rules)),
         )
         for each in sorted(found, key=lambda listener: listener.id)
@@ -65,6 +69,11 @@ def targets(found: Iterable[TargetRecord], now: float) -> tuple[wire.Target, ...
 def group_id(arn: str) -> str:
     """Return the id by which an ingress knows a target group."""
     return naming.target_group_id(arn)
+
+
+def _idle_s(balancer: LoadBalancerRecord) -> int:
+    default = _IDLE_S if balancer.kind == balancer_records.APPLICATION else _IDLE_TCP_S
+    return int(balancer.attributes.get(IDLE_TIMEOUT, default))
 
 
 def _in_order(rules: Sequence[RuleRecord]) -> list[RuleRecord]:

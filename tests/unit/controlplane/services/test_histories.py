@@ -132,7 +132,9 @@ class Watched(World):
         if why[Why.LOST]:
             places = [*self._good(record), *(task for task in wanted if self._is_lost(task))]
             left = [task for task in places if task.id not in stopped]
-            assert len(left) >= record.desired_count, "lost tasks are stopped before others are there"
+            assert len(left) >= record.desired_count, (
+                "lost tasks are stopped before others are there"
+            )
 
     def launch(self, plan: Plan) -> None:
         started, record = self.started, self.record
