@@ -75,6 +75,7 @@ from agent.wiring.host import need_network, network_settings, read_host, task_gr
 from agent.wiring.images import open_images
 from agent.wiring.leaving import leave_no_ready, leave_no_spare
 from agent.wiring.metrics import make_sampler, show_metrics
+from agent.wiring.names import TaskNames
 from agent.wiring.orders import take_orders
 from agent.wiring.registration import describe
 from agent.wiring.tasks import engine_settings
@@ -137,8 +138,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         load_pause = partial(ensure_pause_image, runtime, host.architecture)
         pause = await load_pause()
         restored = await RestoredTasks.open(store)
+        networks_wanted = network_settings(settings, owner, await runtime.default_bridge(), fleet)
         networks = await TaskNetworks.open(
-            network_settings(settings, owner, await runtime.default_bridge(), fleet),
+            networks_wanted,
             store=store,
             engine=runtime,
             image=pause,
@@ -153,6 +155,9 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             serve_session,
             lambda: overview.holds_network or need_network(restored.records),
         )
+        names = TaskNames(networks_wanted)
+        cleanup.push_async_callback(names.close)
+        networks.on_rules_checked(names.look_again)
         namespaces = NamespaceHolders(
             runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
         )
@@ -275,6 +280,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 take_orders,
                 networks,
                 engine,
+                names,
                 partial(settle_range, used=fleet, store=store, serve_session=serve_session),
             ),
             HostParts(
@@ -341,6 +347,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             )
             group.create_task(groups.run(runtime.connect), name="control groups")
             group.create_task(control.run(), name="control")
+            group.create_task(names.run(), name="names of tasks")
             group.create_task(
                 stop_at_deadline(drain, lambda: engine.stop_all(DRAIN_REASON)), name="drain"
             )

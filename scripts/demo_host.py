@@ -187,7 +187,8 @@ def sweep() -> None:
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
     _output("ip", "link", "delete", BRIDGE)
-    for family, table in (("inet", TABLE), ("bridge", TABLE), ("inet", f"{TABLE}_groups")):
+    parts = (("inet", f"{TABLE}_{part}") for part in ("groups", "names"))
+    for family, table in (("inet", TABLE), ("bridge", TABLE), *parts):
         _output("nft", "delete", "table", family, table)
     for rule in _output("iptables", "-w", "5", "-S", "DOCKER-USER").splitlines():
         if BRIDGE in rule:

@@ -2,8 +2,7 @@
 
 Some libraries import far more than they need: pyroute2 and docker all of their parts, pyroute2 also the
 whole of unittest for one mock object, structlog a renderer of coloured tracebacks, requests a detector
-of character sets. ``begin`` is called before any
-of them is imported. Only for the agent process: nothing is ever taken out of a process that has
+of character sets, docker archives to build images from. ``begin`` is called before any of them is imported. Only for the agent process: nothing is ever taken out of a process that has
 loaded the whole library.
 
 Tests: ``tests/unit/cli/test_lean_imports.py``, ``tests/unit/test_imports.py``.
@@ -19,7 +18,7 @@ from typing import Any, Final
 _ABSENT: Final = ("rich", "charset_normalizer", "chardet")
 """Optional for structlog and requests: the agent prints no coloured tracebacks, and the engine's
 answers are JSON."""
-_LAZY: Final = ("pyroute2", "docker", "unittest")
+_LAZY: Final = ("pyroute2", "docker", "unittest", "tarfile", "zipfile")
 
 
 def begin() -> None:
@@ -34,10 +33,11 @@ def begin() -> None:
 def load_lazily(name: str) -> None:
     """Load a package without running its ``__init__``, so that only named submodules are loaded.
 
-    Whoever uses a name that is not a submodule gets the whole package then.
+    Whoever uses a name that is not a submodule gets the whole package then. A module that is no package is
+    loaded when a name of it is used.
 
     Args:
-        name: a package at the top level; nothing is done if it is loaded or not installed.
+        name: a package or module at the top level; nothing is done if it is loaded or not installed.
     """
     if name in sys.modules:
         return
@@ -47,9 +47,14 @@ def load_lazily(name: str) -> None:
     loader = spec.loader
     package = importlib.util.module_from_spec(spec)
 
+    is_package = spec.submodule_search_locations is not None
+
     def filled(attribute: str) -> Any:
-        if attribute.startswith("__") or importlib.util.find_spec(f"{name}.{attribute}"):
-            raise AttributeError(attribute)  # the import that asks goes on to the submodule
+        # The import that asks goes on to the submodule.
+        if attribute.startswith("__") or (
+            is_package and importlib.util.find_spec(f"{name}.{attribute}")
+        ):
+            raise AttributeError(attribute)
         del package.__dict__["__getattr__"]
         loader.exec_module(package)
         return getattr(package, attribute)

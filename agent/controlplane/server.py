@@ -209,6 +209,7 @@ async def serve(
                 group.create_task(issuer.run(), name="role credentials"),
                 group.create_task(agent_parts.groups.run(), name="security groups"),
                 group.create_task(agent_parts.fleet.run(), name="fleet network"),
+                group.create_task(agent_parts.names.run(), name="names for hosts"),
                 group.create_task(janitor.run(), name="janitor"),
                 group.create_task(metrics.run(), name="metrics"),
                 group.create_task(ServiceLoop(parts).run(), name="services"),

@@ -52,6 +52,7 @@ from msgspec import Struct, field
 
 from agent.model.changes import TaskChange
 from agent.model.fleet import FleetHost, FleetUpdate
+from agent.model.names import NameUpdates
 from agent.model.payload import Credentials
 from agent.model.resources import HostResources
 from agent.model.security_groups import GroupUpdates
@@ -162,6 +163,8 @@ class Assignments(_Wire, frozen=True):
     """What changed after the given revision in the groups that this host's tasks need."""
     fleet: FleetUpdate | None = None
     """What changed after the given revision in the network between hosts."""
+    names: NameUpdates | None = None
+    """What changed after the given revision in the names of tasks."""
     credentials_serial: int = 0
     """With which to ask next: of one run of control, like the revision. An agent that asks with none is
     sent credentials in payloads alone."""

@@ -157,6 +157,10 @@ class TaskNetworks:
         loop = asyncio.get_running_loop()
         return bool(await loop.run_in_executor(self._files, surveys.living, [record]))
 
+    def on_rules_checked(self, call: Callable[[], None]) -> None:
+        """Have somebody called when rules of this host may have changed, and regularly, while ``run`` runs."""
+        self._upkeep.rules_checked = call
+
     async def run(self, *, on_lost: Callable[[str, str], object]) -> None:
         """Keep the pool filled and the host's part intact until cancelled.
 

@@ -19,14 +19,14 @@ from agent.errors import NetworkFailure
 from agent.network.addresses import address_of_link
 from agent.network.host.docker_chain import CHAIN
 from agent.network.host.engine_rules import EngineRules
-from agent.network.host.firewall import groups_table
+from agent.network.host.firewall import groups_table, names_table
 from agent.network.host.kernel_messages import EVERYTHING, Ours, Part
 from agent.network.host.repair_loop import RepairLoop, RepairResult
 from agent.network.sandboxes import survey as surveys
 from agent.network.sandboxes.link_repair import LinkRepair
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from concurrent.futures import Executor
 
     from agent.model.views import RepairView
@@ -75,6 +75,7 @@ class Upkeep:
             settings.table,
             f"{settings.table}_links",
             groups_table(settings.table),
+            names_table(settings.table),
             CHAIN,
         )
         self._engine_rules = EngineRules(files)
@@ -82,6 +83,8 @@ class Upkeep:
         self._link_repair = LinkRepair(
             self._reattach, is_in_use=table.is_in_use, give_up=lifecycle.ended
         )
+        self.rules_checked: Callable[[], None] | None = None
+        """Called after each check of the rules, for those who keep rules besides these."""
         self._not_serving: set[str] = set()
         """Addresses of sandboxes whose namespace is incomplete."""
 
@@ -160,6 +163,8 @@ class Upkeep:
         found, gone = await self._host.repair(self._table.in_use(), parts)
         if parts & Part.RULES:
             found += await self._engine_rules.look()
+            if self.rules_checked is not None:
+                self.rules_checked()
         incomplete = [
             self._table.records[ipv4] for ipv4 in self._not_serving if ipv4 in self._table.records
         ]

@@ -7,6 +7,7 @@
     images.py        pulls and clean-up
     endpoints.py     servers for tasks, for the log driver and for introspection
     metrics.py       sampler, OTLP, Prometheus
+    names.py         answers to questions for names of tasks
     registration.py  what a control is told of this host
     engine_wait.py   until the container engine answers
     orders.py        what is taken first of what control says

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from agent.model.fleet import FleetUpdate
     from agent.model.wire import Assignments
     from agent.network.pool import TaskNetworks
+    from agent.wiring.names import TaskNames
 
 
 async def take_orders(
     networks: TaskNetworks,
     engine: Engine,
+    names: TaskNames,
     take_range: Callable[[FleetUpdate], Awaitable[None]],
     assignments: Assignments,
     control_id: str,
@@ -32,6 +34,8 @@ async def take_orders(
         await take_range(assignments.fleet)
     if assignments.security_groups is not None:
         await networks.take_groups(assignments.security_groups)
+    if assignments.names is not None:
+        names.take(assignments.names)
     await engine.apply(assignments, control_id, instance)
     if assignments.fleet is not None:
         await networks.take_fleet(assignments.fleet)

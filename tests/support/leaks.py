@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import time
 from dataclasses import dataclass, field, fields
@@ -84,6 +85,32 @@ class HostSnapshot:
             time.sleep(0.2)
 
 
+def clean(left: Iterable[str]) -> None:
+    """Remove what a test has left behind, as far as that is possible, so that only this test fails.
+
+    Only for a host that is the tests' own.
+
+    Args:
+        left: what ``HostSnapshot.diff`` returned.
+    """
+    for line in left:
+        kind, _, thing = line.partition(": ")
+        name, *words = thing.split()
+        match kind:
+            case "containers":
+                _lines("docker", "rm", "-f", "-v", name)
+            case "links":
+                _lines("ip", "link", "del", name)
+            case "addresses":
+                _lines("ip", "address", "del", *words, "dev", name)
+            case "firewall" if name == "table":
+                _lines("nft", "delete", "table", *words)
+            case "firewall":
+                _lines("iptables", "-w", "5", *shlex.split(thing.replace("-A ", "-D ", 1)))
+            case _:
+                pass
+
+
 def agent_groups(agents: Path) -> frozenset[str]:
     """Return the control groups of agents, in all hierarchies."""
     owners = {
@@ -156,9 +183,11 @@ def _listeners() -> frozenset[str]:
 def _routes() -> frozenset[str]:
     """Return all routes except those that the kernel adds to links of the engine by itself.
 
-    Its own bridge gets them with its first container, and every link when somebody turns forwarding on.
+    Its own bridge gets them with its first container, and every link when somebody turns forwarding on. A route
+    is the same one when nothing is left on its link.
     """
-    routes = _lines("ip", "route", "show", "table", "all")
+    shown = _lines("ip", "route", "show", "table", "all")
+    routes = [line.replace(" linkdown", "") for line in shown]
     return frozenset(
         r
         for r in routes

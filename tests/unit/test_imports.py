@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "agent"
 ONLY_FOR_COLLECTORS = ("agent.otlp",)
+ONLY_FOR_NAMES = ("agent.dns",)
 ONLY_FOR_AMAZON_ECS = ("agent.aws", "agent.upstream.amazon", "botocore")
 TOO_HEAVY_OF_BOTOCORE = ("botocore.session", "botocore.client", "botocore.loaders")
 FORBIDDEN_IN_THE_AGENT = ("click", "rich", "boto3", "agent.controlplane", "agent.cli.app")
@@ -200,6 +201,7 @@ def test_an_agent_of_our_own_control_loads_nothing_of_aws() -> None:
     )
     assert not _within(loaded, ONLY_FOR_AMAZON_ECS)
     assert not _within(loaded, ONLY_FOR_COLLECTORS)
+    assert not _within(loaded, ONLY_FOR_NAMES)
 
 
 def test_an_agent_of_amazon_ecs_loads_only_the_signing_half_of_botocore() -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.leases import Leases
     from agent.controlplane.agents.registration import InstanceRegistry
     from agent.controlplane.agents.wakeups import WakeUps
+    from agent.controlplane.discovery.feed import NamesOfHosts
     from agent.controlplane.fleet_network.peers import FleetPeers
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
@@ -148,8 +149,10 @@ class Poller:
         history: History,
         groups: GroupsOfHosts,
         fleet: FleetPeers,
+        names: NamesOfHosts,
     ) -> None:
         self._fleet = fleet
+        self._names = names
         self._parts = parts
         self._groups = groups
         self._history = history
@@ -246,12 +249,14 @@ class Poller:
         # After the assignments were read: the groups of each of their tasks are among these.
         groups = await self._groups.updates(instance_id, after)
         fleet = await self._fleet.update(instance_id, after)
+        names = await self._names.updates(after)
         if (
             after
             and not changed
             and not issued
             and groups is None
             and fleet is None
+            and names is None
             and instance.kv.mod_revision <= after
         ):
             return None
@@ -270,6 +275,7 @@ class Poller:
             credentials_serial=serial,
             security_groups=groups,
             fleet=fleet,
+            names=names,
         )
 
     def _issued(

@@ -13,6 +13,7 @@ from agent.controlplane.agents.assignments import AssignmentReader
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.new_hosts import NewHosts
 from agent.controlplane.agents.registration import InstanceRegistry
+from agent.controlplane.discovery.feed import NamesOfHosts
 from agent.controlplane.fleet_network.members import FleetMembers
 from agent.controlplane.fleet_network.peers import FleetPeers
 from agent.controlplane.security_groups.group_view import GroupsOfHosts
@@ -41,8 +42,9 @@ class AgentParts:
     orders: AssignmentReader
     history: History
     groups: GroupsOfHosts
-    """Its ``run`` must run while agents are served, too; likewise that of ``fleet``."""
+    """Its ``run`` must run while agents are served, too; likewise those of ``fleet`` and ``names``."""
     fleet: FleetPeers
+    names: NamesOfHosts
 
     @classmethod
     def build(
@@ -75,4 +77,5 @@ class AgentParts:
             history=history,
             groups=GroupsOfHosts(parts.store, parts.names, wakeups.wake),
             fleet=FleetPeers(parts.store, fleet_plan, wakeups.wake),
+            names=NamesOfHosts(parts.store, wakeups.wake_all),
         )

@@ -14,7 +14,8 @@ from agent.controlplane.definition.fields import RUN, Field, Support
 _NO_ROLE = "control registers targets by itself; leave it out"
 _NO_LATTICE = "only load balancers with target groups are supported; leave it out"
 _NO_CONNECT = "there are no proxies beside tasks; use serviceRegistries"
-_ONLY_ROLLING = "only rolling deployments are supported; leave it out"
+_SHIFTED = "with load balancers, traffic is shifted by the weights of their rules; without, BLUE_GREEN shifts none"
+_OF_LAMBDA = "functions of AWS Lambda are not called; leave it out"
 _ONLY_WITH = "only has a meaning with '{}', which is refused"
 
 
@@ -33,7 +34,9 @@ def _refused(note: str, *paths: str) -> tuple[Field, ...]:
     return tuple(Field(path, Support.REFUSED, note) for path in paths)
 
 
+_ADVANCED = "loadBalancers[].advancedConfiguration"
 _DEPLOYMENT = "deploymentConfiguration"
+_HOOKS = f"{_DEPLOYMENT}.lifecycleHooks[]"
 
 SERVICE: tuple[Field, ...] = (
     *_done("cluster", "service", "serviceName", "taskDefinition", "desiredCount", "clientToken"),
@@ -51,7 +54,9 @@ SERVICE: tuple[Field, ...] = (
         "Classic Load Balancers are not supported; use targetGroupArn",
         "loadBalancers[].loadBalancerName",
     ),
-    *_refused(_ONLY_ROLLING, "loadBalancers[].advancedConfiguration.*"),
+    *_done(f"{_ADVANCED}.alternateTargetGroupArn", f"{_ADVANCED}.productionListenerRule"),
+    *_done(f"{_ADVANCED}.testListenerRule"),
+    Field(f"{_ADVANCED}.roleArn", Support.NO_MEANING, "control changes its own rules"),
     *_refused(_NO_ROLE, "role"),
     *_refused(_NO_LATTICE, "vpcLatticeConfigurations.*", "gatewayConnectors.*"),
     *_done("serviceRegistries[].registryArn", "serviceRegistries[].port"),
@@ -75,20 +80,25 @@ SERVICE: tuple[Field, ...] = (
         Field(f"{_DEPLOYMENT}.alarms.{name}", Support.NO_MEANING, _ONLY_WITH.format("enable"))
         for name in ("alarmNames[]", "rollback")
     ),
+    Field(f"{_DEPLOYMENT}.strategy", note=_SHIFTED),
+    Field(f"{_DEPLOYMENT}.bakeTimeInMinutes", note="not with ROLLING; 0 if it is not given"),
     Field(
-        f"{_DEPLOYMENT}.strategy",
+        f"{_HOOKS}.targetType",
         Support.REFUSED,
-        "only ROLLING is supported; leave it out",
-        only=re.compile("BLUE_GREEN|LINEAR|CANARY"),
+        "functions of AWS Lambda are not called; use PAUSE, and ContinueServiceDeployment when it may go on",
+        only=re.compile("AWS_LAMBDA"),
     ),
-    *_done(f"{_DEPLOYMENT}.strategy"),
-    *_refused(
-        _ONLY_ROLLING,
-        f"{_DEPLOYMENT}.bakeTimeInMinutes",
-        f"{_DEPLOYMENT}.lifecycleHooks.*",
-        f"{_DEPLOYMENT}.linearConfiguration.*",
-        f"{_DEPLOYMENT}.canaryConfiguration.*",
+    Field(f"{_HOOKS}.targetType", note="not with ROLLING"),
+    *_done(
+        f"{_HOOKS}.lifecycleStages[]",
+        f"{_HOOKS}.timeoutConfiguration.timeoutInMinutes",
+        f"{_HOOKS}.timeoutConfiguration.action",
     ),
+    *_refused(_OF_LAMBDA, f"{_HOOKS}.hookTargetArn", f"{_HOOKS}.roleArn", f"{_HOOKS}.hookDetails"),
+    *_done(f"{_DEPLOYMENT}.linearConfiguration.stepPercent"),
+    *_done(f"{_DEPLOYMENT}.linearConfiguration.stepBakeTimeInMinutes"),
+    *_done(f"{_DEPLOYMENT}.canaryConfiguration.canaryPercent"),
+    *_done(f"{_DEPLOYMENT}.canaryConfiguration.canaryBakeTimeInMinutes"),
     Field(
         f"{_DEPLOYMENT}.earlySuccessCriteria.enable",
         Support.REFUSED,

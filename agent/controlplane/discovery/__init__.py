@@ -6,6 +6,7 @@
     stored.py     reads and writes them; every change of a registry's instances gives it a new revision
     health.py     which instances of a registry are answered; pure
     task_instances.py  the instance that stands for a task; pure
+    feed.py       what each host is told of names in DNS, and what of it changed
     loop.py       registers the tasks of services, and deregisters them
 
 A **registry** is what Cloud Map calls a service, and ECS ``serviceRegistries``: a name within a namespace.

@@ -55,7 +55,7 @@ class NamespaceRecord(Record, frozen=True):
     type: str
     """HTTP or DNS_PRIVATE."""
     soa_ttl_s: int = 15
-    """Of a DNS namespace: for how long a client may remember that there is no such name. Only shown so far."""
+    """Of a DNS namespace: for how long a client may remember that there is no such name."""
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     created_at: float = 0.0
@@ -67,7 +67,7 @@ class NamespaceRecord(Record, frozen=True):
 
     @property
     def is_dns(self) -> bool:
-        """Whether its names are domain names, and its registries may have DNS records."""
+        """Whether hosts answer its names in DNS, and its registries may have DNS records."""
         return self.type == DNS_PRIVATE
 
 
@@ -79,10 +79,9 @@ class RegistryRecord(Record, frozen=True):
     name: str
     namespace_id: str
     dns_records: dict[str, int] = field(default_factory=dict)
-    """TTL in seconds by the type of record; empty for the type HTTP. What it demands of instances is checked; no DNS
-    answers with it so far."""
+    """TTL in seconds by the type of record; empty for the type HTTP, whose name is not in DNS."""
     routing_policy: str = MULTIVALUE
-    """MULTIVALUE or WEIGHTED. Only shown so far."""
+    """MULTIVALUE or WEIGHTED: whether an answer of DNS has up to eight instances, or one."""
     has_custom_health: bool = False
     """Whether its instances have a health status that somebody sets."""
     failure_threshold: int = 1

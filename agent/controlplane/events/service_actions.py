@@ -125,6 +125,8 @@ def _steps(service_arn: str, before: str, record: RolloutRecord) -> list[Draft]:
     why, turning = _BROKEN, wording.rolling_back_to(back)
     if record.reason == rollouts.ASKED_REASON:
         why, turning = wording.STOPPED_REASON, wording.going_back_to(back)
+    elif rollouts.was_ended_by_hook(record.reason):
+        why, turning = record.reason, wording.goes_back_from_hook(record.reason, back)
     failed = _step(service_arn, own, ERROR, "FAILED", why, at)
     turned = [failed, _step(service_arn, back, INFO, "IN_PROGRESS", turning, at)]
     if before == rollouts.ROLLBACK_IN_PROGRESS:
@@ -135,7 +137,7 @@ def _steps(service_arn: str, before: str, record: RolloutRecord) -> list[Draft]:
                 *started,
                 _step(service_arn, own, INFO, "COMPLETED", wording.completed(own), at),
             ]
-        case rollouts.STOPPED if record.reason == rollouts.FAILED_REASON:
+        case rollouts.STOPPED if record.reason in (rollouts.FAILED_REASON, why):
             return [*started, failed]
         case rollouts.ROLLBACK_IN_PROGRESS:
             return [*started, *turned]

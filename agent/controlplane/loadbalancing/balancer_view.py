@@ -50,7 +50,7 @@ class BalancerView:
     """All listeners, targets and ingresses."""
 
     def __init__(self) -> None:
-        self._listeners: dict[str, ListenerRecord] = {}
+        self._listeners: dict[str, Found[ListenerRecord]] = {}
         """By key."""
         self._users = defaultdict[str, set[str]](set)
         """Keys of the listeners that name a group, by its ARN."""
@@ -86,7 +86,11 @@ class BalancerView:
     def balancers_of(self, group_arn: str) -> list[str]:
         """Return the ARNs of the load balancers whose listeners name a target group, sorted."""
         users = self._users.get(group_arn, ())
-        return sorted({self._listeners[key].load_balancer_arn for key in users})
+        return sorted({self._listeners[key].record.load_balancer_arn for key in users})
+
+    def listener(self, arn: str) -> Found[ListenerRecord] | None:
+        """Return the listener that its ARN, or that of one of its rules, names; None if it is gone."""
+        return self._listeners.get(naming.listener_key_of(arn))
 
     def targets(self, group_arn: str) -> list[TargetRecord]:
         """Return the targets of a group, by name, those that are gone among them."""
@@ -161,11 +165,11 @@ class BalancerView:
         old = self._listeners.pop(kv.key, None)
         groups = set()
         if old is not None:
-            groups |= forwarding.groups_of(old)
-            for arn in forwarding.groups_of(old):
+            groups |= forwarding.groups_of(old.record)
+            for arn in forwarding.groups_of(old.record):
                 self._users[arn].discard(kv.key)
         if found is not None:
-            self._listeners[kv.key] = found.record
+            self._listeners[kv.key] = found
             groups |= forwarding.groups_of(found.record)
             for arn in forwarding.groups_of(found.record):
                 self._users[arn].add(kv.key)

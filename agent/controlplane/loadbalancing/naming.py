@@ -6,7 +6,7 @@ import re
 import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agent.controlplane.loadbalancing.balancer_records import APPLICATION, NETWORK
+from agent.controlplane.loadbalancing.balancer_records import APPLICATION, NETWORK, listener_key
 
 if TYPE_CHECKING:
     from agent.controlplane.names import Names
@@ -68,6 +68,12 @@ def parse_listener(names: Names, arn: str) -> ListenerName | None:
         return ListenerName(match[1], match[2])
     match = _RULE.fullmatch(resource)
     return ListenerName(match[1], match[2], match[3]) if match else None
+
+
+def listener_key_of(arn: str) -> str:
+    """Return the key of the listener that its ARN, or that of one of its rules, names; the ARN was checked before."""
+    _, _, load_balancer, _, listener_id = arn.split("/")[:5]
+    return listener_key(load_balancer, listener_id)
 
 
 def parse_target_group(names: Names, arn: str) -> str | None:

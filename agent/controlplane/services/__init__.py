@@ -8,6 +8,8 @@
       failures.py   counts tasks that failed: throttling of starts, circuit breaker
       rollout.py    when a deployment is completed, failed, rolled back or gone
       replicas.py   arithmetic of REPLICA; scale_in.py has the order of scaling in
+      lifecycle.py  stages of BLUE_GREEN, LINEAR and CANARY deployments and their hooks; blue_green.py has
+                    their arithmetic, traffic_shift.py the weights of their rules
       daemons.py    arithmetic of DAEMON
       task_sets.py  one step for each task set of a service that somebody else deploys
       split.py      capacity providers of the tasks, by base and weight

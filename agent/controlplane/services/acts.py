@@ -80,6 +80,9 @@ async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: flo
             return False
         compares += done[0]
         then += done[1]
+    shifted = target_ops.shift_ops(plan.shifts)
+    compares += shifted[0]
+    then += shifted[1]
     then += await event_ops(store, service, plan.events, now)
     then += await rollout_ops(store, found.record, service, now)
     # Tasks with one registry all touch it; a transaction touches each key once.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from agent.controlplane.loadbalancing.balancer_view import SeenTarget
     from agent.controlplane.services.observed import Observed, SeenTask
     from agent.controlplane.services.record import ServiceRecord
+    from agent.controlplane.services.traffic_shift import Listeners
 
 _OPS_MOST = 96
 """Of all that one transaction does to tasks with targets."""
@@ -42,6 +43,8 @@ class Balanced:
     """Why one of these tasks cannot be registered, for an event."""
     delays_s: Mapping[str, int] = field(default_factory=dict)
     """The deregistration delay of each group that a target is in, by its ARN."""
+    listeners: Listeners = field(default_factory=dict)
+    """Those that the service may shift traffic with, by the ARNs of their rules."""
 
     def delay_s(self, task_id: str) -> int:
         """Return how long a task may finish its requests."""

@@ -173,8 +173,8 @@ async def start(
     """
     service, now = plan.service, parts.clock()
     hosts = await parts.fleet.read(service.cluster)
-    good = Wanted.of(service, seen, now).good
-    providers = split.of_new(order.task.capacity, service.desired_count, good, plan.start)
+    own = Wanted.of(replace(service, deployments=[plan.deployment]), seen, now).good
+    providers = split.of_new(order.task.capacity, service.desired_count, own, plan.start)
     placed, refused = _place(order, plan, hosts, providers, rng)
     tasks = [
         launch.place_task(

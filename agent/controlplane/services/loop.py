@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Parts
     from agent.controlplane.services.launching import Order
     from agent.controlplane.services.observed import Observed
-    from agent.controlplane.services.record import ServiceRecord
+    from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
     from agent.controlplane.services.view import ServiceKey
 
 ACTS_IN_A_TURN = 16
@@ -229,7 +229,7 @@ class ServiceLoop:
         if service.status != "ACTIVE":
             return seen, None
         if service.is_daemon:
-            order = await self._order(key, found, service)
+            order = await self._order(key, found, service, service.primary)
             hosts = await self._parts.fleet.read(key.cluster)
             daemons = {group_of(each.name) for each in self._view.daemons(key.cluster)}
             known = launching.seen_hosts(order, hosts, seen, daemons | {service.group})
@@ -240,11 +240,15 @@ class ServiceLoop:
         return seen, None
 
     async def _order(
-        self, key: ServiceKey, found: Found[ServiceRecord], service: ServiceRecord
+        self,
+        key: ServiceKey,
+        found: Found[ServiceRecord],
+        service: ServiceRecord,
+        deployment: DeploymentRecord,
     ) -> Order | None:
-        """Return what to launch for a service, or for one of its task sets."""
+        """Return what to launch for a deployment of a service, or of one of its task sets."""
         try:
-            return await launching.read_order(self._parts, found.record, service.primary)
+            return await launching.read_order(self._parts, found.record, deployment)
         except (ApiError, PlacementError, QueryError) as error:
             await launching.explain(self._parts, found, service, str(error))
             self._plan_for(key, self._hold(key, found, service))
@@ -264,7 +268,7 @@ class ServiceLoop:
         elif hold is not None and self._parts.clock() < hold.until:
             self._plan_for(key, hold.until)
             return False
-        order = order or await self._order(key, found, service)
+        order = order or await self._order(key, found, service, launch.plan.deployment)
         if order is None:
             return False
         outcome = await launching.start(

@@ -10,7 +10,6 @@ from agent.controlplane.definition import payload
 from agent.controlplane.loadbalancing import balancer_records, naming
 from agent.controlplane.loadbalancing.balancer_records import TargetGroupRecord, TargetRecord
 from agent.controlplane.records import InstanceRecord, TaskDefinitionRecord, TaskRecord
-from agent.controlplane.services.balancing import Balanced
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ async def with_places(parts: Parts, service: ServiceRecord, seen: Observed) -> O
     Raises:
         StoreFailure: the store cannot be read.
     """
-    balancers = {one.id: one.load_balancers for one in service.deployments}
+    balancers = {one.id: one.used_balancers for one in service.deployments}
     known = seen.balanced.targets
     arns = {each["targetGroupArn"] for listed in balancers.values() for each in listed}
     arns |= {each.target.group_arn for targets in known.values() for each in targets}
@@ -52,7 +51,8 @@ async def with_places(parts: Parts, service: ServiceRecord, seen: Observed) -> O
     new = sorted(new, key=lambda task: task.id)[:READ_MOST] if service.status == "ACTIVE" else []
     found, problem = await _places(parts, service, new, groups, balancers)
     delays_s = {arn: group.deregistration_delay_s for arn, group in groups.items()}
-    return replace(seen, balanced=Balanced(known, found, problem, delays_s))
+    balanced = replace(seen.balanced, places=found, problem=problem, delays_s=delays_s)
+    return replace(seen, balanced=balanced)
 
 
 async def _groups(parts: Parts, arns: Iterable[str]) -> dict[str, TargetGroupRecord]:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from agent.controlplane.services.balancing import Traffic
     from agent.controlplane.services.observed import SeenTask
-    from agent.controlplane.services.record import ServiceRecord
+    from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
+    from agent.controlplane.services.traffic_shift import Shift
 
 
 class Why(Enum):
@@ -35,9 +36,11 @@ class Decision:
     """Which tasks the arithmetic of a service wants to start and stop."""
 
     start: int = 0
-    """How many tasks of the primary deployment; for DAEMON, one on each of ``hosts``."""
+    """How many tasks; for DAEMON, one on each of ``hosts``."""
     hosts: tuple[str, ...] = ()
     """Ids of the hosts that get one; empty for REPLICA, where placement chooses."""
+    of: str = ""
+    """Id of the deployment whose tasks are started, if that is not the primary one."""
     stops: tuple[Stop, ...] = ()
     protected: int = 0
     """How many tasks would be stopped if they were not protected."""
@@ -63,13 +66,22 @@ class Plan:
     """Of tasks that are no targets, or have no time to finish requests."""
     traffic: Traffic | None = None
     """What to do about targets; None for nothing."""
+    shifts: tuple[Shift, ...] = ()
+    """Listeners that forward to other target groups."""
     start: int = 0
     hosts: tuple[str, ...] = ()
-    """As in ``Decision``."""
+    of: str = ""
+    """These as in ``Decision``."""
     replaces_unhealthy: int = 0
     """How many of the started tasks replace unhealthy ones."""
     wake_at: float | None = None
     """Unix seconds of the next moment at which time alone may change the plan; None for never."""
+
+    @property
+    def deployment(self) -> DeploymentRecord:
+        """The deployment whose tasks are started."""
+        found = (one for one in self.service.deployments if one.id == self.of)
+        return next(found, self.service.primary)
 
 
 @dataclass(slots=True)

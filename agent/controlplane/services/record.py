@@ -26,6 +26,14 @@ ACTIVE = "ACTIVE"
 DRAINING = "DRAINING"
 INACTIVE = "INACTIVE"
 
+ROLLING = "ROLLING"
+BLUE_GREEN = "BLUE_GREEN"
+LINEAR = "LINEAR"
+CANARY = "CANARY"
+"""Strategies of deployments; all but ROLLING go by stages."""
+
+AWAITING_ACTION = "AWAITING_ACTION"
+
 IN_PROGRESS = "IN_PROGRESS"
 COMPLETED = "COMPLETED"
 FAILED = "FAILED"
@@ -58,6 +66,55 @@ class Throttle(_Record, frozen=True):
     """Nothing is started before; Unix seconds. The tasks of one round count once."""
 
 
+class Hook(_Record, frozen=True):
+    """A PAUSE hook: a deployment waits at some stages until an operator continues it."""
+
+    stages: list[str] = field(default_factory=list)
+    timeout_s: float = 0.0
+    on_timeout: str = "ROLLBACK"
+    """ROLLBACK or CONTINUE."""
+
+
+class HookWait(_Record, frozen=True):
+    """One stage at which a deployment waits for an operator, or has waited."""
+
+    id: str
+    stage: str
+    expires_at: float
+    """Unix seconds."""
+    on_timeout: str = "ROLLBACK"
+    status: str = AWAITING_ACTION
+    """AWAITING_ACTION, SUCCEEDED, FAILED (rolled back by an operator) or TIMED_OUT."""
+
+
+class Lifecycle(_Record, frozen=True):
+    """How far a deployment is that goes by stages (``lifecycle``)."""
+
+    stage: str
+    since: float
+    """When the stage began; Unix seconds."""
+    bake_s: float = 0.0
+    steps: list[float] = field(default_factory=list)
+    """Per cent of the production traffic that the new tasks have after each shift; once all of it if empty."""
+    step: int = 0
+    """Which of the steps is next, or has been made in this stage."""
+    step_bake_s: float = 0.0
+    """How long a step lasts, but the last one."""
+    hooks: list[Hook] = field(default_factory=list)
+    waits: list[HookWait] = field(default_factory=list)
+    """Of this stage and of those before, oldest first."""
+
+    @property
+    def percent(self) -> float:
+        """Per cent of the production traffic that the step gives to the new tasks."""
+        return self.steps[self.step] if self.steps else 100.0
+
+    @property
+    def is_last_step(self) -> bool:
+        """Whether the step gives all of the production traffic to the new tasks."""
+        return self.step + 1 >= len(self.steps)
+
+
 class DeploymentRecord(_Record, frozen=True):
     """One deployment: a revision of what the service runs, and how its rollout goes."""
 
@@ -74,6 +131,8 @@ class DeploymentRecord(_Record, frozen=True):
     """As DescribeServices shows them; at most one."""
     load_balancers: list[dict[str, Any]] = field(default_factory=list)
     """As CreateService takes them."""
+    target_groups: list[str] = field(default_factory=list)
+    """ARNs of the target groups that its tasks are in, one for each load balancer; empty if these name them."""
     created_at: float = 0.0
     updated_at: float = 0.0
     rollout_state: str = IN_PROGRESS
@@ -86,6 +145,16 @@ class DeploymentRecord(_Record, frozen=True):
     failed_created_at: float = 0.0
     """When the newest of the failed tasks was created: a healthy task that is not older ends the row."""
     throttle: Throttle = Throttle()
+    lifecycle: Lifecycle | None = None
+    """None for one that is rolling."""
+
+    @property
+    def used_balancers(self) -> list[dict[str, Any]]:
+        """Its load balancers, each with the target group that its tasks are in as ``targetGroupArn``."""
+        if not self.target_groups:
+            return self.load_balancers
+        pairs = zip(self.load_balancers, self.target_groups, strict=True)
+        return [{**each, "targetGroupArn": arn} for each, arn in pairs]
 
     @property
     def digits(self) -> str:

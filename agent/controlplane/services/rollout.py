@@ -50,6 +50,28 @@ def stopped(service: ServiceRecord, now: float) -> tuple[ServiceRecord, list[str
     return service, [*events, *back]
 
 
+def given_up(service: ServiceRecord, reason: str, now: float) -> tuple[ServiceRecord, list[str]]:
+    """Return the service and its events after a hook has ended its deployment.
+
+    The newest deployment that was completed becomes PRIMARY again; without one, the deployment stays and is FAILED.
+
+    Args:
+        service: its primary deployment is IN_PROGRESS.
+        reason: why, as ``rolloutStateReason`` of the deployment; with ``wording.HOOK_REASON`` before it.
+        now: Unix seconds.
+    """
+    target = rollback_target(service)
+    if target is None:
+        reason = wording.nothing_to_go_back_to(reason)
+    failed = _failed(service.primary, reason, now)
+    events = [wording.has_been_given_up(service.name, failed.id, reason)]
+    if target is None:
+        return replace(service, deployments=[failed, *service.deployments[1:]]), events
+    why = wording.goes_back_from_hook(reason, target.id)
+    service, back = _rolled_back(service, failed, target, why, now)
+    return service, [*events, *back]
+
+
 def rollback_target(service: ServiceRecord) -> DeploymentRecord | None:
     """Return the deployment to which the primary one can be rolled back; None if there is none."""
     return next((one for one in service.deployments[1:] if one.was_completed), None)
@@ -78,6 +100,7 @@ def _rolled_back(
         failed_tasks=0,
         failed_created_at=0.0,
         throttle=Throttle(),
+        lifecycle=None,
     )
     left = [one for one in service.deployments[1:] if one.id != target.id]
     event = wording.rolls_back(service.name, target.id)

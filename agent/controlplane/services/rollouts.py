@@ -20,6 +20,7 @@ from agent.controlplane.services.record import (
     COMPLETED,
     FAILED,
     DeploymentRecord,
+    Lifecycle,
     ServiceRecord,
 )
 
@@ -64,6 +65,8 @@ class RolloutRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     rolled_back_at: float = 0.0
     rolled_back_to: str = ""
     """Digits of the revision."""
+    lifecycle: Lifecycle | None = None
+    """The stage that it has reached; None for one that is rolling."""
 
     @property
     def id(self) -> str:
@@ -101,7 +104,12 @@ def after(
             rollouts, lambda one: _ended(one, STOPPED, _SUPERSEDED_REASON, now)
         )
         sources = [one.digits for one in service.deployments[1:]]
-        new = RolloutRecord(deployment=service.primary, sources=sources, updated_at=now)
+        new = RolloutRecord(
+            deployment=service.primary,
+            sources=sources,
+            updated_at=now,
+            lifecycle=service.primary.lifecycle,
+        )
         rollouts.insert(0, new)
     elif service.status != ACTIVE:
         rollouts = _each_ongoing(rollouts, lambda one: _ended(one, STOPPED, _DELETED_REASON, now))
@@ -109,6 +117,11 @@ def after(
         rollouts = _each_ongoing(rollouts, lambda one: _followed(one, service, now))
     kept = [one for one in rollouts[:KEPT] if not one.finished_at or one.finished_at > now - KEPT_S]
     return known if kept == known.rollouts else RolloutsRecord(rollouts=kept)
+
+
+def was_ended_by_hook(reason: str) -> bool:
+    """Return whether this is the reason of a service deployment that one of its hooks has ended."""
+    return reason.startswith(wording.HOOK_REASON) and reason not in (BREAKER_REASON, ASKED_REASON)
 
 
 def _each_ongoing(
@@ -125,6 +138,8 @@ def _followed(one: RolloutRecord, service: ServiceRecord, now: float) -> Rollout
     """Return an ongoing service deployment as the deployments of the service show it."""
     primary = service.primary
     own = next((d for d in service.deployments if d.id == one.deployment.id), None)
+    if own is not None and own.lifecycle is not None:
+        one = replace(one, lifecycle=own.lifecycle)
     if one.status == ROLLBACK_IN_PROGRESS:
         if primary.rollout_state == COMPLETED:
             return _ended(one, ROLLBACK_SUCCESSFUL, one.reason, now)
@@ -138,12 +153,15 @@ def _followed(one: RolloutRecord, service: ServiceRecord, now: float) -> Rollout
     one = replace(one, failures=failures)
     if own is not None and own.rollout_state == COMPLETED:
         return _ended(one, SUCCESSFUL, "", now)
+    cause = wording.cause_of_hook(primary.rollout_reason)
     if own is primary:
-        return _ended(one, STOPPED, FAILED_REASON, now)
+        return _ended(one, STOPPED, cause or FAILED_REASON, now)
+    if not cause:
+        cause = ASKED_REASON if own is not None and _was_stopped(own) else BREAKER_REASON
     rolls_back = replace(
         one,
         status=ROLLBACK_IN_PROGRESS,
-        reason=ASKED_REASON if own is not None and _was_stopped(own) else BREAKER_REASON,
+        reason=cause,
         updated_at=now,
         rolled_back_at=now,
         rolled_back_to=primary.digits,

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent.controlplane.services import balancing, daemons, failures, replicas, rollout, wording
+from agent.controlplane.services import (
+    balancing,
+    blue_green,
+    daemons,
+    failures,
+    lifecycle,
+    replicas,
+    rollout,
+    traffic_shift,
+    wording,
+)
 from agent.controlplane.services.observed import HEALTHY_AFTER_S, Observed, Wanted
 from agent.controlplane.services.plan import Decision, Plan, Stop, Why
 from agent.controlplane.services.record import (
@@ -26,6 +36,8 @@ from agent.controlplane.services.record import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from agent.controlplane.services.traffic_shift import Shifts
 
 REPEAT_NOTICE_S = 6 * 3600.0
 """After this time an event is repeated, even though its cause lasts."""
@@ -52,27 +64,38 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
     service, events = rollout.with_breaker(service, now)
     if service.is_daemon and not seen.is_refused:
         service = replace(service, desired_count=len(daemons.target_hosts(seen)))
+    if lifecycle.is_staged(service):
+        progress = blue_green.progress(service, seen, now)
+        service, reached = lifecycle.advanced(service, progress, now)
+        events += reached
     wanted = Wanted.of(service, seen, now)
     decision = _decide(service, seen, wanted, now)
+    shifts = traffic_shift.decide(service, seen.balanced.listeners)
+    if shifts.changes:  # nothing that may still serve is stopped before its traffic is elsewhere
+        decision = replace_fields(decision, stops=(), is_stable=False)
     if decision.is_stable:
         service = failures.at_rest(service)
     service, completed = rollout.with_completion(service, is_stable=decision.is_stable, now=now)
     events += completed
-    service = rollout.without_gone(service, seen)
+    if service.primary.id == before.primary.id:  # else, its end is first told to ``rollouts``
+        service = rollout.without_gone(service, seen)
     most = balancing.batch(service, seen, STOP_BATCH)
     traffic, stops = balancing.decide(decision.stops[:most], seen, counted, most, now)
     events += balancing.events(service, traffic, stops, seen)
     events += _stop_events(service, (*traffic.drained, *stops), seen)
-    service, noticed = _noticed(service, decision, seen, now)
+    events += wording.shifted(service.name, service.primary.id, shifts.changes)
+    service, noticed = _noticed(service, decision, seen, shifts, now)
     events += noticed
     return Plan(
-        _turned(before, service, bool(counted or stops or traffic), now),
+        _turned(before, service, bool(counted or stops or traffic or shifts.changes), now),
         events=tuple(events),
         counted=tuple(counted),
         stops=stops,
         traffic=traffic or None,
+        shifts=shifts.changes,
         start=min(decision.start, START_BATCH),
         hosts=decision.hosts[:START_BATCH],
+        of=decision.of,
         replaces_unhealthy=len(wanted.unhealthy),
         wake_at=min(_times(service, seen, now), default=None),
     )
@@ -92,6 +115,8 @@ def _bounded(service: ServiceRecord, seen: Observed) -> Observed:
 def _decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -> Decision:
     if service.is_daemon:
         return daemons.decide(service, seen, now)
+    if lifecycle.is_staged(service):
+        return blue_green.decide(service, seen, now)
     return replicas.decide(service, seen, wanted, now)
 
 
@@ -153,20 +178,23 @@ def _stop_events(service: ServiceRecord, stops: Sequence[Stop], seen: Observed) 
 
 
 def _noticed(
-    service: ServiceRecord, decision: Decision, seen: Observed, now: float
+    service: ServiceRecord, decision: Decision, seen: Observed, shifts: Shifts, now: float
 ) -> tuple[ServiceRecord, list[str]]:
     """Return the service and the events of what lasts: each once, and again after six hours."""
     name, primary = service.name, service.primary
     is_steady = decision.is_stable and primary.rollout_state == COMPLETED
     is_impaired = primary.throttle.level >= failures.IMPAIRED_LEVEL
     protected = decision.protected
+    paused = lifecycle.waiting(primary)
     problem = seen.balanced.problem
     events: list[str] = []
     for kind, holds, message in (
         (wording.IMPAIRED, is_impaired, wording.is_impaired(name)),
         (wording.BLOCKED, decision.is_blocked, wording.is_blocked(name)),
         (wording.PROTECTED, protected, wording.is_protected(name, primary.id, protected)),
+        (wording.PAUSED, paused, wording.is_paused(name, primary.id, paused)),
         (wording.UNREGISTERED, bool(problem), wording.cannot_register(name, problem)),
+        (wording.UNSHIFTED, bool(shifts.problem), wording.cannot_shift(name, shifts.problem)),
         (wording.STEADY, is_steady, wording.is_steady(name)),
     ):
         service, told = notice(service, kind, message if holds else "", now)
@@ -192,7 +220,8 @@ def notice(
 def _times(service: ServiceRecord, seen: Observed, now: float) -> Iterator[float]:
     """Yield the later moments at which the plan may be another one."""
     grace_s = service.grace_s or 0
-    moments = [service.primary.throttle.until]
+    moments = [one.throttle.until for one in service.deployments]
+    moments += lifecycle.moments(service)
     for task in seen.tasks.values():
         moments.append(task.protected_until)
         if not task.is_running:

@@ -11,13 +11,14 @@ from agent.controlplane.store.contract import Compare, Delete, Op, Put, present,
 from agent.controlplane.tasks import stopping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.controlplane.access import Found
     from agent.controlplane.loadbalancing.balancer_records import TargetRecord
     from agent.controlplane.records import TaskRecord
     from agent.controlplane.services.balancing import Traffic
     from agent.controlplane.services.plan import Stop
+    from agent.controlplane.services.traffic_shift import Shift
     from agent.controlplane.store.contract import Store
 
 
@@ -72,6 +73,20 @@ async def ops(
             store, task, code=task.stop_code, reason=task.stopped_reason, now=now
         )
         then += told
+    return compares, then
+
+
+def shift_ops(shifts: Sequence[Shift]) -> tuple[list[Compare], list[Op]]:
+    """Return what a transaction compares and does so that listeners forward to other target groups. Pure."""
+    compares: list[Compare] = []
+    then: list[Op] = []
+    for shift in shifts:
+        compares.append(Compare(shift.key, "mod_revision", "=", shift.revision))
+        then.append(Put(shift.key, records.encode(shift.listener)))
+        for arn in sorted(shift.added):
+            group, name = naming.target_group_id(arn), naming.target_group_name(arn)
+            compares.append(present(balancer_records.target_group_key(name)))
+            then.append(Put(balancer_records.group_use_key(group), b""))
     return compares, then
 
 

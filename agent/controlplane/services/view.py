@@ -18,7 +18,7 @@ from msgspec import Struct
 from agent.controlplane import access, records
 from agent.controlplane.loadbalancing import balancer_view
 from agent.controlplane.loadbalancing.balancer_view import BalancerView
-from agent.controlplane.services import balancing
+from agent.controlplane.services import balancing, traffic_shift
 from agent.controlplane.services.balancing import Balanced
 from agent.controlplane.services.observed import Observed, SeenHost, SeenTask
 from agent.controlplane.services.record import INACTIVE, ServiceRecord
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from agent.controlplane.access import Found
+    from agent.controlplane.loadbalancing.balancer_records import ListenerRecord
     from agent.controlplane.loadbalancing.balancer_view import SeenTarget
     from agent.controlplane.store.contract import Store, Watch
 
@@ -128,11 +129,12 @@ class ServiceView:
     def balanced_by(self, group_arn: str) -> str:
         """Return the name of a service that uses a target group, or that still has tasks in it; or nothing."""
         for key, found in self._services.items():
-            used = (
-                balancer.get("targetGroupArn")
+            used = {
+                arn
                 for deployment in found.record.deployments
                 for balancer in deployment.load_balancers
-            )
+                for arn in traffic_shift.pair(balancer)
+            }
             if found.record.status != INACTIVE and group_arn in used:
                 return key.name
         return ""
@@ -168,7 +170,7 @@ class ServiceView:
         return Observed(
             tasks,
             seen | dict(others or {}),
-            balanced=Balanced(targets=targets),
+            balanced=Balanced(targets=targets, listeners=self._listeners(key)),
             is_refused=is_refused,
         )
 
@@ -179,6 +181,13 @@ class ServiceView:
         now = self._clock()
         found = {task_id: self.balancing.of_task(task_id, now) for task_id in tasks}
         return {task_id: targets for task_id, targets in found.items() if targets}
+
+    def _listeners(self, key: ServiceKey) -> dict[str, Found[ListenerRecord]]:
+        """Return the listeners that a service may shift traffic with, by the ARNs of their rules."""
+        found = self._services.get(key)
+        arns = traffic_shift.rules_of(found.record) if found is not None else ()
+        known = {arn: self.balancing.listener(arn) for arn in arns}
+        return {arn: one for arn, one in known.items() if one is not None}
 
     def _balanced(self, key: ServiceKey) -> frozenset[str]:
         """Return the ids of a service's deployments that have load balancers."""

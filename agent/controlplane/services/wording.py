@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.controlplane.scheduler.placement import Rejection
+    from agent.controlplane.services.record import HookWait
+    from agent.controlplane.services.traffic_shift import Shift
 
 # Kinds of notices: events that are not repeated while their cause lasts.
 STEADY = "steady"
@@ -20,12 +22,16 @@ PLACEMENT = "placement"
 BLOCKED = "blocked"
 IMPAIRED = "impaired"
 PROTECTED = "protected"
+PAUSED = "paused"
 UNREGISTERED = "unregistered"
+UNSHIFTED = "unshifted"
 
 UNHEALTHY_REASON = "Task failed container health checks"
 BALANCER_REASON = "Task failed ELB health checks in (target-group "
 STOP_CODE = "ServiceSchedulerInitiated"
 STOPPED_REASON = "ECS deployment was stopped by an operator."
+HOOK_REASON = "Service deployment rolled back because "
+"""How reasons of a deployment begin that one of its hooks has ended."""
 CIRCUIT_BREAKER_REASON = "ECS deployment circuit breaker: tasks failed to start."
 
 _GUIDE = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
@@ -73,6 +79,45 @@ def rolling_back_to(deployment: str) -> str:
 def going_back_to(deployment: str) -> str:
     """Return the reason of a rollout back to an earlier deployment that an operator asked for."""
     return f"ECS deployment was stopped by an operator: rolling back to deploymentId {deployment}."
+
+
+def hook_timed_out(stage: str) -> str:
+    """Return why a deployment was ended that nobody has continued in time."""
+    return f"{HOOK_REASON}{stage} pause hook timed out."
+
+
+def hook_was_refused(stage: str) -> str:
+    """Return why a deployment was ended that an operator did not want to continue."""
+    return f"{HOOK_REASON}an operator did not continue it at {stage}."
+
+
+def nothing_to_go_back_to(reason: str) -> str:
+    """Return the reason of such an end where no earlier deployment was completed."""
+    return f"{reason} No earlier deployment was completed, so there is none to roll back to."
+
+
+def goes_back_from_hook(reason: str, deployment: str) -> str:
+    """Return the reason of a rollout back to an earlier deployment that a hook has caused."""
+    return f"{reason} Rolling back to deploymentId {deployment}."
+
+
+def cause_of_hook(reason: str) -> str:
+    """Return why a hook has ended a deployment, from the reason of either rollout; empty for another cause."""
+    return reason.partition(" Rolling back to ")[0] if reason.startswith(HOOK_REASON) else ""
+
+
+def has_been_given_up(service: str, deployment: str, reason: str) -> str:
+    """Return the event of a deployment that one of its hooks has ended."""
+    return f"(service {service}) (deployment {deployment}) deployment failed: {reason}"
+
+
+def is_paused(service: str, deployment: str, hooks: Sequence[HookWait]) -> str:
+    """Return the event of a deployment that waits for an operator."""
+    told = ", ".join(f"{hook.id} at {hook.stage}" for hook in hooks)
+    return (
+        f"(service {service}) (deployment {deployment}) is paused until ContinueServiceDeployment is "
+        f"called for the hook {told}."
+    )
 
 
 def has_completed(service: str, deployment: str) -> str:
@@ -156,6 +201,21 @@ def failed_balancer_checks(service: str, task: str, port: int, group_arn: str, r
 def cannot_register(service: str, reason: str) -> str:
     """Return the event of a task that cannot be a target."""
     return f"(service {service}) was unable to register a task as a target. Reason: {reason}"
+
+
+def shifted(service: str, deployment: str, changes: Sequence[Shift]) -> list[str]:
+    """Return the events of listeners that forward to other target groups."""
+    return [
+        f"(service {service}) (deployment {deployment}) shifts traffic: (rule {goal.rule}) forwards "
+        f"{goal.percent:g} per cent to (target-group {goal.to})."
+        for each in changes
+        for goal in each.goals
+    ]
+
+
+def cannot_shift(service: str, reason: str) -> str:
+    """Return the event of traffic that cannot be shifted."""
+    return f"(service {service}) was unable to shift traffic. Reason: {reason}"
 
 
 def replaces_lost(service: str, instance_id: str, tasks: Sequence[str], after_s: float) -> str:

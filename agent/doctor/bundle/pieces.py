@@ -280,7 +280,8 @@ async def _networks(host: HostFacts) -> str:
 
 async def _firewall_table(host: HostFacts) -> str:
     table = host.settings.firewall_table
-    tables = (("inet", table), ("bridge", table), ("inet", f"{table}_groups"))
+    tables = [("inet", table), ("bridge", table)]
+    tables += [("inet", f"{table}_{part}") for part in ("groups", "names")]
     ours = [await _run("nft", "list", "table", *each) for each in tables]
     return "\n".join([*ours, await _run("nft", "list", "chains")])
 

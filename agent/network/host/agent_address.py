@@ -83,8 +83,10 @@ def guard(doors: Doors) -> list[nft.Rule]:
     ]
     if bridges:
         from_bridge = nft.match(nft.meta("iifname"), {"set": bridges})
-        server = nft.match(nft.field("tcp", "dport"), doors.server_port)
-        accepted = [to_agent, from_bridge, server, {"accept": None}]
+        # By UDP, the same port answers questions for names of tasks (``agent.dns``), if anything does.
+        protocols = nft.match(nft.meta("l4proto"), {"set": ["tcp", "udp"]})
+        server = nft.match(nft.field("th", "dport"), doors.server_port)
+        accepted = [to_agent, from_bridge, protocols, server, {"accept": None}]
         rules.append(("containers to the agent's server", accepted))
     rules.append(("others to the agent's address", [to_agent, *nft.COUNTED_DROP]))
     if bridges and doors.closed_ports:

@@ -49,6 +49,11 @@ def groups_table(table: str) -> str:
     return f"{table}_groups"
 
 
+def names_table(table: str) -> str:
+    """Return the name of the table that leads questions for names to the agent (``agent.dns``)."""
+    return f"{table}_names"
+
+
 class Wanted(NamedTuple):
     """The input for the rules, besides the tasks."""
 

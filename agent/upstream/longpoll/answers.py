@@ -25,6 +25,7 @@ from agent.errors import (
 from agent.model import payload as payloads
 from agent.model.fleet import FleetUpdate
 from agent.model.logs import LogsAnswer
+from agent.model.names import NameUpdates
 from agent.model.protection import ProtectionOutcome
 from agent.model.security_groups import GroupUpdates
 from agent.model.status import DesiredStatus
@@ -111,7 +112,8 @@ class _Envelope(Struct, frozen=True, rename="camel"):
     security_groups: msgspec.Raw = field(default_factory=msgspec.Raw)
     """Empty if it is not there: a union with None would take None alone."""
     fleet: msgspec.Raw = field(default_factory=msgspec.Raw)
-    """The same."""
+    """The same, likewise the next."""
+    names: msgspec.Raw = field(default_factory=msgspec.Raw)
 
 
 class _Values(Struct, frozen=True):
@@ -134,6 +136,7 @@ _assignment = msgspec.json.Decoder(Assignment)
 _credentials = msgspec.json.Decoder(TaskCredentials)
 _groups = msgspec.json.Decoder(GroupUpdates)
 _fleet = msgspec.json.Decoder(FleetUpdate)
+_names = msgspec.json.Decoder(NameUpdates)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _registered = msgspec.json.Decoder(Registered)
@@ -185,6 +188,9 @@ def assignments(raw: bytes) -> ReadAssignments:
     fleet = None
     if bytes(envelope.fleet) not in (b"", b"null"):
         fleet = _decode(_fleet, envelope.fleet, "the hosts of the fleet")
+    names = None
+    if bytes(envelope.names) not in (b"", b"null"):
+        names = _decode(_names, envelope.names, "the names of tasks")
     read = Assignments(
         revision=envelope.revision,
         full=full,
@@ -195,6 +201,7 @@ def assignments(raw: bytes) -> ReadAssignments:
         credentials_serial=envelope.credentials_serial,
         security_groups=groups,
         fleet=fleet,
+        names=names,
     )
     return ReadAssignments(read, troubles)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.integration
 
 BRIDGE = "ecs-cli-test0"
 LIMIT_S = 30.0
+CONNECTED = re.compile(r"(?m)^Control +\S+ connected")
 
 
 class Standalone:
@@ -114,7 +116,7 @@ def test_it_starts_tells_so_and_leaves_with_0(standalone: Standalone) -> None:
     status = standalone.status()
     assert status.returncode == 0
     assert "cli-test" in status.stdout
-    assert " connected" in status.stdout
+    assert CONNECTED.search(status.stdout)
     standalone.process.terminate()
     assert standalone.process.wait(LIMIT_S) == 0
     assert "stopping; containers keep running" in standalone.log
@@ -131,7 +133,7 @@ def test_a_killed_child_is_started_again(standalone: Standalone) -> None:
     standalone.wait_for(lambda: standalone.has_child("run", other_than=agent.pid))
     control.kill()
     standalone.wait_for(lambda: standalone.has_child("control", other_than=control.pid))
-    standalone.wait_for(lambda: " connected" in standalone.status().stdout)
+    standalone.wait_for(lambda: CONNECTED.search(standalone.status().stdout) is not None)
     assert "the agent was killed by signal 9; restarting it" in standalone.log
     assert "the control endpoint was killed by signal 9" in standalone.log
 

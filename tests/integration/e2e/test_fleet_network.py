@@ -12,10 +12,11 @@ import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, register
 from tests.support.fleet import Agent, Fleet, eventually, free_port
+from tests.support.images import LINGER
 from tests.support.second_host import FIRST, SECOND, second_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.second_host import Hosts
@@ -50,16 +51,16 @@ class World(NamedTuple):
     def instance(self, agent: Agent) -> str:
         return str(agent.json("status")["instanceArn"])
 
-    def start(self, agent: Agent, command: str, *groups: str) -> Task:
+    def start(self, agent: Agent, command: str, *groups: str, mode: str = "awsvpc") -> Task:
         client = self.fleet.client()
         network: dict[str, Any] = json.loads(json.dumps(NETWORK))
         if groups:
             network["awsvpcConfiguration"]["securityGroups"] = [*groups]
-        definition = register(client, self.image, command, mode="awsvpc")
+        definition = register(client, self.image, command, mode=mode)
         answer = client.start_task(
             taskDefinition=definition,
             containerInstances=[self.instance(agent)],
-            networkConfiguration=network,
+            **({"networkConfiguration": network} if mode == "awsvpc" else {}),
         )
         assert not answer["failures"], answer
         arn = answer["tasks"][0]["taskArn"]
@@ -70,9 +71,8 @@ class World(NamedTuple):
             return found if found["lastStatus"] == "RUNNING" else None
 
         found = eventually(running, what="the task runs")
-        details = {d["name"]: d["value"] for d in found["attachments"][0]["details"]}
-        runtime_id = found["containers"][0]["runtimeId"]
-        return Task(arn, details["privateIPv4Address"], runtime_id)
+        address = address_of(found) if mode == "awsvpc" else ""
+        return Task(arn, address, found["containers"][0]["runtimeId"])
 
     def asks(self, agent: Agent, task: Task, peer: Task) -> str:
         """Return what a peer answers to a task; empty if it does not."""
@@ -82,6 +82,17 @@ class World(NamedTuple):
             return self.hosts.second.sh(line, check=False).strip()
         done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
         return done.stdout.strip()
+
+    def resolved(self, agent: Agent, container: str, name: str) -> set[str]:
+        """Return the addresses that a container gets for a name; none if there is no such name."""
+        line = f"docker exec {container} nslookup {name}"
+        if agent is self.agents[1]:
+            printed = self.hosts.second.sh(line, check=False)
+        else:
+            done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
+            printed = done.stdout
+        _, _, answers = printed.partition("Name:")
+        return {each.split()[-1] for each in answers.splitlines() if each.startswith("Address")}
 
     def has_seen(self, agent: Agent, task: Task, peer: Task) -> bool:
         """Return whether a task saw a peer by the peer's own address."""
@@ -117,6 +128,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, busybox_image: str) -> Itera
             raise
         finally:
             fleet.end()
+
+
+def address_of(task: dict[str, Any]) -> str:
+    details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
+    return str(details["privateIPv4Address"])
 
 
 def name_of(task: Task) -> str:
@@ -162,6 +178,82 @@ def test_tasks_reach_each_other_with_their_own_addresses(world: World) -> None:
         ],
     )  # fmt: skip
     assert eventually(lambda: world.asks(second, there, closed)) == name_of(closed)
+
+
+def test_tasks_on_every_host_find_services_by_name(world: World) -> None:
+    first, second = world.agents
+    client, names = world.fleet.client(), world.fleet.client("servicediscovery")
+    here, there = world.start(first, LINGER[-1]), world.start(second, LINGER[-1])
+    bridged = world.start(first, LINGER[-1], mode="bridge")
+    asking = [(first, here), (second, there), (first, bridged)]
+
+    def is_so(look: Callable[[], set[str]], wanted: set[str]) -> bool:
+        return look() == wanted
+
+    def answers(name: str, *wanted: str) -> None:
+        """Wait until all tasks get these addresses."""
+        for agent, task in asking:
+            look = partial(world.resolved, agent, task.container, name)
+            eventually(partial(is_so, look, {*wanted}), what=f"{name} for {task}", shown=look)
+
+    names.create_private_dns_namespace(Name="shop.internal", Vpc="any")
+    (space,) = names.list_namespaces()["Namespaces"]
+
+    def registry(name: str) -> dict[str, Any]:
+        created = names.create_service(
+            Name=name,
+            NamespaceId=space["Id"],
+            DnsConfig={"DnsRecords": [{"Type": "A", "TTL": 1}]},
+            HealthCheckCustomConfig={"FailureThreshold": 1},
+        )
+        return dict(created["Service"])
+
+    web, db = registry("web"), registry("db")
+    definition = register(client, world.image, SERVE, mode="awsvpc")
+    client.create_service(
+        serviceName="web",
+        taskDefinition=definition,
+        desiredCount=2,
+        networkConfiguration=NETWORK,
+        serviceRegistries=[{"registryArn": web["Arn"]}],
+    )
+
+    def addresses(count: int) -> list[str]:
+        """Return the addresses of the service's tasks, once there are so many."""
+
+        def found() -> list[str] | None:
+            arns = client.list_tasks(serviceName="web")["taskArns"]
+            running = [t for t in describe(client, *arns) if t["lastStatus"] == "RUNNING"]
+            there = [address_of(task) for task in running]
+            return there if len(there) == len(arns) == count else None
+
+        return list(eventually(found, what=f"{count} tasks run"))
+
+    answers("web.shop.internal", *addresses(2))
+    client.update_service(service="web", desiredCount=1)
+    (last,) = addresses(1)
+    answers("web.shop.internal", last)
+    by_name = Task("", "web.shop.internal", "")
+    for agent, task in asking[:2]:
+        shown = eventually(partial(world.asks, agent, task, by_name))
+        assert shown == name_of(Task("", last, ""))
+
+    for id_ in ("192.0.2.21", "192.0.2.22"):
+        names.register_instance(
+            ServiceId=db["Id"], InstanceId=id_, Attributes={"AWS_INSTANCE_IPV4": id_}
+        )
+    answers("db.shop.internal", "192.0.2.21", "192.0.2.22")
+    began = time.monotonic()
+    names.update_instance_custom_health_status(
+        ServiceId=db["Id"], InstanceId="192.0.2.21", Status="UNHEALTHY"
+    )
+    answers("db.shop.internal", "192.0.2.22")
+    print(f"the health of an instance was seen within {time.monotonic() - began:.2f} s")  # noqa: T201
+    subprocess.run(["nft", "delete", "table", "inet", "ecs_test_0_names"], check=True)
+    answers("db.shop.internal", "192.0.2.22")
+
+    client.delete_service(service="web", force=True)
+    answers("web.shop.internal")
 
 
 def test_an_address_of_no_host_is_dropped_and_leads_nowhere(world: World) -> None:

@@ -49,6 +49,11 @@ import pyroute2, docker, docker.errors
 assert pyroute2.AsyncIPRoute is AsyncIPRoute
 assert issubclass(docker.DockerClient, object)
 assert docker.errors.APIError
+import io, tarfile, zipfile
+with tarfile.open(mode="w", fileobj=io.BytesIO()) as archive:
+    assert archive.getnames() == []
+with zipfile.ZipFile(io.BytesIO(), "w") as archive:
+    assert archive.namelist() == []
 """)
 
 

@@ -95,6 +95,7 @@ class AgentWire:
             history=agent_parts.history,
             groups=agent_parts.groups,
             fleet=agent_parts.fleet,
+            names=agent_parts.names,
         )
 
     def add_routes(self, router: web.UrlDispatcher) -> None:

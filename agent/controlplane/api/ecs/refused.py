@@ -10,10 +10,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HOOKS = (
-    "deployments have no lifecycle hooks here, so none waits to be continued; StopServiceDeployment "
-    "rolls a deployment back"
-)
 _DAEMONS = "use a service with the scheduling strategy DAEMON, which runs one task on each host"
 _EXPRESS = (
     "nothing here creates the load balancer of a service with it; create one with elbv2, and name its target "
@@ -22,7 +18,6 @@ _EXPRESS = (
 _GATEWAYS = "there are no gateways here"
 
 REASONS: Final[Mapping[str, str]] = {
-    "ContinueServiceDeployment": _HOOKS,
     **dict.fromkeys(
         (
             *("CreateDaemon", "DeleteDaemon", "DescribeDaemon", "ListDaemons", "UpdateDaemon"),

@@ -1,10 +1,11 @@
-"""Service deployments: how updates went, and StopServiceDeployment, which takes one back.
+"""Service deployments: how updates went, StopServiceDeployment, and ContinueServiceDeployment for hooks.
 
 A service that is purged takes its deployments with it.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane import access, records
@@ -19,7 +20,7 @@ from agent.controlplane.front.errors import (
     ServiceDeploymentNotFoundException,
 )
 from agent.controlplane.names import parse_arn
-from agent.controlplane.services import acts, rollout, rollouts
+from agent.controlplane.services import acts, lifecycle, rollout, rollouts, wording
 from agent.controlplane.services.record import ACTIVE
 from agent.controlplane.services.rollouts import RolloutRecord, RolloutsRecord
 from agent.controlplane.services.view import ServiceKey
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Handlers, Parts
     from agent.controlplane.services.observed import SeenTask
-    from agent.controlplane.services.record import ServiceRecord
+    from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
 
 DESCRIBE_LIMIT = 20
 _LIST_SIZE = 20
 _ROLLBACK = "ROLLBACK"
+_HOOK_ID = re.compile(r"ecs-[A-Za-z_]{1,32}-[A-Za-z0-9]{1,64}")
 _SHORT = (
     *("serviceDeploymentArn", "serviceArn", "clusterArn", "startedAt", "createdAt"),
     *("finishedAt", "status", "statusReason"),
@@ -149,6 +151,54 @@ async def _stoppable(
     return await find_service(parts, service.cluster, service.name), one
 
 
+async def continue_service_deployment(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Let a deployment go on that waits at a PAUSE hook, or roll it back."""
+    arn, hook_id = request["serviceDeploymentArn"], request["hookId"]
+    if not _HOOK_ID.fullmatch(hook_id):
+        raise InvalidParameterException(
+            "Invalid hookId: hookId must follow the format: ecs-{hookType}-{id}"
+        )
+    tries = access.ConflictRetries("the service")
+    while True:
+        found = await _find(parts, arn, "service-deployment")
+        if found is None:
+            raise ServiceDeploymentNotFoundException
+        one = found[1]
+        if one.status not in rollouts.ONGOING or found[0].status != ACTIVE:
+            raise InvalidParameterException(
+                "Continuing a service deployment is not allowed for service deployment in terminal states."
+            )
+        service = await find_service(parts, found[0].cluster, found[0].name)
+        now = parts.clock()
+        changed, events = _continued(service.record, one, request, now)
+        then = [
+            Put(service.kv.key, records.encode(changed)),
+            *await acts.event_ops(parts.store, changed, events, now),
+            *await acts.rollout_ops(parts.store, service.record, changed, now),
+        ]
+        if (await parts.store.txn([unchanged(service.kv)], then, urgent=True)).succeeded:
+            return {"serviceDeploymentArn": arn}
+        await tries.again()
+
+
+def _continued(
+    service: ServiceRecord, one: RolloutRecord, request: dict[str, Any], now: float
+) -> tuple[ServiceRecord, list[str]]:
+    """Return the service and its events after an operator has decided about a hook."""
+    is_current = service.primary.id == one.deployment.id
+    waits = lifecycle.waiting(service.primary) if is_current else []
+    wait = next((each for each in waits if each.id == request["hookId"]), None)
+    if wait is None:
+        raise InvalidParameterException(
+            "Provided hookId is either completed, unavailable, or not associated with the given "
+            "Resource ARN"
+        )
+    if request.get("action", "CONTINUE") == _ROLLBACK:
+        service = lifecycle.with_status(service, wait.id, lifecycle.FAILED)
+        return rollout.given_up(service, wording.hook_was_refused(wait.stage), now)
+    return lifecycle.with_status(service, wait.id, lifecycle.SUCCEEDED), []
+
+
 def _asked(arns: Sequence[str], member: str) -> list[str]:
     if not 1 <= len(arns) <= DESCRIBE_LIMIT:
         raise InvalidParameterException(f"{member} must have 1 to {DESCRIBE_LIMIT} items.")
@@ -197,7 +247,6 @@ def _show(
         }
 
     target = one.deployment.digits
-    is_over = one.status not in rollouts.ONGOING
     shown: dict[str, Any] = {
         "serviceDeploymentArn": names.service_deployment(*where, one.id),
         "serviceArn": service.arn,
@@ -206,11 +255,14 @@ def _show(
         "startedAt": one.deployment.created_at,
         "finishedAt": one.finished_at or None,
         "updatedAt": one.updated_at,
-        "targetServiceRevision": revision(target),
-        "sourceServiceRevisions": [revision(digits) for digits in one.sources],
+        "targetServiceRevision": revision(target) | _weights(one, is_target=True),
+        "sourceServiceRevisions": [
+            revision(digits) | _weights(one, is_target=False) for digits in one.sources
+        ],
         "status": one.status,
         "statusReason": one.reason or None,
-        "lifecycleStage": "CLEAN_UP" if is_over else "SCALE_UP",
+        "lifecycleStage": _stage(one),
+        "lifecycleHookDetails": _hooks(one),
         "deploymentConfiguration": service.deployment_configuration,
         "deploymentCircuitBreaker": _breaker(service, one),
         "alarms": {"status": "DISABLED", "alarmNames": [], "triggeredAlarmNames": []},
@@ -222,6 +274,41 @@ def _show(
             "serviceRevisionArn": names.service_revision(*where, one.rolled_back_to),
         }
     return shown
+
+
+def _weights(one: RolloutRecord, *, is_target: bool) -> dict[str, float]:
+    """Return how much of the traffic a revision is to have; nothing where none is shifted."""
+    advanced = [each.get("advancedConfiguration") or {} for each in one.deployment.load_balancers]
+    if one.lifecycle is None or not any(advanced):
+        return {}
+    has_new = not one.rolled_back_at
+    shares = {
+        "requestedProductionTrafficWeight": lifecycle.production_percent(one.lifecycle) * has_new
+    }
+    if any(each.get("testListenerRule") for each in advanced):
+        shares["requestedTestTrafficWeight"] = lifecycle.test_percent(one.lifecycle) * has_new
+    return {name: share if is_target else 100.0 - share for name, share in shares.items()}
+
+
+def _stage(one: RolloutRecord) -> str:
+    if one.lifecycle is not None and one.status == rollouts.IN_PROGRESS:
+        return lifecycle.shown_stage(one.lifecycle)
+    return lifecycle.SCALE_UP if one.status in rollouts.ONGOING else lifecycle.CLEAN_UP
+
+
+def _hooks(one: RolloutRecord) -> list[dict[str, Any]] | None:
+    if one.lifecycle is None:
+        return None
+    return [
+        {
+            "hookId": wait.id,
+            "targetType": "PAUSE",
+            "status": wait.status,
+            "expiresAt": wait.expires_at,
+            "timeoutAction": wait.on_timeout,
+        }
+        for wait in one.lifecycle.waits
+    ]
 
 
 def _breaker(service: ServiceRecord, one: RolloutRecord) -> dict[str, Any]:
@@ -236,6 +323,21 @@ def _breaker(service: ServiceRecord, one: RolloutRecord) -> dict[str, Any]:
         "status": status,
         "failureCount": own.failed_tasks if own is not None and is_ongoing else one.failures,
         "threshold": service.breaker_threshold,
+    }
+
+
+def _resolved(deployment: DeploymentRecord) -> dict[str, Any]:
+    """Return the target group in which the tasks of a deployment are, of two, and the rule that forwards to it."""
+    pairs = zip(deployment.load_balancers, deployment.used_balancers, strict=True)
+    return {
+        "loadBalancers": [
+            {
+                "targetGroupArn": used["targetGroupArn"],
+                "productionListenerRule": given["advancedConfiguration"]["productionListenerRule"],
+            }
+            for given, used in pairs
+            if given.get("advancedConfiguration")
+        ]
     }
 
 
@@ -254,6 +356,7 @@ async def _show_revision(
         "taskDefinition": deployment.task_definition_arn,
         **runs_on(deployment),
         "loadBalancers": deployment.load_balancers,
+        "resolvedConfiguration": _resolved(deployment),
         "serviceRegistries": deployment.service_registries,
         "containerImages": [{"containerName": c["name"], "image": c["image"]} for c in containers],
         "guardDutyEnabled": False,
@@ -267,4 +370,5 @@ HANDLERS: Handlers = {
     "DescribeServiceDeployments": describe_service_deployments,
     "DescribeServiceRevisions": describe_service_revisions,
     "StopServiceDeployment": stop_service_deployment,
+    "ContinueServiceDeployment": continue_service_deployment,
 }

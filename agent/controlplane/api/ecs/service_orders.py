@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from agent.controlplane.api.ecs import (
+    deployment_settings,
     external_services,
     service_balancers,
     service_registries,
@@ -46,15 +47,6 @@ TASKS_LIMIT = 5000
 """Of one service; Amazon's quota."""
 TOKEN_LENGTH = 36
 
-_PERCENT = "maximumPercent", "minimumHealthyPercent"
-_DEFAULTS = {REPLICA: (200, 100), DAEMON: (100, 0)}
-_NOTHING = {
-    "deploymentCircuitBreaker": {"enable": False, "rollback": False},
-    "alarms": {"alarmNames": [], "rollback": False, "enable": False},
-    "strategy": "ROLLING",
-    "bakeTimeInMinutes": 0,
-}
-"""What is shown of a deployment configuration besides what was given."""
 _STRATEGY_NEEDS_FORCE = (
     "When switching from launch type to capacity provider strategy on an existing service, or making "
     "a change to a capacity provider strategy on a service that is already using one, you must force "
@@ -91,7 +83,7 @@ async def new_service(
         deployments=(
             [] if controller == EXTERNAL else [await new_deployment(parts, cluster, request)]
         ),
-        deployment_configuration=_configuration(request, scheduling, {}),
+        deployment_configuration=deployment_settings.merged(request, scheduling, {}),
         placement_constraints=request.get("placementConstraints", []),
         placement_strategy=request.get("placementStrategy", []),
         grace_s=_grace_s(request),
@@ -102,6 +94,7 @@ async def new_service(
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
     )
+    service = deployment_settings.begun(service, parts.clock())
     return await _checked(parts, service, is_new=True)
 
 
@@ -126,7 +119,7 @@ async def updated_service(
             if "desiredCount" in request
             else old.desired_count
         ),
-        deployment_configuration=_configuration(
+        deployment_configuration=deployment_settings.merged(
             request, old.scheduling, old.deployment_configuration
         ),
         placement_constraints=request.get("placementConstraints", old.placement_constraints),
@@ -140,6 +133,7 @@ async def updated_service(
         deployment = await _next_deployment(parts, cluster, old.primary, request)
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
+        changed = deployment_settings.begun(changed, parts.clock())
     return await _checked(parts, changed, is_new=deployment is not None)
 
 
@@ -157,6 +151,7 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
     The load balancers and the registries of a deployment are only checked while it ``is_new``: who scales a
     service down need not mend them.
     """
+    deployment_settings.check(service)
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
             "Placement strategies are not supported with the daemon scheduling strategy."
@@ -180,7 +175,8 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
         raise InvalidParameterException(str(error)) from None
     if is_new and service.primary.load_balancers:
         definition = order.task.definition.definition
-        await service_balancers.check(parts, service.primary.load_balancers, definition)
+        strategy = service.deployment_configuration["strategy"]
+        await service_balancers.check(parts, service.primary.load_balancers, definition, strategy)
     if service.primary.service_registries:
         service_registries.check_count(service)
         if is_new:
@@ -327,41 +323,3 @@ def _grace_s(request: Mapping[str, Any]) -> int | None:
     if given is not None and given < 0:
         raise InvalidParameterException("healthCheckGracePeriodSeconds must be at least 0.")
     return given
-
-
-def _configuration(
-    request: Mapping[str, Any], scheduling: str, old: Mapping[str, Any]
-) -> dict[str, Any]:
-    given: Mapping[str, Any] = request.get("deploymentConfiguration") or {}
-    defaults = dict(zip(_PERCENT, _DEFAULTS[scheduling], strict=True))
-    merged = {**_NOTHING, **defaults, **old, **given}
-    merged["alarms"] = {"alarmNames": [], "rollback": False, "enable": False, **merged["alarms"]}
-    most, least = merged["maximumPercent"], merged["minimumHealthyPercent"]
-    if not 0 <= least <= 100:
-        raise InvalidParameterException("minimumHealthyPercent must be between 0 and 100.")
-    if scheduling == DAEMON and most != 100:
-        raise InvalidParameterException(
-            "maximumPercent must be 100 with the daemon scheduling strategy."
-        )
-    if most < 100:
-        raise InvalidParameterException("maximumPercent must be at least 100.")
-    if scheduling == REPLICA and most == least == 100:
-        raise InvalidParameterException(
-            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block "
-            "deployments"
-        )
-    threshold = merged["deploymentCircuitBreaker"].get("thresholdConfiguration")
-    if threshold is not None:
-        _check_threshold(threshold)
-    return {name: value for name, value in merged.items() if name != "earlySuccessCriteria"}
-
-
-def _check_threshold(threshold: Mapping[str, Any]) -> None:
-    value = threshold["value"]
-    if threshold["type"] == "COUNT":
-        if value < 1:
-            raise InvalidParameterException("The value of thresholdConfiguration must be above 0.")
-    elif not 1 <= value <= 100:
-        raise InvalidParameterException(
-            "The value of thresholdConfiguration must be between 1 and 100 per cent."
-        )

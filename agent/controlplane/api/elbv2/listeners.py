@@ -115,7 +115,7 @@ async def describe_listeners(parts: Parts, request: dict[str, Any]) -> dict[str,
         found = requests.chosen(
             request,
             "ListenerArns",
-            await stored.listeners_named(parts.store, parts.names, named),
+            await stored.listeners_named(parts.store, parts.names, named or ()),
             attrgetter("arn"),
             ListenerNotFoundException,
             "listeners",

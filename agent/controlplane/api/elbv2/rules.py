@@ -93,7 +93,7 @@ async def describe_rules(parts: Parts, request: dict[str, Any]) -> dict[str, Any
     if of:
         of_them = [(await listeners.by_arn(parts, of)).record]
     else:
-        of_them = await stored.listeners_named(parts.store, parts.names, named)
+        of_them = await stored.listeners_named(parts.store, parts.names, named or ())
     every = [(listener, rule) for listener in of_them for rule in listener.rules]
     found = requests.chosen(
         request,

@@ -36,14 +36,14 @@ _FILTERS: Final = {
 
 
 async def create_http_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Create a namespace of the type HTTP."""
+    """Create a namespace whose names only DiscoverInstances answers."""
     if not _HTTP_NAME.fullmatch(request["Name"]):
         raise InvalidInput("Name must have 1 to 1024 visible ASCII characters, and be no ARN.")
     return await _create(parts, request, HTTP, "CreateHttpNamespace")
 
 
 async def create_private_dns_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Create a namespace of DNS. Only DiscoverInstances answers its names so far, as for one of HTTP."""
+    """Create a namespace whose names hosts answer in DNS, too."""
     name: str = request["Name"]
     if len(name) > requests.DOMAIN_MOST or not requests.DOMAIN.fullmatch(name):
         raise InvalidInput(

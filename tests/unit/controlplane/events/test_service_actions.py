@@ -120,3 +120,17 @@ def test_a_rollback_that_an_operator_asked_for_is_none_of_the_circuit_breaker() 
         "ECS deployment was stopped by an operator.",
         "ECS deployment was stopped by an operator: rolling back to deploymentId ecs-svc/1.",
     ]
+
+
+def test_a_hook_that_was_not_continued_says_so() -> None:
+    why = wording.hook_timed_out("PRE_SCALE_UP")
+    rolls = rollout(rollouts.ROLLBACK_IN_PROGRESS, why, rolled_back_to="1")
+    known = {rolls.id: rollouts.IN_PROGRESS}
+    drafts = service_actions.deployments("arn", known, [rolls])
+    told_why = "Service deployment rolled back because PRE_SCALE_UP pause hook timed out."
+    assert [draft.detail["reason"] for draft in drafts] == [
+        told_why,
+        f"{told_why} Rolling back to deploymentId ecs-svc/1.",
+    ]
+    first = rollout(rollouts.STOPPED, wording.nothing_to_go_back_to(why))
+    assert told(rollouts.IN_PROGRESS, first) == [("ERROR", "FAILED", "ecs-svc/2")]

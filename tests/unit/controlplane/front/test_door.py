@@ -92,7 +92,7 @@ async def test_other_services(
 
 async def test_the_owner_is_told_of_every_service_but_logs_that_are_off(tmp_path: Path) -> None:
     async with control_endpoint(tmp_path, logs=LogSettings(are_kept=False)):
-        told = address.read(tmp_path)
+        told = await asyncio.to_thread(address.read, tmp_path)
     assert told is not None
     assert told.endpoint_variables == [each for each in VARIABLES if not each.endswith("_LOGS")]
 

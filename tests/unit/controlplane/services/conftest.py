@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from agent.controlplane.services.acts import reason
 from agent.controlplane.services.observed import Observed, SeenContainer, SeenHost, SeenTask
-from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
+from agent.controlplane.services.record import DeploymentRecord, Lifecycle, ServiceRecord
 from agent.controlplane.services.step import step
 from agent.controlplane.tasks import changes as task_changes
 
@@ -61,6 +61,8 @@ class World:
         self.check = check
         self.has_room = True
         self.started = 0
+        self.stages: Lifecycle | None = None
+        """What new deployments begin with; None for rolling ones."""
         self._ids = itertools.count(1)
         self._places = itertools.count()
 
@@ -98,7 +100,7 @@ class World:
             self.tasks[task_id] = SeenTask(
                 id=task_id,
                 group=self.record.group,
-                started_by=self.record.primary.id,
+                started_by=plan.deployment.id,
                 instance_id=place,
                 containers=[SeenContainer(health_check=self.check)],
                 created_at=self.now,
@@ -184,7 +186,8 @@ class World:
 
     def update(self, number: int, **fields: Any) -> None:
         """Begin a deployment, as UpdateService does."""
-        new = deployment(number, created_at=self.now)
+        stages = replace(self.stages, since=self.now) if self.stages else None
+        new = deployment(number, created_at=self.now, lifecycle=stages)
         self.record = replace(self.record, deployments=[new, *self.record.deployments], **fields)
 
     def lose(self, host: str) -> None:

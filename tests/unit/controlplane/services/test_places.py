@@ -22,9 +22,13 @@ from agent.model.task import NetworkBinding
 
 ARN = "arn:aws:elasticloadbalancing:us-east-1:000000000000:targetgroup/shop/0000000000000001"
 BALANCER = {"targetGroupArn": ARN, "containerName": "main", "containerPort": 8080}
-OWN = {"network_interfaces": [NetworkInterface(attachment_id="e", private_ipv4_address="10.0.0.9")]}
-BOUND = {"network_bindings": [NetworkBinding(container_port=8080, host_port=32768)]}
-LOCAL = {"network_bindings": [NetworkBinding(bind_ip="10.1.1.1", container_port=8080, host_port=5)]}
+OWN: dict[str, Any] = {
+    "network_interfaces": [NetworkInterface(attachment_id="e", private_ipv4_address="10.0.0.9")]
+}
+BOUND: dict[str, Any] = {"network_bindings": [NetworkBinding(container_port=8080, host_port=32768)]}
+LOCAL: dict[str, Any] = {
+    "network_bindings": [NetworkBinding(bind_ip="10.1.1.1", container_port=8080, host_port=5)]
+}
 
 
 def host(address: str = "192.0.2.7", **fields: Any) -> InstanceRecord:

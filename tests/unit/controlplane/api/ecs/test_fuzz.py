@@ -67,6 +67,7 @@ REFUSED: dict[str, str] = {
     "DeregisterContainerInstance": "InvalidParameterException",  # a task is on it
     "ListServicesByNamespace": "NamespaceNotFoundException",
     "StopServiceDeployment": "ServiceDeploymentNotFoundException",
+    "ContinueServiceDeployment": "ServiceDeploymentNotFoundException",
 }
 """What is answered to good requests that have nothing to act upon."""
 
@@ -234,6 +235,11 @@ def good_requests(instance: str, task: str, task_set: str) -> dict[str, dict[str
         "StopServiceDeployment": {
             "serviceDeploymentArn": f"{prefix}:service-deployment/default/here/{'a' * 21}",
             "stopType": "ROLLBACK",
+        },
+        "ContinueServiceDeployment": {
+            "serviceDeploymentArn": f"{prefix}:service-deployment/default/here/{'a' * 21}",
+            "hookId": "ecs-PAUSE-0123456789abcdef0",
+            "action": "CONTINUE",
         },
         "DescribeServiceRevisions": {
             "serviceRevisionArns": [f"{prefix}:service-revision/default/here/{'1' * 19}"]

@@ -177,7 +177,6 @@ async def test_what_is_not_done_is_refused_by_name(shop: Shop) -> None:
         ("availabilityZoneRebalancing", "ENABLED"),
         ("deploymentController", {"type": "CODE_DEPLOY"}),
         ("deploymentController", {"type": "CODE_DEPLOY"}),
-        ("deploymentConfiguration", {"strategy": "BLUE_GREEN"}),
         (
             "deploymentConfiguration",
             {"alarms": {"alarmNames": ["a"], "enable": True, "rollback": False}},

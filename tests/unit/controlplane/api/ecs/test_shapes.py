@@ -161,6 +161,8 @@ async def _call_services(call: Any, endpoint: Endpoint) -> None:
     await call("DescribeServiceDeployments", serviceDeploymentArns=arns)
     with pytest.raises(ConflictException):
         await call("StopServiceDeployment", serviceDeploymentArn=arns[0])
+    with pytest.raises(InvalidParameterException):
+        await call("ContinueServiceDeployment", serviceDeploymentArn=arns[0], hookId="ecs-PAUSE-1")
     arns = [newest["targetServiceRevisionArn"]]
     await call("DescribeServiceRevisions", serviceRevisionArns=arns)
     await call("ListTasks", serviceName=made["service"]["serviceArn"])

@@ -1,0 +1,17 @@
+"""Answers names of tasks in DNS, for the tasks of this host. Loaded once control has names in DNS, not before.
+
+::
+
+    message.py     questions and answers as bytes (RFC 1035, 2782, 6891); pure
+    zones.py       the names that control has said, and the answers to questions; pure
+    redirection.py leads what tasks ask their name servers to the agent
+    server.py      answers datagrams, and passes on to the name servers what is no name of a task
+    answering.py   begins and ends all this as there are names
+
+Tasks ask the name servers in their ``resolv.conf``, as ever. One rule leads these datagrams to the agent, so tasks
+that run already have the names too, and nothing is in between where there are none. Questions by TCP go on to the
+name servers: no answer of ours needs TCP.
+
+May use ``network.kernel``, ``network.names`` and the agent's address. When the agent ends, the rule goes. Tests:
+``tests/unit/dns``, ``tests/integration/network/test_task_names.py``.
+"""
