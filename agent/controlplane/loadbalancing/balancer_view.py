@@ -120,7 +120,7 @@ class BalancerView:
         """Return what each ingress that serves a group knows of a target."""
         known = self._reports.get(naming.target_group_id(group_arn), {})
         keys = self._users.get(group_arn, ())
-        balancers = {self._listeners[key].load_balancer for key in keys}
+        balancers = {self._listeners[key].record.load_balancer for key in keys}
         serving = [id_ for id_, names in self._ingresses.items() if not names or names & balancers]
         reports = (known.get(ingress_id) for ingress_id in serving)
         return [report.targets.get(name) if report is not None else None for report in reports]

@@ -7,6 +7,8 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,13 +117,21 @@ class Site:
 
 async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(LIMIT_S):
-        while not await true():
+        while not await true():  # noqa: ASYNC110 - of others
             await asyncio.sleep(0.05)
 
 
-def free_port() -> int:
-    import socket
+async def anew(answers: Counter[tuple[int, str]]) -> None:
+    """Wait for some answers that come from now on."""
+    answers.clear()
 
+    async def are_some() -> bool:
+        return answers.total() >= 20
+
+    await eventually(are_some)
+
+
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -145,7 +155,7 @@ async def ingress(url: str, run_dir: Path) -> AsyncIterator[None]:
 
 def masters(run_dir: Path) -> Iterator[int]:
     """Yield the process ids of the HAProxy that has its configuration there, the master first."""
-    for entry in sorted((int(each) for each in os.listdir("/proc") if each.isdigit())):
+    for entry in sorted(int(each.name) for each in Path("/proc").iterdir() if each.name.isdigit()):
         with contextlib.suppress(OSError):
             words = Path(f"/proc/{entry}/cmdline").read_bytes()
             if str(run_dir / "haproxy.cfg").encode() in words and b"-W" in words:
@@ -155,8 +165,6 @@ def masters(run_dir: Path) -> Iterator[int]:
 @pytest.fixture
 def run_dir() -> Iterator[Path]:
     """Short, because a socket's path may not be long."""
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="ing") as place:
         Path(place).chmod(0o711)
         yield Path(place)
@@ -275,9 +283,7 @@ async def _weights(site: Site, listener: str, first: str, second: str, green: Ba
             await site.elb.call("modify_listener", ListenerArn=listener, DefaultActions=[action])
 
             async def arrived(expected: str | None = expected) -> bool:
-                answers.clear()
-                while answers.total() < 20:
-                    await asyncio.sleep(0.01)
+                await anew(answers)
                 names = {name.removesuffix("2") for _, name in answers}
                 return names == ({expected} if expected else {"blue", "green"})
 
@@ -315,17 +321,18 @@ async def _draining(site: Site, first: str, blue: Backend, blue2: Backend) -> No
         assert {answer[0] for answer in await asyncio.gather(*slow)} == {200}
 
         async def quiet() -> bool:
-            answers.clear()
-            while answers.total() < 20:
-                await asyncio.sleep(0.01)
+            await anew(answers)
             return {name for _, name in answers} == {"blue"}
 
         await eventually(quiet)
         assert (await site.states(first))[blue2.port] == "draining"
         await site.register(first, blue2)
         await eventually(lambda: site.is_state(first, "healthy", blue, blue2))
-        while not any(name == "blue2" for _, name in answers):
-            await asyncio.sleep(0.01)
+
+        async def is_back() -> bool:
+            return (200, "blue2") in answers
+
+        await eventually(is_back)
         await site.deregister(first, blue2)
 
 

@@ -44,8 +44,10 @@ def test_weights_are_shares_of_a_drawn_number() -> None:
     lines = written(Rule(shares=shares))
     assert "http-request set-var(txn.draw) rand(10) if { var(txn.rule) -m int 0 }" in lines
     (a, c) = [line for line in lines if line.startswith("use_backend")]
-    assert a.endswith("{ var(txn.draw) -m int lt 9 }") and "group-a" in a
-    assert c.endswith("{ var(txn.draw) -m int lt 10 }") and "group-c" in c
+    assert a.endswith("{ var(txn.draw) -m int lt 9 }")
+    assert "group-a" in a
+    assert c.endswith("{ var(txn.draw) -m int lt 10 }")
+    assert "group-c" in c
 
 
 def test_a_rule_whose_groups_all_have_no_weight_answers_503() -> None:
@@ -97,7 +99,8 @@ def test_a_new_server_is_checked_before_it_gets_requests() -> None:
     (add, health, enable) = commands(None, ONE)
     assert add.startswith("add server group-g1/10.0.0.1_80 10.0.0.1:80 check")
     assert add.endswith("weight 0")
-    assert health.startswith("enable health") and enable.startswith("enable server")
+    assert health.startswith("enable health")
+    assert enable.startswith("enable server")
     assert commands(seen(check="INI", weight=0), ONE) == []
     assert commands(seen(weight=0), ONE) == ["set server group-g1/10.0.0.1_80 weight 100"]
 

@@ -97,7 +97,9 @@ async def test_an_ingress_is_told_everything_and_then_what_changes(
 ) -> None:
     ingress = Ingress(endpoint)
     first = await ingress.poll()
-    assert first is not None and first.listeners is not None and first.groups is not None
+    assert first is not None
+    assert first.listeners is not None
+    assert first.groups is not None
     assert [each.port for each in first.listeners] == [80]
     assert [each.id for each in first.groups] == [shop.group_id]
     assert first.targets == {shop.group_id: ()}
@@ -107,18 +109,21 @@ async def test_an_ingress_is_told_everything_and_then_what_changes(
     await asyncio.sleep(0)
     await shop.register("10.0.0.1")
     later = await held
-    assert later is not None and later.listeners is None
+    assert later is not None
+    assert later.listeners is None
     assert [each.name for each in later.targets[shop.group_id]] == ["10.0.0.1/80"]
 
     await shop.elb.call(
         "deregister_targets", TargetGroupArn=shop.group, Targets=[{"Id": "10.0.0.1", "Port": 80}]
     )
     later = await ingress.poll(wait_s=30.0)
-    assert later is not None and later.targets[shop.group_id][0].drains
+    assert later is not None
+    assert later.targets[shop.group_id][0].drains
 
     ingress.truth = Truth(run="another", serial=5)
     whole = await ingress.poll()
-    assert whole is not None and whole.listeners
+    assert whole is not None
+    assert whole.listeners
 
 
 async def test_a_target_that_has_drained_is_told_as_gone_when_its_time_is_over(
@@ -145,10 +150,13 @@ async def test_only_the_load_balancers_that_are_named_are_told(
 ) -> None:
     ingress = Ingress(endpoint)
     told = await ingress.poll(balancer="other")
-    assert told is not None and told.listeners == () and told.groups == ()
+    assert told is not None
+    assert told.listeners == ()
+    assert told.groups == ()
     ingress.truth = Truth(run="", serial=0)
     told = await ingress.poll(balancer="web")
-    assert told is not None and told.listeners
+    assert told is not None
+    assert told.listeners
 
 
 async def test_the_health_of_targets_is_what_an_ingress_reports_while_it_lives(
@@ -169,7 +177,8 @@ async def test_the_health_of_targets_is_what_an_ingress_reports_while_it_lives(
         assert answer.status == 204
     assert await shop.state() == ("initial", "Elb.RegistrationInProgress")
     told = await ingress.poll(wait_s=30.0, reported="1")
-    assert told is not None and not told.is_known
+    assert told is not None
+    assert not told.is_known
 
 
 @pytest.mark.parametrize(
