@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
-from tests.bench import groups, measures, plumbing
+from tests.bench import groups, measures, plumbing, services
 from tests.bench.acs import ScriptedAcs
 from tests.bench.control import ScriptedControl
 from tests.bench.floor import RawEngine
@@ -33,16 +33,20 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
     parser.add_argument(
         "--part",
-        choices=["all", "sampling", "plumbing", "groups", "network"],
+        choices=["all", "sampling", "plumbing", "groups", "network", "services"],
         default="all",
         help="sampling: only what it costs to sample idle containers each second; plumbing: only "
         "what it costs to connect a sandbox; groups: only what changes of security groups cost; "
-        "network: only launches in each network mode",
+        "network: only launches in each network mode; services: what a thousand services on a "
+        "thousand hosts cost control, which is in no other part",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ecs-bench-") as directory:
-        rows = asyncio.run(_run(Path(directory), options))
+        if options.part == "services":
+            rows = asyncio.run(services.measured(Path(directory), options.rounds, _say))
+        else:
+            rows = asyncio.run(_run(Path(directory), options))
     if options.json:
         print(json.dumps([asdict(r) for r in rows], indent=2))  # noqa: T201 - the answer
     else:
@@ -50,10 +54,11 @@ def main() -> int:
     return 0 if all(r.holds is not False for r in rows) else 1
 
 
-async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
-    def say(text: str) -> None:
-        sys.stderr.write(f"  {text}\n")
+def _say(text: str) -> None:
+    sys.stderr.write(f"  {text}\n")
 
+
+async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
     connected: list[Row] = []
     if options.part in ("all", "plumbing"):
         connected = await plumbing.plumbing(max(100, options.rounds))
@@ -67,15 +72,15 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
     image = await asyncio.to_thread(_image)
     sampling = []
     if options.part != "network":
-        sampling = await _sampling(directory, image, options, say)
+        sampling = await _sampling(directory, image, options, _say)
     if options.part == "sampling":
         return sampling
     if options.part == "network":
-        return await _networks(directory, image, options, say)
+        return await _networks(directory, image, options, _say)
     control = ScriptedControl()
     await control.start()
     agent = measures.make_agent(directory, control.port)
-    bench = Bench(control, agent, image, options.rounds, say)
+    bench = Bench(control, agent, image, options.rounds, _say)
     agent.start()
     try:
         await control.until_polled(0.1)

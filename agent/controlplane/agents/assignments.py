@@ -215,7 +215,8 @@ class Poller:
                     async with asyncio.timeout(left_s):
                         await wakeup.wait()
                 except TimeoutError:
-                    continue
+                    # Nothing woke it, so there is nothing new: most polls of a quiet fleet end here.
+                    return None
 
     async def _look(
         self, instance_id: str, generation: int

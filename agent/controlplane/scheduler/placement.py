@@ -169,10 +169,11 @@ class _Host:
         self.instance = instance
         self.cpu = instance.cpu_units
         self.memory = instance.memory_mib
-        self.tcp = set(instance.tcp_ports)
-        self.udp = set(instance.udp_ports)
-        self.gpus = tuple(instance.gpus)
-        self.gpu_rooms = dict(instance.gpu_rooms)
+        # Nothing is copied before a copy of the task is placed: most hosts of a fleet get none.
+        self.tcp = instance.tcp_ports
+        self.udp = instance.udp_ports
+        self.gpus = instance.gpus
+        self.gpu_rooms = instance.gpu_rooms
         self.group_tasks = instance.task_groups.get(group, 0)
 
     def shortage(self, needs: TaskNeeds) -> str:
@@ -204,7 +205,8 @@ class _Host:
             gpus[name] = self._give(count)
         if needs.gpu_shares:
             shared = self._shared_gpu(needs)
-            self.gpu_rooms[shared] -= sum(needs.gpu_shares.values())
+            left = self.gpu_rooms[shared] - sum(needs.gpu_shares.values())
+            self.gpu_rooms = {**self.gpu_rooms, shared: left}
             self.gpus = tuple(gpu for gpu in self.gpus if gpu != shared)
             gpus |= dict.fromkeys(needs.gpu_shares, (shared,))
         return Placed(self.instance.arn, gpus, provider)
@@ -224,8 +226,7 @@ class _Host:
 
     def _give(self, count: int) -> tuple[str, ...]:
         given, self.gpus = self.gpus[:count], self.gpus[count:]
-        for gpu in given:
-            self.gpu_rooms.pop(gpu, None)
+        self.gpu_rooms = {gpu: room for gpu, room in self.gpu_rooms.items() if gpu not in given}
         return given
 
 

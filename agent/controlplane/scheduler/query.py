@@ -181,13 +181,14 @@ class _Parser:
         if operator == "exists":
             return lambda instance: bool(values(instance))
         if operator == "in":
-            wanted = self._list()
-            return lambda i: any(_equal(v, w) for v in values(i) for w in wanted)
+            tests = [_equals(argument) for argument in self._list()]
+            return lambda i: any(equals(v) for v in values(i) for equals in tests)
         if operator == "=~":
             return self._regex(subject)
         argument = self._argument()
         if operator == "==":
-            return lambda i: any(_equal(v, argument) for v in values(i))
+            equals = _equals(argument)
+            return lambda i: any(equals(v) for v in values(i))
         return _ordered(subject, operator, argument)
 
     def _subject(self) -> _Subject:
@@ -284,11 +285,10 @@ def _attribute(instance: Instance, name: str) -> tuple[str, ...]:
     return () if value is None else (value,)
 
 
-def _equal(value: str, wanted: str) -> bool:
-    if value == wanted:
-        return True
-    left, right = _comparable(value), _comparable(wanted)
-    return left is not None and right is not None and left == right
+def _equals(wanted: str) -> Callable[[str], bool]:
+    """Return a test for equality; what is wanted is only looked at once, however many instances there are."""
+    right = _comparable(wanted)
+    return lambda value: value == wanted or (right is not None and _comparable(value) == right)
 
 
 def _ordered(subject: _Subject, operator: str, argument: str) -> Matcher:

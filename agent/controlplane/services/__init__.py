@@ -20,6 +20,7 @@
     view.py       services, their tasks and hosts in memory, updated by what the store commits
     acts.py       carries out a plan, each part in one transaction
     launching.py  starts tasks by the code that RunTask uses
+    due.py        pure: when services take a turn even if nothing changes
     loop.py       wakes when something changed or a time has come, and takes one step after another
 
 Every transaction compares the service's record with what was planned from, and puts it. So of two

@@ -22,6 +22,7 @@ from agent.controlplane.loadbalancing import balancer_view
 from agent.controlplane.scheduler.placement import PlacementError
 from agent.controlplane.scheduler.query import QueryError
 from agent.controlplane.services import acts, launching, places, task_sets
+from agent.controlplane.services.due import DueTimes
 from agent.controlplane.services.launching import Launched
 from agent.controlplane.services.record import group as group_of
 from agent.controlplane.services.step import step
@@ -72,8 +73,7 @@ class ServiceLoop:
         self._rng = rng or random.SystemRandom()
         self._woken = asyncio.Event()
         self._dirty: set[ServiceKey] = set()
-        self._due: dict[ServiceKey, float] = {}
-        """When to take a turn even if nothing changes; Unix seconds."""
+        self._due = DueTimes()
         self._holds: dict[ServiceKey, dict[str, _Hold]] = {}
         """By id of the task set, which is empty for a service that has none."""
 
@@ -98,7 +98,7 @@ class ServiceLoop:
                 await self._turn(key)
             except (StoreFailure, TimeoutError) as error:
                 problem = error
-                self._plan_for(key, self._parts.clock() + _RETRY_S)
+                self._due.note(key, self._parts.clock() + _RETRY_S)
             await self._look()
         if problem is not None:
             raise problem
@@ -133,10 +133,10 @@ class ServiceLoop:
 
     async def _wait(self) -> None:
         """Return when something has changed or a turn is due."""
-        now = self._parts.clock()
-        due = min(self._due.values(), default=now + _LONGEST_SLEEP_S)
+        now, due = self._parts.clock(), self._due.first()
+        sleep_s = _LONGEST_SLEEP_S if due is None else min(max(0.0, due - now), _LONGEST_SLEEP_S)
         try:
-            async with asyncio.timeout(min(max(0.0, due - now), _LONGEST_SLEEP_S)):
+            async with asyncio.timeout(sleep_s):
                 await self._woken.wait()
         except TimeoutError:
             return
@@ -150,19 +150,14 @@ class ServiceLoop:
         self._dirty |= changes.services
         for cluster in changes.clusters:
             self._dirty |= self._view.daemons(cluster)
-        for key, holds in self._holds.items():
+        for key, holds in self._holds.items() if changes.clusters else ():
             if key.cluster in changes.clusters:
-                self._plan_for(key, max(now, min(hold.until for hold in holds.values())))
-        for key in [key for key, at in self._due.items() if at <= now]:
-            del self._due[key]
-            self._dirty.add(key)
-
-    def _plan_for(self, key: ServiceKey, at: float) -> None:
-        self._due[key] = min(at, self._due.get(key, at))
+                self._due.note(key, max(now, min(hold.until for hold in holds.values())))
+        self._dirty.update(self._due.take(now))
 
     async def _turn(self, key: ServiceKey) -> None:
         """Do for one service what can be done now."""
-        self._due.pop(key, None)
+        self._due.drop(key)
         try:
             async with asyncio.timeout(TURN_LIMIT_S):
                 for _ in range(ACTS_IN_A_TURN):
@@ -178,7 +173,7 @@ class ServiceLoop:
                 cluster=key.cluster,
                 error=repr(error),
             )
-            self._plan_for(key, self._parts.clock() + LONGEST_HOLD_S)
+            self._due.note(key, self._parts.clock() + LONGEST_HOLD_S)
             return
         self._dirty.add(key)
 
@@ -196,7 +191,7 @@ class ServiceLoop:
             plan = step(found.record, seen, now)
             launches = [Launch(plan, seen)] if plan.start else []
         if plan.wake_at is not None:
-            self._plan_for(key, plan.wake_at)
+            self._due.note(key, plan.wake_at)
         if plan.service is not found.record or plan.stops or plan.counted:
             if not await acts.commit(self._parts.store, found, plan, now):
                 await self._yield()
@@ -251,7 +246,7 @@ class ServiceLoop:
             return await launching.read_order(self._parts, found.record, deployment)
         except (ApiError, PlacementError, QueryError) as error:
             await launching.explain(self._parts, found, service, str(error))
-            self._plan_for(key, self._hold(key, found, service))
+            self._due.note(key, self._hold(key, found, service))
             return None
 
     async def _launch(
@@ -266,7 +261,7 @@ class ServiceLoop:
         if hold is not None and hold.of != _what(service):
             self._release(key, found, service)
         elif hold is not None and self._parts.clock() < hold.until:
-            self._plan_for(key, hold.until)
+            self._due.note(key, hold.until)
             return False
         order = order or await self._order(key, found, service, launch.plan.deployment)
         if order is None:

@@ -58,6 +58,8 @@ class SeenTask(Struct, frozen=True, rename="camel"):
     """Never stored: its health as a target, by all of its groups; empty if it has none (``balancing``)."""
     unhealthy_in: str = ""
     """Never stored: the ARN of a target group in which it is unhealthy."""
+    is_idle: bool = False
+    """Never stored: whether no listener forwards to it, so that it counts for nothing (``traffic_shift``)."""
     protected_until: float = 0.0
     """Until when it is not stopped to scale in or to replace it (``tasks.protection``)."""
 
@@ -88,12 +90,12 @@ class SeenTask(Struct, frozen=True, rename="camel"):
 
     @property
     def serves(self) -> bool:
-        """Whether it runs and has not failed its health checks."""
-        return self.is_running and not self.fails
+        """Whether it runs, has not failed its health checks and may get requests."""
+        return self.is_running and not self.fails and not self.is_idle
 
     def is_healthy(self, now: float) -> bool:
         """Return whether it counts as healthy for a deployment."""
-        if not self.is_running:
+        if not self.is_running or self.is_idle:
             return False
         if self.has_check and self.health_status != "HEALTHY":
             return False

@@ -68,6 +68,7 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
         progress = blue_green.progress(service, seen, now)
         service, reached = lifecycle.advanced(service, progress, now)
         events += reached
+    seen = _with_idle(service, seen)
     wanted = Wanted.of(service, seen, now)
     decision = _decide(service, seen, wanted, now)
     shifts = traffic_shift.decide(service, seen.balanced.listeners)
@@ -110,6 +111,18 @@ def _bounded(service: ServiceRecord, seen: Observed) -> Observed:
     later = {task.id for task in sorted(ended, key=lambda t: (t.created_at, t.id))[most:]}
     kept = {task_id: task for task_id, task in seen.tasks.items() if task_id not in later}
     return replace_fields(seen, tasks=kept)
+
+
+def _with_idle(service: ServiceRecord, seen: Observed) -> Observed:
+    """Return the observation with the tasks marked that get no traffic."""
+    idle = traffic_shift.idle(service) if service.deployments else ()
+    if not idle:
+        return seen
+    tasks = {
+        task_id: replace(task, is_idle=True) if task.started_by in idle else task
+        for task_id, task in seen.tasks.items()
+    }
+    return replace_fields(seen, tasks=tasks)
 
 
 def _decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -> Decision:

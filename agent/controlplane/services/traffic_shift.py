@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from agent.controlplane.loadbalancing import forwarding
 from agent.controlplane.loadbalancing.balancer_records import FORWARD, ActionRecord, WeightedGroup
 from agent.controlplane.services import rollout
-from agent.controlplane.services.record import IN_PROGRESS
+from agent.controlplane.services.record import FAILED, IN_PROGRESS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -109,6 +109,32 @@ def groups_of_new(service: ServiceRecord) -> list[str]:
     return chosen
 
 
+def idle(service: ServiceRecord) -> frozenset[str]:
+    """Return the ids of the deployments whose tasks get no traffic: others must not be stopped because of them.
+
+    They are known once the traffic of the primary deployment is where its own tasks are; while two deployments
+    have all their tasks, each of them keeps enough by itself.
+    """
+    primary = service.primary
+    blue = rollout.rollback_target(service)
+    known = primary.lifecycle
+    is_staged = known is not None and known.stage != "CLEAN_UP"
+    if primary.rollout_state == FAILED or (
+        primary.rollout_state == IN_PROGRESS and is_staged and blue is not None
+    ):
+        return frozenset()
+    pairs = zip(primary.load_balancers, primary.used_balancers, strict=True)
+    rests = {
+        arn
+        for balancer, used in pairs
+        if balancer.get("advancedConfiguration")
+        for arn in pair(balancer)
+        if arn != used["targetGroupArn"]
+    }
+    others = service.deployments[1:]
+    return frozenset(one.id for one in others if any(_uses(one, arn) for arn in rests))
+
+
 def decide(service: ServiceRecord, listeners: Listeners) -> Shifts:
     """Return what to change so that traffic is where the primary deployment wants it now."""
     found: dict[str, ListenerRecord] = {}
@@ -158,14 +184,15 @@ def _goals(service: ServiceRecord) -> Iterator[Goal]:
         rest = second if to == first else first
         stage = known.stage if known is not None else ""
         test = advanced.get("testListenerRule") or ""
-        if (known is None and _are_elsewhere(service, rest)) or (
-            stage == "RECONCILE_SERVICE" and blue is not None and _uses(blue, rest)
-        ):
-            serving, other = (to, rest) if known is None else (rest, to)
+        if known is None or stage == "RECONCILE_SERVICE":
+            if not _are_elsewhere(service, rest):
+                continue
+            is_beside = known is not None and blue is not None and _uses(blue, rest)
+            serving, other = (rest, to) if is_beside else (to, rest)
             yield from (Goal(rule, serving, other, 100.0) for rule in _rules(advanced))
         elif stage == "TEST_TRAFFIC_SHIFT" and test:
             yield Goal(test, to, rest, 100.0)
-        elif known is not None and stage == "PRODUCTION_TRAFFIC_SHIFT":
+        elif stage == "PRODUCTION_TRAFFIC_SHIFT":
             yield Goal(advanced["productionListenerRule"], to, rest, known.percent)
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from agent.controlplane import records
+from agent.controlplane.store.sqlite import SqliteStore
 from tests.support.control_endpoint import ScriptedAgent, definition
 
 if TYPE_CHECKING:
+    import pytest
+
+    from agent.controlplane.store.contract import RangeResult
     from tests.support.control_endpoint import Endpoint
 
 AGENTS = 40
@@ -47,3 +52,21 @@ async def test_orders_wake_held_polls_quickly(endpoint: Endpoint) -> None:
     p99_s = waits_s[int(len(waits_s) * 0.99)]
     # Ten times what it takes on an idle machine: this only catches a poll that was not woken.
     assert p99_s < 0.5, f"p99 {p99_s * 1e3:.1f} ms with {AGENTS} held polls"
+
+
+async def test_a_poll_that_ends_without_news_has_looked_once(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = ScriptedAgent(endpoint)
+    await agent.register()
+    await agent.poll()
+    looks: list[str] = []
+    ranged = SqliteStore.range
+
+    async def noted(self: SqliteStore, prefix: str, **more: Any) -> RangeResult:
+        looks.append(prefix)
+        return await ranged(self, prefix, **more)
+
+    monkeypatch.setattr(SqliteStore, "range", noted)
+    assert await agent.poll(wait_s=1) is None
+    assert looks.count(records.assignments_prefix(agent.id)) == 1

@@ -1,10 +1,15 @@
-"""Where traffic is to be when a deployment ends badly; whole deployments are in ``api/ecs/test_traffic_shift.py``."""
+"""Where traffic is to be when a deployment ends badly, and in random histories.
+
+Whole deployments are in ``api/ecs/test_traffic_shift.py``.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace as replace_fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.controlplane.access import Found
@@ -15,14 +20,26 @@ from agent.controlplane.loadbalancing.balancer_records import (
     RuleRecord,
     WeightedGroup,
 )
+from agent.controlplane.services import traffic_shift
 from agent.controlplane.services.balancing import Balanced
 from agent.controlplane.services.record import Lifecycle
 from agent.controlplane.services.step import step
 from agent.controlplane.store.contract import KeyValue
 from tests.unit.controlplane.services.conftest import World, deployment, service
+from tests.unit.controlplane.services.test_histories import (
+    EXAMPLES,
+    SEEDED,
+    SEEDS,
+    Watched,
+    history_of,
+    least_healthy,
+    live,
+)
 
 if TYPE_CHECKING:
+    from agent.controlplane.services.observed import Observed, SeenTask
     from agent.controlplane.services.plan import Plan
+    from agent.controlplane.services.record import ServiceRecord
 
 LISTENER = "arn:aws:elasticloadbalancing:us-east-1:000000000000:listener/app/web/1/2"
 RULE = naming.rule_arn(LISTENER, "3")
@@ -101,3 +118,86 @@ def test_other_groups_of_a_rule_are_kept_without_traffic() -> None:
 
 def test_nothing_is_changed_while_a_deployment_bakes() -> None:
     assert not plan(baking(rollback=True, failed=0), listener(50, 50)).shifts
+
+
+class Shifted(Watched):
+    """Holds that no task is stopped that the traffic still needs."""
+
+    def __init__(self, desired: int, stages: Lifecycle, **fields: Any) -> None:
+        first = deployment(1, load_balancers=[BALANCER])
+        super().__init__(service(desired, deployments=[first], **fields))
+        self.stages = stages
+        self.listener = listener(1, 0)
+
+    @property
+    def seen(self) -> Observed:
+        balanced = Balanced(listeners={RULE: self.listener})
+        return replace_fields(super().seen, balanced=balanced)
+
+    def update(self, number: int, **fields: Any) -> None:
+        super().update(number, **fields)
+        first, *others = self.record.deployments
+        new = replace(first, load_balancers=[BALANCER])
+        self.record = replace(self.record, deployments=[new, *others])
+        groups = traffic_shift.groups_of_new(self.record)
+        new = replace(new, target_groups=groups)
+        self.record = replace(self.record, deployments=[new, *others])
+
+    def act(self, plan: Plan) -> None:
+        before, least = self._needed(self.record), least_healthy(plan.service)
+        super().act(plan)
+        for shift in plan.shifts:
+            kv = self.listener.kv
+            assert shift.revision == kv.mod_revision
+            changed = replace(kv, mod_revision=kv.mod_revision + 1)
+            self.listener = Found(changed, shift.listener)
+        left = [task for task in before if self.tasks[task.id].is_wanted]
+        if plan.service.status == "ACTIVE":
+            assert len(left) >= min(len(before), least), "tasks are stopped that have the traffic"
+
+    def _hold_minimum(self, record: ServiceRecord, stopped: set[str]) -> None:
+        """Nothing: ``act`` holds it of the tasks that have traffic, and others count for nothing."""
+
+    def _needed(self, record: ServiceRecord) -> list[SeenTask]:
+        """Return the healthy tasks of the target groups that have traffic."""
+        weights = self.listener.record.default_rule.action.groups
+        serving = {group.target_group_arn for group in weights if group.weight}
+        of = {
+            one.id
+            for one in record.deployments
+            if one.used_balancers[0]["targetGroupArn"] in serving
+        }
+        return [
+            task
+            for task in self.wanted()
+            if task.started_by in of and not self._is_lost(task) and self._is_healthy(task)
+        ]
+
+
+@settings(
+    max_examples=max(1, EXAMPLES // 3),
+    deadline=None,
+    phases=SEEDED,
+    suppress_health_check=list(HealthCheck),
+)
+@given(
+    desired=st.integers(1, 5),
+    breaker=st.sampled_from([{}, {"enable": True, "rollback": True}]),
+    steps=st.sampled_from([[], [10.0, 100.0], [40.0, 80.0, 100.0]]),
+    seed=SEEDS,
+    length=st.integers(15, 60),
+)
+def test_traffic_is_never_where_tasks_are_stopped(
+    desired: int, breaker: dict[str, Any], steps: list[float], seed: int, length: int
+) -> None:
+    stages = Lifecycle(stage="RECONCILE_SERVICE", since=0, bake_s=300, steps=steps, step_bake_s=60)
+    world = Shifted(desired, stages, breaker=breaker)
+    world.steady()
+    live(world, history_of(seed, length))
+    (primary,) = world.record.deployments
+    (serving,) = [
+        group.target_group_arn
+        for group in world.listener.record.default_rule.action.groups
+        if group.weight
+    ]
+    assert primary.used_balancers[0]["targetGroupArn"] == serving
