@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 LIMIT_S = 60.0
 PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="HAProxy is not installed")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(PROGRAM is None, reason="HAProxy is not installed"),
+]
 
 
 class Backend:
