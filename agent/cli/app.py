@@ -39,6 +39,10 @@ _COMMANDS = {
     ),
     "run": _Entry("agent.cli.run_command:run_command", "Run the agent."),
     "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
+    "ingress": _Entry(
+        "agent.cli.ingress:ingress",
+        "Carry the requests of load balancers on this host, with HAProxy.",
+    ),
     "env": _Entry("agent.cli.env:env", "Print what the AWS tools need to command this control."),
     "secret": _Entry(
         "agent.cli.secret:secret", "Store secrets in this control, for sites without AWS."

@@ -15,21 +15,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from agent.controlplane import records
+from agent.controlplane.loadbalancing import ingress_view
 from agent.controlplane.store.contract import Compacted, StoreFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from agent.controlplane.store.contract import Store
 
 _RETRY_S = 1.0
 
 _log = structlog.get_logger(__name__)
+
+
+INGRESSES: Final = "ingresses"
+"""Woken as an instance would be, by what ingresses are told."""
 
 
 class WakeUps:
@@ -43,8 +48,10 @@ class WakeUps:
         """Wake polls until cancelled."""
         async with asyncio.TaskGroup() as group:
             # /assign/<instance>/<task> and /instances/<cluster>/<instance>
-            group.create_task(self._follow(records.ASSIGNMENTS, position=-2))
-            group.create_task(self._follow(records.INSTANCES, position=-1))
+            group.create_task(self._follow(records.ASSIGNMENTS, lambda key: key.split("/")[-2]))
+            group.create_task(self._follow(records.INSTANCES, lambda key: key.split("/")[-1]))
+            for prefix in ingress_view.PREFIXES:
+                group.create_task(self._follow(prefix, lambda _: INGRESSES))
 
     @contextlib.contextmanager
     def taken(
@@ -72,7 +79,7 @@ class WakeUps:
             for wakeup in wakeups:
                 wakeup.set()
 
-    async def _follow(self, prefix: str, *, position: int) -> None:
+    async def _follow(self, prefix: str, whom: Callable[[str], str]) -> None:
         while True:
             try:
                 watch = self._store.watch(prefix, after_revision=self._store.revision)
@@ -80,7 +87,7 @@ class WakeUps:
                 async with watch:
                     async for batch in watch:
                         for event in batch.events:
-                            self.wake(event.kv.key.split("/")[position])
+                            self.wake(whom(event.kv.key))
             except Compacted:
                 _log.warning("wake-ups fell behind; all polls read the store again", prefix=prefix)
             except StoreFailure as error:

@@ -7,6 +7,8 @@
     forwarding.py        pure: the rules of a listener, and the target groups that they forward to
     health.py            pure: the health of a target, by what each ingress reports, if there is one
     balancer_view.py     listeners, targets and what ingresses report, in memory
+    ingress_truth.py     pure: records as an ingress knows them
+    ingress_view.py      what ingresses are told, in memory, with a number for each change
     named_records.py     creates, changes and lists records that have names
     stored.py            finds and changes all of it in the store; each change is one transaction
 
@@ -14,8 +16,8 @@ A listener is stored with its rules, so that priorities stay unique and weights 
 that a listener or a service uses cannot be deleted: whoever begins to use it puts a key that the deletion
 compares. Targets have a key each.
 
-No proxy is part of this version. What is kept for one, an *ingress*, is the health of targets that it would put
-under a lease, because the health of services' tasks is decided by it; nothing but tests puts it.
+An *ingress* is a proxy (``agent.ingress``) that asks control what to do (``agents.longpoll.ingress_calls``). What it
+reports is under its lease. Without one, nobody looks at targets, and services go by the health of containers.
 
 May use the store, ``access``, ``names`` and ``records``. Fails with what the store raises, and with the errors of
 ``stored`` and ``named_records``. Tests: ``tests/unit/controlplane/loadbalancing``.

@@ -11,7 +11,7 @@ Plain data and keys. Times are Unix seconds by control's clock.
                                                                        group, so that a deletion that has
                                                                        looked for users notices
     /targets/<group id>/<target id>/<port>         TargetRecord
-    /ingresses/<ingress id>                        empty               under the lease of an ingress
+    /ingresses/<ingress id>                        IngressRecord       under the lease of an ingress
     /target-health/<ingress id>/<group id>         HealthRecord        the same (see ``loadbalancing``)
 """
 
@@ -209,6 +209,13 @@ class TargetRecord(Record, frozen=True, kw_only=True):
     def is_gone(self, now: float) -> bool:
         """Return whether it was deregistered, and its time is over."""
         return 0 < self.drains_until <= now
+
+
+class IngressRecord(Record, frozen=True, kw_only=True):
+    """A proxy that is connected."""
+
+    load_balancers: list[str] = field(default_factory=list)
+    """Names of those that it serves; none for all."""
 
 
 class TargetState(Record, frozen=True, kw_only=True):

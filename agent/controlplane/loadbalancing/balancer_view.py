@@ -14,6 +14,7 @@ from agent.controlplane.access import Found
 from agent.controlplane.loadbalancing import balancer_records, forwarding, health, naming
 from agent.controlplane.loadbalancing.balancer_records import (
     HealthRecord,
+    IngressRecord,
     ListenerRecord,
     TargetRecord,
     TargetState,
@@ -57,8 +58,8 @@ class BalancerView:
         """By the id of their group, and by name."""
         self._of_task = defaultdict[str, set[tuple[str, str]]](set)
         """Group id and name of each target, by task id."""
-        self._ingresses: set[str] = set()
-        """Ids of those that are connected."""
+        self._ingresses: dict[str, frozenset[str]] = {}
+        """By the id of each that is connected: names of the load balancers that it serves, none for all."""
         self._reports = defaultdict[str, dict[str, HealthRecord]](dict)
         """By group id and ingress id."""
 
@@ -116,9 +117,12 @@ class BalancerView:
         return SeenTarget(target, kv.mod_revision, self.health(arn, name, now), drained)
 
     def _reports_on(self, group_arn: str, name: str) -> list[TargetState | None]:
-        """Return what each ingress knows of a target."""
+        """Return what each ingress that serves a group knows of a target."""
         known = self._reports.get(naming.target_group_id(group_arn), {})
-        reports = (known.get(ingress_id) for ingress_id in self._ingresses)
+        keys = self._users.get(group_arn, ())
+        balancers = {self._listeners[key].record.load_balancer for key in keys}
+        serving = [id_ for id_, names in self._ingresses.items() if not names or names & balancers]
+        reports = (known.get(ingress_id) for ingress_id in serving)
         return [report.targets.get(name) if report is not None else None for report in reports]
 
     def _apply_target(self, kv: KeyValue, *, there: bool) -> set[str]:
@@ -177,10 +181,11 @@ class BalancerView:
 
     def _apply_ingress(self, kv: KeyValue, *, there: bool) -> set[str]:
         name = records.last_element(kv.key)
+        self._ingresses.pop(name, None)
         if there:
-            self._ingresses.add(name)
-        else:
-            self._ingresses.discard(name)
+            found = access.read(IngressRecord, kv)
+            names = found.record.load_balancers if found is not None else ()
+            self._ingresses[name] = frozenset(names)
         return set(self._of_task)
 
     def _tasks_of(self, group_id: str, names: set[str] | None = None) -> Iterator[str]:

@@ -39,7 +39,7 @@ from agent.upstream.longpoll.answers import RequestRefused, TokenRefused
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from agent.model.changes import TaskChange
@@ -257,6 +257,19 @@ class HttpClient:
         """Remove the instance from its cluster."""
         await self._call("DELETE", identity.path, identity=identity)
 
+    async def ingress(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes | None = None,
+        held_s: float = 0.0,
+    ) -> bytes:
+        """Make a call of an ingress (``agent.model.ingress``); return its answer, empty for 204."""
+        path = f"v1/ingresses/{path}"
+        return (await self._call(method, path, query=query, body=body, held_s=held_s)).body
+
     async def _call(
         self,
         method: str,
@@ -265,7 +278,7 @@ class HttpClient:
         identity: Identity | None = None,
         body: bytes | None = None,
         packed: bytes | None = None,
-        query: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         held_s: float = 0.0,
     ) -> _Answer:
         """Make one call; return the body of a successful answer, empty for 204."""

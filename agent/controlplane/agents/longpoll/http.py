@@ -21,6 +21,7 @@ from agent.controlplane.agents import moved_tasks, reports
 from agent.controlplane.agents.assignments import Poller
 from agent.controlplane.agents.longpoll import (
     held,
+    ingress_calls,
     log_calls,
     messages,
     protection_calls,
@@ -38,6 +39,7 @@ from agent.controlplane.agents.longpoll.errors import (
     Unauthorized,
     WireError,
 )
+from agent.controlplane.agents.longpoll.ingress_calls import IngressCalls
 from agent.controlplane.agents.longpoll.log_calls import LogCalls
 from agent.controlplane.agents.longpoll.secret_calls import SecretsLacking
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
@@ -82,6 +84,7 @@ class AgentWire:
         self._leases = agent_parts.leases
         self._history = agent_parts.history
         self._logs = LogCalls(agent_parts.parts)
+        self._ingresses = IngressCalls(agent_parts.parts, agent_parts.wakeups)
         self._bodies = Bodies(BODY_LIMIT_BYTES)
         self._poller = Poller(
             parts=agent_parts.parts,
@@ -119,11 +122,15 @@ class AgentWire:
         router.add_post("/v1/tags", self._answering("tags", self._tags_call))
         router.add_post("/v1/logs", self._answering("logs", self._logs_call))
         router.add_post("/v1/logs/streams", self._answering("log_stream", self._log_stream_call))
+        router.add_get("/v1/ingresses/{id}", self._answering("ingress", self._ingress_call))
+        router.add_post("/v1/ingresses/{id}/health", self._answering("health", self._health_call))
+        router.add_delete("/v1/ingresses/{id}", self._answering("ingress", self._ingress_end_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
             router.add_route("*", rest, self._answering(OTHER, _no_such_call))
 
     def close(self) -> None:
         """Answer all held polls now; the server stops."""
+        self._ingresses.close()
         self._poller.close()
 
     def _answering(
@@ -323,6 +330,32 @@ class AgentWire:
             await retire(self._parts.store, found.record, reason=LEFT, clock=self._parts.clock)
         self._leases.forget(found.record.id)
         _log.info("instance left", instance=found.record.arn)
+        return web.Response(status=204)
+
+    async def _ingress_call(self, request: web.Request) -> web.Response:
+        def is_gone() -> bool:
+            return request.transport is None or request.transport.is_closing()
+
+        truth = await self._ingresses.poll(
+            ingress_calls.read_id(request.match_info["id"]),
+            ingress_calls.read_names(request.query.getall("balancer", [])),
+            request.query.get("run", ""),
+            messages.number(request, "after"),
+            min(messages.seconds(request, "wait"), MAX_WAIT_S),
+            is_gone,
+            has_reported=request.query.get("reported") == "1",
+        )
+        return web.Response(status=204) if truth is None else messages.answer(truth)
+
+    async def _health_call(self, request: web.Request) -> web.Response:
+        ingress_id = ingress_calls.read_id(request.match_info["id"])
+        reports_ = await messages.read_body(ingress_calls.read, await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return messages.answer(await self._ingresses.take(ingress_id, reports_))
+
+    async def _ingress_end_call(self, request: web.Request) -> web.Response:
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            await self._ingresses.end(ingress_calls.read_id(request.match_info["id"]))
         return web.Response(status=204)
 
     async def _body(self, request: web.Request) -> bytes:

@@ -87,7 +87,10 @@ class BalancedShop(Shop):
         await self.endpoint.parts.store.txn(
             [],
             [
-                Put(balancer_records.ingress_key("i1"), b""),
+                Put(
+                    balancer_records.ingress_key("i1"),
+                    records.encode(balancer_records.IngressRecord()),
+                ),
                 Put(balancer_records.health_key("i1", group_id), records.encode(health)),
             ],
         )
