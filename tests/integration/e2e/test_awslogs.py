@@ -257,7 +257,7 @@ def test_a_restart_of_the_agent_loses_nothing_and_doubles_nothing(
     for _ in range(3):
         time.sleep(4)
         site.restart_agent(by_kill=by_kill, away_s=6)  # the driver writes every 5 s
-    wait_lines(site, stream, 300, within_s=200)  # each is a process, slow to start on a busy host
+    wait_lines(site, stream, 300, within_s=170)  # each is a process, slow to start on a busy host
     assert site.lines(stream) == numbered(300)
 
 
