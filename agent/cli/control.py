@@ -19,6 +19,7 @@ import click
 from agent import logs
 from agent.cli import event_options, fleet_options, listen, log_options, role_options
 from agent.cli.client import CliError
+from agent.cli.env import TOKENS
 from agent.config import load, values
 from agent.config.settings import variables
 from agent.errors import ExitCode
@@ -217,7 +218,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         data_dir=data_dir,
         listen=address.text(),
         agent_listen=tuple(one.text() for one in of_agents),
-        token_file=_unless(is_open, given["token_file"], data_dir / "agent.tokens"),
+        token_file=_unless(is_open, given["token_file"], data_dir / TOKENS),
         keys_file=_unless(is_open, given["keys_file"], data_dir / "credentials"),
         metrics_token_file=_unless(
             is_open, given["metrics_token_file"], data_dir / "metrics.tokens"

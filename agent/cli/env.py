@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DATA_DIRS = (Path("/var/lib/ecs/control"), Path("/var/lib/ecs-agent-control"))
 """Data directories of ``standalone`` and of the service."""
+TOKENS = "agent.tokens"
+"""Control's token file, in its data directory."""
 _CLOUD_MAP = "AWS_ENDPOINT_URL_SERVICEDISCOVERY"
 
 

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from agent.ingress.service import IngressSettings
 
 _SEARCHED = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
-_TOKENS = ("agent.tokens", "agent.token")
-"""Names of control's token file in its data directory."""
 
 
 @click.command()
@@ -186,6 +184,6 @@ def _where(
             "or run 'ecs-agent join'",
             exit_code=ExitCode.TERMINAL,
         ) from None
-    tokens = [place / name for name in _TOKENS if (place / name).exists()]
+    tokens = place / env.TOKENS
     certificate = Path(address.certificate) if address.certificate else None
-    return address.url, token_file or next(iter(tokens), None), ca_file or certificate
+    return address.url, token_file or (tokens if tokens.exists() else None), ca_file or certificate

@@ -22,7 +22,7 @@ import msgspec
 
 from agent.cli import event_options, listen, log_options, output, role_options
 from agent.cli.client import AgentClient, CliError
-from agent.cli.env import DATA_DIRS
+from agent.cli.env import DATA_DIRS, TOKENS
 from agent.cli.supervise import Child, ChildGaveUp
 from agent.config import DEFAULT_FILES, addresses, load
 from agent.errors import ExitCode
@@ -41,8 +41,6 @@ ASK_EVERY_S = 0.1
 ANSWER_LIMIT_S = 2.0
 CONTROL_READY_LIMIT_S = 60.0
 SLOW_AFTER_S = 20.0
-TOKENS = "agent.tokens"
-"""Control's token file, in its data directory."""
 _TARGET = "AmazonEC2ContainerServiceV20141113"
 _KNOWN = frozenset(ExitCode)
 _FAILED = ExitCode.ERROR

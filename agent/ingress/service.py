@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from msgspec import Struct
 
-from agent.errors import ConfigError
+from agent.errors import ConfigError, leaves
 from agent.ingress.configuration import Place
 from agent.ingress.link import Link
 from agent.ingress.process import Haproxy
@@ -82,6 +82,11 @@ async def serve(
             await stop.wait()
             for task in running:
                 task.cancel()
+    except ExceptionGroup as failures:
+        for error in leaves(failures):
+            if isinstance(error, ConfigError):
+                raise error from None
+        raise
     finally:
         await link.leave()
         await haproxy.stop(settings.stop_s if stop.is_set() else 0.0)

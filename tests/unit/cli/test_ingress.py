@@ -36,3 +36,18 @@ def test_without_a_control_it_says_how_to_name_one(
     asked = ["ingress", "--haproxy", str(program), "--config", str(config)]
     assert app.main(asked) == ExitCode.TERMINAL
     assert "give --control URL" in capsys.readouterr().err
+
+
+def test_a_run_dir_that_cannot_be_used_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    program, config = tmp_path / "haproxy", tmp_path / "ecs.config"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    config.write_text("")
+    (tmp_path / "health.sock").mkdir()
+    asked = ["ingress", "--haproxy", str(program), "--config", str(config)]
+    asked += ["--control", "http://127.0.0.1:9", "--run-dir", str(tmp_path)]
+    assert app.main(asked) == ExitCode.TERMINAL
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "--run-dir" in each]
+    assert line.endswith("choose another directory")
