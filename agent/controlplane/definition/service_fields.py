@@ -74,7 +74,10 @@ SERVICE: tuple[Field, ...] = (
     *_done(f"{_DEPLOYMENT}.alarms.enable", f"{_DEPLOYMENT}.alarms.rollback"),
     Field(f"{_DEPLOYMENT}.alarms.alarmNames[]", note="alarms of control, made by PutMetricAlarm"),
     Field(f"{_DEPLOYMENT}.strategy", note=_SHIFTED),
-    Field(f"{_DEPLOYMENT}.bakeTimeInMinutes", note="not with ROLLING; 0 if it is not given"),
+    Field(
+        f"{_DEPLOYMENT}.bakeTimeInMinutes",
+        note="not with ROLLING; 0 if it is not given, and then as long as alarms need",
+    ),
     Field(
         f"{_HOOKS}.targetType",
         Support.REFUSED,

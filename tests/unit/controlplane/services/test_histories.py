@@ -128,7 +128,21 @@ class Watched(World):
             self._hold_minimum(plan.service, stopped)
             if not plan.service.is_daemon:
                 self._hold_order(plan)
+            self._hold_alarms(plan.service)
         super().act(plan)
+
+    def _hold_alarms(self, record: ServiceRecord) -> None:
+        """Hold that no rolling deployment is completed against its alarms."""
+        old, new = self.record.primary, record.primary
+        watch = old.alarms
+        if watch is None or watch.already or old.lifecycle is not None:
+            return
+        if (old.rollout_state, new.rollout_state, old.id) == (IN_PROGRESS, COMPLETED, new.id):
+            assert self.alarms, "completed without a look at its alarms"
+            assert self.now >= watch.steady_at + ALARM.span_s > ALARM.span_s, "it has not baked"
+            assert not self.is_firing("hot") or not self.wanted(started_by=new.id), (
+                "completed in spite of an alarm"
+            )
 
     def _hold_minimum(self, record: ServiceRecord, stopped: set[str]) -> None:
         """Hold that enough tasks are left, of the healthy ones and of all that serve."""
