@@ -58,6 +58,7 @@ from agent.controlplane.roles.issuer import RoleIssuer
 from agent.controlplane.roles.settings import RoleSettings
 from agent.controlplane.roles.sts import StsRoles
 from agent.controlplane.scaling.action_loop import ActionLoop
+from agent.controlplane.scaling.alarm_loop import AlarmLoop
 from agent.controlplane.scaling.loop import ScalingLoop
 from agent.controlplane.schedules.loop import ScheduleLoop
 from agent.controlplane.secrets.keeper import SecretKeeper
@@ -214,6 +215,7 @@ async def serve(
                 group.create_task(metrics.run(), name="metrics"),
                 group.create_task(ServiceLoop(parts).run(), name="services"),
                 group.create_task(ScalingLoop(parts, metrics).run(), name="scaling"),
+                group.create_task(AlarmLoop(parts, metrics).run(), name="alarms of deployments"),
                 group.create_task(ScheduleLoop(parts).run(), name="schedules"),
                 group.create_task(RegistrationLoop(store, names).run(), name="names of tasks"),
                 group.create_task(ActionLoop(parts).run(), name="scheduled actions"),

@@ -71,17 +71,13 @@ SERVICE: tuple[Field, ...] = (
         f"{_DEPLOYMENT}.deploymentCircuitBreaker.thresholdConfiguration.type",
         f"{_DEPLOYMENT}.deploymentCircuitBreaker.thresholdConfiguration.value",
     ),
-    Field(
-        f"{_DEPLOYMENT}.alarms.enable",
-        Support.REFUSED,
-        "alarms are not supported yet; leave it out",
-    ),
-    *(
-        Field(f"{_DEPLOYMENT}.alarms.{name}", Support.NO_MEANING, _ONLY_WITH.format("enable"))
-        for name in ("alarmNames[]", "rollback")
-    ),
+    *_done(f"{_DEPLOYMENT}.alarms.enable", f"{_DEPLOYMENT}.alarms.rollback"),
+    Field(f"{_DEPLOYMENT}.alarms.alarmNames[]", note="alarms of control, made by PutMetricAlarm"),
     Field(f"{_DEPLOYMENT}.strategy", note=_SHIFTED),
-    Field(f"{_DEPLOYMENT}.bakeTimeInMinutes", note="not with ROLLING; 0 if it is not given"),
+    Field(
+        f"{_DEPLOYMENT}.bakeTimeInMinutes",
+        note="not with ROLLING; 0 if it is not given, and then as long as alarms need",
+    ),
     Field(
         f"{_HOOKS}.targetType",
         Support.REFUSED,

@@ -23,6 +23,8 @@ WARN: Final = "WARN"
 ERROR: Final = "ERROR"
 PLACEMENT_FAILURE: Final = "SERVICE_TASK_PLACEMENT_FAILURE"
 _BROKEN: Final = "ECS deployment circuit breaker: task failed to start."
+_FAILURES: Final = (rollouts.FAILED_REASON, rollouts.ALARMED_REASON)
+"""Of service deployments that are not rolled back."""
 _SHORT_OF: Final = {
     "insufficient CPU units available": "RESOURCE:CPU",
     "insufficient memory available": "RESOURCE:MEMORY",
@@ -125,6 +127,8 @@ def _steps(service_arn: str, before: str, record: RolloutRecord) -> list[Draft]:
     why, turning = _BROKEN, wording.rolling_back_to(back)
     if record.reason == rollouts.ASKED_REASON:
         why, turning = wording.STOPPED_REASON, wording.going_back_to(back)
+    elif record.reason in (rollouts.ALARM_REASON, rollouts.ALARMED_REASON):
+        why, turning = wording.ALARM_REASON, wording.going_back_from_alarm(back)
     elif rollouts.was_ended_by_hook(record.reason):
         why, turning = record.reason, wording.goes_back_from_hook(record.reason, back)
     failed = _step(service_arn, own, ERROR, "FAILED", why, at)
@@ -137,7 +141,7 @@ def _steps(service_arn: str, before: str, record: RolloutRecord) -> list[Draft]:
                 *started,
                 _step(service_arn, own, INFO, "COMPLETED", wording.completed(own), at),
             ]
-        case rollouts.STOPPED if record.reason in (rollouts.FAILED_REASON, why):
+        case rollouts.STOPPED if record.reason in _FAILURES or record.reason == why:
             return [*started, failed]
         case rollouts.ROLLBACK_IN_PROGRESS:
             return [*started, *turned]

@@ -7,6 +7,8 @@
     tracking.py  pure: what a target tracking policy wants, by its figures
     steps.py     pure: what a step scaling policy wants, by its alarms
     alarm.py     what is stored: alarms on figures of a service; pure: their state
+    alarm_states.py  the states of alarms at one minute
+    alarm_loop.py    wakes when a minute of figures is closed, and tells services about the alarms that they watch
     decision.py  pure: what all policies of a target want together, with cooldowns and limits
     scheduled.py pure: when scheduled actions are due, and the limits that they set
     acts.py      carries a decision out: count, target and activity in one transaction

@@ -1,4 +1,6 @@
-"""Alarms on figures of a service, which start step scaling: what is stored, and their state. Pure.
+"""Alarms on figures of a service: what is stored, and their state. Pure.
+
+They start step scaling, and make deployments fail that watch them (``services.deployment_alarms``).
 
 ::
 

@@ -7,6 +7,7 @@
     step.py       pure: record + observed + now → the next record, tasks to stop, tasks to start
       failures.py   counts tasks that failed: throttling of starts, circuit breaker
       rollout.py    when a deployment is completed, failed, rolled back or gone
+      deployment_alarms.py  alarms that make a deployment fail, and how long it bakes because of them
       replicas.py   arithmetic of REPLICA; scale_in.py has the order of scaling in
       lifecycle.py  stages of BLUE_GREEN, LINEAR and CANARY deployments and their hooks; blue_green.py has
                     their arithmetic, traffic_shift.py the weights of their rules

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from agent.controlplane.services import lifecycle, replicas, rollout
-from agent.controlplane.services.observed import Observed, Wanted
+from agent.controlplane.services.observed import Observed, SeenAlarms, Wanted
 from agent.controlplane.services.plan import Budget, Decision
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Progress:
     """Whether every task of the green one is there and healthy."""
     listeners: Listeners = field(default_factory=dict)
     """As the store has them."""
+    alarms: SeenAlarms = field(default_factory=SeenAlarms)
 
 
 def progress(service: ServiceRecord, seen: Observed, now: float) -> Progress:
@@ -43,7 +44,7 @@ def progress(service: ServiceRecord, seen: Observed, now: float) -> Progress:
     blue = rollout.rollback_target(service)
     green = _side(service, service.primary, seen, now, keeps_others=blue is None)
     is_reconciled = blue is None or not _superseded(service, blue, seen)
-    return Progress(is_reconciled, green.is_stable, seen.balanced.listeners)
+    return Progress(is_reconciled, green.is_stable, seen.balanced.listeners, seen.alarms)
 
 
 def decide(service: ServiceRecord, seen: Observed, now: float) -> Decision:

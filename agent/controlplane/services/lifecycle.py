@@ -12,7 +12,7 @@
     PRODUCTION_TRAFFIC_SHIFT      the production rules do; in steps, it lasts for a while and follows
                                   PRE_PRODUCTION_TRAFFIC_SHIFT again
     POST_PRODUCTION_TRAFFIC_SHIFT hooks
-    BAKE_TIME                     for as long as the service says
+    BAKE_TIME                     for as long as the service says, or its alarms need
     CLEAN_UP                      the old deployment (blue) is stopped, as in a rolling deployment
 
 Until CLEAN_UP, both deployments have all their tasks (``blue_green``), so a rollback only shifts the traffic back
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from agent.controlplane.services import rollout, traffic_shift, wording
+from agent.controlplane.services import deployment_alarms, rollout, traffic_shift, wording
 from agent.controlplane.services.record import AWAITING_ACTION, IN_PROGRESS, HookWait, Lifecycle
 
 if TYPE_CHECKING:
@@ -161,7 +161,10 @@ def _may_leave(service: ServiceRecord, known: Lifecycle, progress: Progress, now
         case "PRODUCTION_TRAFFIC_SHIFT" if not known.is_last_step:
             return now >= known.since + known.step_bake_s
         case "BAKE_TIME":
-            return now >= known.since + known.bake_s
+            is_over = now >= known.since + known.bake_s
+            return is_over and deployment_alarms.has_baked(
+                service, progress.alarms, known.since, known.bake_s
+            )
     return True
 
 

@@ -76,6 +76,7 @@ class ServiceLoop:
         self._due = DueTimes()
         self._holds: dict[ServiceKey, dict[str, _Hold]] = {}
         """By id of the task set, which is empty for a service that has none."""
+        self._view.when_alarms_change(self._woken.set)
 
     async def run(self) -> None:
         """Work until cancelled."""

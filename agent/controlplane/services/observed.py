@@ -6,7 +6,7 @@ Times are control's own, because an agent's clock may be wrong.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 from msgspec import field as member
@@ -131,6 +131,26 @@ class SeenHost:
         return self.lost_since is not None and now >= self.lost_since + after_s
 
 
+class SeenAlarm(NamedTuple):
+    """An alarm that a deployment watches."""
+
+    is_firing: bool = False
+    """Whether its state is ALARM; one without enough data is not."""
+    span_s: float = 0.0
+    """How long the periods are together of which its state is made."""
+    exists: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAlarms:
+    """The alarms of all services that watch some, by the figures of one minute."""
+
+    at: float = 0.0
+    """The end of that minute, in Unix seconds; 0 while no minute was looked at."""
+    alarms: Mapping[str, SeenAlarm] = field(default_factory=dict)
+    """By name; one that is missing was not looked at yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Observed:
     """A service's tasks by id and hosts by id, both as the store has them."""
@@ -141,6 +161,8 @@ class Observed:
     """At least every host that one of the tasks is on; for DAEMON, all of the cluster."""
     balanced: Balanced = field(default_factory=Balanced)
     """The targets that the tasks are."""
+    alarms: SeenAlarms = field(default_factory=SeenAlarms)
+    """Only known for services that watch some."""
     is_refused: bool = False
     """Whether RunTask refuses the primary deployment of a DAEMON service now, so that nothing can be started,
     and only hosts with a task are known."""

@@ -115,6 +115,21 @@ class Lifecycle(_Record, frozen=True):
         return self.step + 1 >= len(self.steps)
 
 
+class AlarmWatch(_Record, frozen=True):
+    """The alarms that a deployment watches, as its service had them when it began (``deployment_alarms``)."""
+
+    names: list[str]
+    rolls_back: bool = False
+    since: float = 0.0
+    """The end of the last minute of figures that was known when the deployment began; only later ones count."""
+    already: list[str] = field(default_factory=list)
+    """Those that were in ALARM then. If there are any, none of the alarms is watched."""
+    triggered: list[str] = field(default_factory=list)
+    """Those that have made the deployment fail."""
+    steady_at: float = 0.0
+    """When a rolling deployment had all that it wants and began to bake; 0 before."""
+
+
 class DeploymentRecord(_Record, frozen=True):
     """One deployment: a revision of what the service runs, and how its rollout goes."""
 
@@ -147,6 +162,8 @@ class DeploymentRecord(_Record, frozen=True):
     throttle: Throttle = Throttle()
     lifecycle: Lifecycle | None = None
     """None for one that is rolling."""
+    alarms: AlarmWatch | None = None
+    """None without alarms, and for one that is rolled back to."""
 
     @property
     def used_balancers(self) -> list[dict[str, Any]]:

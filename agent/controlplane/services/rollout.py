@@ -10,6 +10,8 @@ from agent.controlplane.services import wording
 from agent.controlplane.services.record import COMPLETED, FAILED, IN_PROGRESS, Throttle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.controlplane.services.observed import Observed
     from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
 
@@ -26,11 +28,36 @@ def with_breaker(service: ServiceRecord, now: float) -> tuple[ServiceRecord, lis
         return service, []
     failed = _failed(primary, wording.CIRCUIT_BREAKER_REASON, now)
     events = [wording.has_failed(service.name, primary.id)]
-    others = service.deployments[1:]
     target = rollback_target(service)
     if not service.breaker.get("rollback") or target is None:
-        return replace(service, deployments=[failed, *others]), events
+        return replace(service, deployments=[failed, *service.deployments[1:]]), events
     reason = wording.rolling_back_to(target.id)
+    service, back = _rolled_back(service, failed, target, reason, now)
+    return service, [*events, *back]
+
+
+def alarmed(
+    service: ServiceRecord, firing: Sequence[str], now: float
+) -> tuple[ServiceRecord, list[str]]:
+    """Return the service and its events after alarms have made its deployment fail.
+
+    With ``rollback`` of the alarms, the newest deployment that was completed becomes PRIMARY again.
+
+    Args:
+        service: its primary deployment is IN_PROGRESS and watches alarms.
+        firing: names of those in ALARM.
+        now: Unix seconds.
+    """
+    primary, watch = service.primary, service.primary.alarms
+    if watch is None:
+        return service, []
+    told = replace(primary, alarms=replace(watch, triggered=list(firing)))
+    failed = _failed(told, wording.ALARM_REASON, now)
+    events = [wording.alarm_detected(service.name, primary.id)]
+    target = rollback_target(service)
+    if not watch.rolls_back or target is None:
+        return replace(service, deployments=[failed, *service.deployments[1:]]), events
+    reason = wording.going_back_from_alarm(target.id)
     service, back = _rolled_back(service, failed, target, reason, now)
     return service, [*events, *back]
 
@@ -101,6 +128,7 @@ def _rolled_back(
         failed_created_at=0.0,
         throttle=Throttle(),
         lifecycle=None,
+        alarms=None,
     )
     left = [one for one in service.deployments[1:] if one.id != target.id]
     event = wording.rolls_back(service.name, target.id)

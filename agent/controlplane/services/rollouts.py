@@ -19,6 +19,7 @@ from agent.controlplane.services.record import (
     ACTIVE,
     COMPLETED,
     FAILED,
+    AlarmWatch,
     DeploymentRecord,
     Lifecycle,
     ServiceRecord,
@@ -42,6 +43,8 @@ KEPT_S = 90 * 24 * 3600.0
 BREAKER_REASON = (
     "Service deployment rolled back because the circuit breaker threshold was exceeded."
 )
+ALARM_REASON = "Service deployment rolled back because an alarm was detected."
+ALARMED_REASON = "Service deployment stopped because an alarm was detected."
 FAILED_REASON = "Service deployment stopped because the circuit breaker threshold was exceeded."
 ASKED_REASON = "Service deployment rolled back because an operator stopped it."
 _SUPERSEDED_REASON = "Service deployment was superseded by a newer one."
@@ -67,6 +70,8 @@ class RolloutRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """Digits of the revision."""
     lifecycle: Lifecycle | None = None
     """The stage that it has reached; None for one that is rolling."""
+    alarms: AlarmWatch | None = None
+    """What it has watched; None for one without alarms."""
 
     @property
     def id(self) -> str:
@@ -109,6 +114,7 @@ def after(
             sources=sources,
             updated_at=now,
             lifecycle=service.primary.lifecycle,
+            alarms=service.primary.alarms,
         )
         rollouts.insert(0, new)
     elif service.status != ACTIVE:
@@ -121,7 +127,8 @@ def after(
 
 def was_ended_by_hook(reason: str) -> bool:
     """Return whether this is the reason of a service deployment that one of its hooks has ended."""
-    return reason.startswith(wording.HOOK_REASON) and reason not in (BREAKER_REASON, ASKED_REASON)
+    others = (BREAKER_REASON, ASKED_REASON, ALARM_REASON)
+    return reason.startswith(wording.HOOK_REASON) and reason not in others
 
 
 def _each_ongoing(
@@ -140,6 +147,8 @@ def _followed(one: RolloutRecord, service: ServiceRecord, now: float) -> Rollout
     own = next((d for d in service.deployments if d.id == one.deployment.id), None)
     if own is not None and own.lifecycle is not None:
         one = replace(one, lifecycle=own.lifecycle)
+    if own is not None and own.alarms is not None:
+        one = replace(one, alarms=own.alarms)
     if one.status == ROLLBACK_IN_PROGRESS:
         if primary.rollout_state == COMPLETED:
             return _ended(one, ROLLBACK_SUCCESSFUL, one.reason, now)
@@ -155,13 +164,12 @@ def _followed(one: RolloutRecord, service: ServiceRecord, now: float) -> Rollout
         return _ended(one, SUCCESSFUL, "", now)
     cause = wording.cause_of_hook(primary.rollout_reason)
     if own is primary:
-        return _ended(one, STOPPED, cause or FAILED_REASON, now)
-    if not cause:
-        cause = ASKED_REASON if own is not None and _was_stopped(own) else BREAKER_REASON
+        is_alarmed = own.rollout_reason == wording.ALARM_REASON
+        return _ended(one, STOPPED, cause or (ALARMED_REASON if is_alarmed else FAILED_REASON), now)
     rolls_back = replace(
         one,
         status=ROLLBACK_IN_PROGRESS,
-        reason=cause,
+        reason=cause or _cause(own),
         updated_at=now,
         rolled_back_at=now,
         rolled_back_to=primary.digits,
@@ -169,5 +177,7 @@ def _followed(one: RolloutRecord, service: ServiceRecord, now: float) -> Rollout
     return _followed(rolls_back, service, now)  # the rollback may be over at once
 
 
-def _was_stopped(own: DeploymentRecord) -> bool:
-    return own.rollout_reason == wording.STOPPED_REASON
+def _cause(own: DeploymentRecord | None) -> str:
+    """Return why a deployment was rolled back that no hook has ended."""
+    causes = {wording.STOPPED_REASON: ASKED_REASON, wording.ALARM_REASON: ALARM_REASON}
+    return causes.get(own.rollout_reason, BREAKER_REASON) if own is not None else BREAKER_REASON

@@ -17,6 +17,7 @@ from agent.controlplane.services import (
     balancing,
     blue_green,
     daemons,
+    deployment_alarms,
     failures,
     lifecycle,
     replicas,
@@ -29,6 +30,7 @@ from agent.controlplane.services.plan import Decision, Plan, Stop, Why
 from agent.controlplane.services.record import (
     COMPLETED,
     DRAINING,
+    IN_PROGRESS,
     INACTIVE,
     Notice,
     ServiceRecord,
@@ -62,6 +64,8 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
     if service.status == DRAINING:
         return _drained(before, service, seen, counted, now)
     service, events = rollout.with_breaker(service, now)
+    service, alarmed = deployment_alarms.with_alarms(service, seen, now)
+    events += alarmed
     if service.is_daemon and not seen.is_refused:
         service = replace(service, desired_count=len(daemons.target_hosts(seen)))
     if lifecycle.is_staged(service):
@@ -76,7 +80,10 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
         decision = replace_fields(decision, stops=(), is_stable=False)
     if decision.is_stable:
         service = failures.at_rest(service)
-    service, completed = rollout.with_completion(service, is_stable=decision.is_stable, now=now)
+    service, is_done = deployment_alarms.baked(
+        service, seen.alarms, is_stable=decision.is_stable, now=now
+    )
+    service, completed = rollout.with_completion(service, is_stable=is_done, now=now)
     events += completed
     if service.primary.id == before.primary.id:  # else, its end is first told to ``rollouts``
         service = rollout.without_gone(service, seen)
@@ -200,6 +207,9 @@ def _noticed(
     protected = decision.protected
     paused = lifecycle.waiting(primary)
     problem = seen.balanced.problem
+    unknown = deployment_alarms.known(service, seen.alarms).unknown
+    already = primary.alarms.already if primary.alarms is not None else []
+    is_unwatched = bool(already) and primary.rollout_state == IN_PROGRESS
     events: list[str] = []
     for kind, holds, message in (
         (wording.IMPAIRED, is_impaired, wording.is_impaired(name)),
@@ -208,6 +218,8 @@ def _noticed(
         (wording.PAUSED, paused, wording.is_paused(name, primary.id, paused)),
         (wording.UNREGISTERED, bool(problem), wording.cannot_register(name, problem)),
         (wording.UNSHIFTED, bool(shifts.problem), wording.cannot_shift(name, shifts.problem)),
+        (wording.UNWATCHED, is_unwatched, wording.is_unwatched(name, primary.id, already)),
+        (wording.UNKNOWN_ALARM, bool(unknown), wording.unknown_alarms(name, primary.id, unknown)),
         (wording.STEADY, is_steady, wording.is_steady(name)),
     ):
         service, told = notice(service, kind, message if holds else "", now)

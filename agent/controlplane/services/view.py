@@ -18,9 +18,9 @@ from msgspec import Struct
 from agent.controlplane import access, records
 from agent.controlplane.loadbalancing import balancer_view
 from agent.controlplane.loadbalancing.balancer_view import BalancerView
-from agent.controlplane.services import balancing, traffic_shift
+from agent.controlplane.services import balancing, deployment_alarms, traffic_shift
 from agent.controlplane.services.balancing import Balanced
-from agent.controlplane.services.observed import Observed, SeenHost, SeenTask
+from agent.controlplane.services.observed import Observed, SeenAlarms, SeenHost, SeenTask
 from agent.controlplane.services.record import INACTIVE, ServiceRecord
 from agent.controlplane.store.contract import Compacted, Event, KeyValue
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.loadbalancing.balancer_records import ListenerRecord
     from agent.controlplane.loadbalancing.balancer_view import SeenTarget
+    from agent.controlplane.services.record import AlarmWatch
     from agent.controlplane.store.contract import Store, Watch
 
 _GROUP = "service:"
@@ -72,6 +73,9 @@ class ServiceView:
         self._lost_since: dict[str, float] = {}
         """By instance id; kept when everything is loaded again."""
         self._changes = Changes(set(), set())
+        self._alarms = SeenAlarms()
+        """Not of the store; kept when everything is loaded again."""
+        self._on_alarms: list[Callable[[], object]] = []
         self._clear()
 
     def _clear(self) -> None:
@@ -81,6 +85,8 @@ class ServiceView:
         self._services: dict[ServiceKey, Found[ServiceRecord]] = {}
         self._daemons = defaultdict[str, set[ServiceKey]](set)
         """By cluster."""
+        self._watching: dict[ServiceKey, AlarmWatch] = {}
+        """The alarms of services that watch some now."""
         self._tasks = defaultdict[ServiceKey, dict[str, SeenTask]](dict)
         self._of_task: dict[str, ServiceKey] = {}
         """By task id, like the next."""
@@ -107,6 +113,27 @@ class ServiceView:
         """Return what has changed since the last call."""
         taken, self._changes = self._changes, Changes(set(), set())
         return taken
+
+    def when_alarms_change(self, wake: Callable[[], object]) -> None:
+        """Have something called when alarms have changed what a service may do next."""
+        self._on_alarms.append(wake)
+
+    def watched_alarms(self) -> set[str]:
+        """Return the names of the alarms that deployments watch now."""
+        return {name for watch in self._watching.values() for name in watch.names}
+
+    def take_alarms(self, seen: SeenAlarms) -> None:
+        """Take what is known now of the alarms that deployments watch; services for which it matters have changed."""
+        before, self._alarms = self._alarms, seen
+        touched = {
+            key
+            for key in self._watching
+            if deployment_alarms.known(self._services[key].record, before)
+            != deployment_alarms.known(self._services[key].record, seen)
+        }
+        self._changes.services.update(touched)
+        for wake in self._on_alarms if touched else ():
+            wake()
 
     def service(self, key: ServiceKey) -> Found[ServiceRecord] | None:
         """Return a service and the key-value that holds it."""
@@ -171,6 +198,7 @@ class ServiceView:
             tasks,
             seen | dict(others or {}),
             balanced=Balanced(targets=targets, listeners=self._listeners(key)),
+            alarms=self._alarms if key in self._watching else SeenAlarms(),
             is_refused=is_refused,
         )
 
@@ -268,6 +296,11 @@ class ServiceView:
         else:
             self._services[key] = found
             self._changes.services.add(key)
+        watch = deployment_alarms.watched(found.record) if found is not None else None
+        if watch is not None:
+            self._watching[key] = watch
+        else:
+            self._watching.pop(key, None)
         if found is not None and found.record.is_daemon and found.record.status != INACTIVE:
             self._daemons[cluster].add(key)
         else:

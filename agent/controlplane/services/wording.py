@@ -25,6 +25,8 @@ PROTECTED = "protected"
 PAUSED = "paused"
 UNREGISTERED = "unregistered"
 UNSHIFTED = "unshifted"
+UNWATCHED = "unwatched"
+UNKNOWN_ALARM = "unknown alarm"
 
 UNHEALTHY_REASON = "Task failed container health checks"
 BALANCER_REASON = "Task failed ELB health checks in (target-group "
@@ -33,6 +35,7 @@ STOPPED_REASON = "ECS deployment was stopped by an operator."
 HOOK_REASON = "Service deployment rolled back because "
 """How reasons of a deployment begin that one of its hooks has ended."""
 CIRCUIT_BREAKER_REASON = "ECS deployment circuit breaker: tasks failed to start."
+ALARM_REASON = "ECS deployment failed: alarm detected."
 
 _GUIDE = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
 _CLOSEST = {
@@ -74,6 +77,11 @@ def completed(deployment: str) -> str:
 def rolling_back_to(deployment: str) -> str:
     """Return the reason of a rollout back to an earlier deployment."""
     return f"ECS deployment circuit breaker: rolling back to deploymentId {deployment}."
+
+
+def going_back_from_alarm(deployment: str) -> str:
+    """Return the reason of a rollout back to an earlier deployment because of an alarm."""
+    return f"ECS deployment failed: alarm detected, rolling back to deploymentId {deployment}."
 
 
 def going_back_to(deployment: str) -> str:
@@ -129,6 +137,27 @@ def has_failed(service: str, deployment: str) -> str:
     """Return the event of an open circuit breaker."""
     return (
         f"(service {service}) (deployment {deployment}) deployment failed: tasks failed to start."
+    )
+
+
+def alarm_detected(service: str, deployment: str) -> str:
+    """Return the event of a deployment that an alarm has made fail."""
+    return f"(service {service}) (deployment {deployment}) deployment failed: alarm detected."
+
+
+def is_unwatched(service: str, deployment: str, already: Sequence[str]) -> str:
+    """Return the event of a deployment whose alarms are not watched because some were in ALARM before it."""
+    return (
+        f"(service {service}) (deployment {deployment}) does not watch its alarms, because these were in "
+        f"the state ALARM when it began: {_alarms(already)}."
+    )
+
+
+def unknown_alarms(service: str, deployment: str, names: Sequence[str]) -> str:
+    """Return the event of a deployment that is to watch alarms that do not exist."""
+    return (
+        f"(service {service}) (deployment {deployment}) cannot watch alarms that do not exist: "
+        f"{_alarms(names)}."
     )
 
 
@@ -296,6 +325,10 @@ def cannot_place(service: str, refused: Sequence[Rejection], *, is_fargate: bool
 def _distance(refused: Rejection) -> int:
     reasons = list(_CLOSEST)
     return reasons.index(refused.reason) if refused.reason in reasons else len(reasons)
+
+
+def _alarms(names: Sequence[str]) -> str:
+    return " ".join(f"(alarm {name})" for name in names)
 
 
 def _tasks(ids: Sequence[str]) -> str:

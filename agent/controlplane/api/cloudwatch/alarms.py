@@ -1,4 +1,6 @@
-"""Alarms on figures of a service, which start step scaling: PutMetricAlarm, DescribeAlarms, DeleteAlarms.
+"""Alarms on figures of a service: PutMetricAlarm, DescribeAlarms, DeleteAlarms.
+
+They start step scaling, and make deployments fail that watch them.
 
 The state that DescribeAlarms shows is that of the last minute that is closed (``scaling.alarm``).
 """
@@ -22,9 +24,8 @@ from agent.controlplane.api.cloudwatch.errors import (
     ResourceNotFoundException,
 )
 from agent.controlplane.front.pages import InvalidToken
-from agent.controlplane.metric_store import catalogue
-from agent.controlplane.scaling import figures
-from agent.controlplane.scaling.alarm import ALARMS, AlarmRecord, Evaluated, State, evaluate
+from agent.controlplane.scaling import alarm_states
+from agent.controlplane.scaling.alarm import ALARMS, AlarmRecord, Evaluated, State
 from agent.controlplane.scaling.figures import Figures
 from agent.controlplane.store.contract import Delete, Put, as_read
 
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 ALARMS_MOST: Final = 1000
 DESCRIBE_MOST: Final = 100
-LAG_S: Final = 75.0
-"""A minute is closed a little after its end."""
 _ARN: Final = re.compile(r"arn:[a-z-]+:cloudwatch:[a-z0-9-]+:[0-9]{12}:alarm:(.+)", re.DOTALL)
 
 
@@ -130,18 +129,10 @@ async def _every(parts: Parts, after: str) -> AsyncIterator[AlarmRecord]:
 
 async def _states(parts: Parts, alarms: Sequence[AlarmRecord]) -> dict[str, Evaluated]:
     """Return the states of alarms by name; reads each minute once for all of them."""
-    states = {one.name: Evaluated(State.UNKNOWN) for one in alarms}
-    if parts.metrics is None or not alarms:
-        return states
-    at = int(parts.clock() - LAG_S) // 60
-    known = Figures(parts.metrics)
-    await known.read((figures.scope(one.cluster, one.service) for one in alarms), at)
-    for one in alarms:
-        metric = catalogue.named(one.namespace, one.metric)
-        if metric is not None:
-            values = known.values(figures.scope(one.cluster, one.service), metric)
-            states[one.name] = evaluate(one, values, at)
-    return states
+    if parts.metrics is None:
+        return {one.name: Evaluated(State.UNKNOWN) for one in alarms}
+    minute = alarm_states.closed_minute(parts.clock())
+    return await alarm_states.states(Figures(parts.metrics), alarms, minute)
 
 
 def _shown(parts: Parts, alarm: AlarmRecord, state: Evaluated) -> dict[str, Any]:

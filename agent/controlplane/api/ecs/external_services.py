@@ -58,3 +58,8 @@ def _check(request: Mapping[str, Any]) -> None:
             "The deployment circuit breaker is not supported with the deployment controller EXTERNAL: "
             "whoever creates the task sets also rolls them back."
         )
+    if (configuration.get("alarms") or {}).get("enable"):
+        raise InvalidParameterException(
+            "Deployment alarms are not supported with the deployment controller EXTERNAL: "
+            "whoever creates the task sets also rolls them back."
+        )

@@ -265,7 +265,7 @@ def _show(
         "lifecycleHookDetails": _hooks(one),
         "deploymentConfiguration": service.deployment_configuration,
         "deploymentCircuitBreaker": _breaker(service, one),
-        "alarms": {"status": "DISABLED", "alarmNames": [], "triggeredAlarmNames": []},
+        "alarms": _alarms(one),
     }
     if one.rolled_back_at:
         shown["rollback"] = {
@@ -293,6 +293,8 @@ def _weights(one: RolloutRecord, *, is_target: bool) -> dict[str, float]:
 def _stage(one: RolloutRecord) -> str:
     if one.lifecycle is not None and one.status == rollouts.IN_PROGRESS:
         return lifecycle.shown_stage(one.lifecycle)
+    if one.alarms is not None and one.alarms.steady_at and one.status == rollouts.IN_PROGRESS:
+        return lifecycle.BAKE_TIME
     return lifecycle.SCALE_UP if one.status in rollouts.ONGOING else lifecycle.CLEAN_UP
 
 
@@ -323,6 +325,23 @@ def _breaker(service: ServiceRecord, one: RolloutRecord) -> dict[str, Any]:
         "status": status,
         "failureCount": own.failed_tasks if own is not None and is_ongoing else one.failures,
         "threshold": service.breaker_threshold,
+    }
+
+
+def _alarms(one: RolloutRecord) -> dict[str, Any]:
+    watch = one.alarms
+    if watch is None:
+        return {"status": "DISABLED", "alarmNames": [], "triggeredAlarmNames": []}
+    has_baked = one.lifecycle is not None and one.lifecycle.stage == lifecycle.CLEAN_UP
+    status = "MONITORING"
+    if one.status != rollouts.IN_PROGRESS or has_baked:
+        status = "MONITORING_COMPLETE"
+    if watch.already:
+        status = "DISABLED"
+    return {
+        "status": "TRIGGERED" if watch.triggered else status,
+        "alarmNames": watch.names,
+        "triggeredAlarmNames": watch.triggered,
     }
 
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from agent.controlplane.api.ecs import (
     deployment_settings,
     external_services,
+    service_alarms,
     service_balancers,
     service_registries,
     task_orders,
@@ -95,7 +96,8 @@ async def new_service(
         created_at=parts.clock(),
     )
     service = deployment_settings.begun(service, parts.clock())
-    return await _checked(parts, service, is_new=True)
+    checked = await _checked(parts, service, is_new=True)
+    return await service_alarms.begun(parts, checked)
 
 
 async def updated_service(
@@ -134,7 +136,8 @@ async def updated_service(
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
         changed = deployment_settings.begun(changed, parts.clock())
-    return await _checked(parts, changed, is_new=deployment is not None)
+    checked = await _checked(parts, changed, is_new=deployment is not None)
+    return await service_alarms.begun(parts, checked) if deployment is not None else checked
 
 
 def refuse(request: Mapping[str, Any]) -> None:
@@ -152,6 +155,7 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
     service down need not mend them.
     """
     deployment_settings.check(service)
+    service_alarms.check(parts, service.deployment_configuration["alarms"])
     if service.is_daemon and service.placement_strategy:
         raise InvalidParameterException(
             "Placement strategies are not supported with the daemon scheduling strategy."

@@ -122,6 +122,17 @@ def test_a_rollback_that_an_operator_asked_for_is_none_of_the_circuit_breaker() 
     ]
 
 
+def test_an_alarm_says_so_with_and_without_a_rollback() -> None:
+    rolls = rollout(rollouts.ROLLBACK_IN_PROGRESS, rollouts.ALARM_REASON, rolled_back_to="1")
+    drafts = service_actions.deployments("arn", {rolls.id: rollouts.IN_PROGRESS}, [rolls])
+    assert [draft.detail["reason"] for draft in drafts] == [
+        "ECS deployment failed: alarm detected.",
+        "ECS deployment failed: alarm detected, rolling back to deploymentId ecs-svc/1.",
+    ]
+    failed = rollout(rollouts.STOPPED, rollouts.ALARMED_REASON)
+    assert told(rollouts.IN_PROGRESS, failed) == [("ERROR", "FAILED", "ecs-svc/2")]
+
+
 def test_a_hook_that_was_not_continued_says_so() -> None:
     why = wording.hook_timed_out("PRE_SCALE_UP")
     rolls = rollout(rollouts.ROLLBACK_IN_PROGRESS, why, rolled_back_to="1")

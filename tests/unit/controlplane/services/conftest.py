@@ -9,8 +9,20 @@ import pytest
 from msgspec.structs import replace
 
 from agent.controlplane.services.acts import reason
-from agent.controlplane.services.observed import Observed, SeenContainer, SeenHost, SeenTask
-from agent.controlplane.services.record import DeploymentRecord, Lifecycle, ServiceRecord
+from agent.controlplane.services.observed import (
+    Observed,
+    SeenAlarm,
+    SeenAlarms,
+    SeenContainer,
+    SeenHost,
+    SeenTask,
+)
+from agent.controlplane.services.record import (
+    AlarmWatch,
+    DeploymentRecord,
+    Lifecycle,
+    ServiceRecord,
+)
 from agent.controlplane.services.step import step
 from agent.controlplane.tasks import changes as task_changes
 
@@ -63,12 +75,19 @@ class World:
         self.started = 0
         self.stages: Lifecycle | None = None
         """What new deployments begin with; None for rolling ones."""
+        self.watch: AlarmWatch | None = None
+        """The alarms that new deployments watch."""
+        self.alarms: dict[str, SeenAlarm] = {}
+        """As they are now."""
+        self.looked_s_ago = 0.0
+        """How old the figures of alarms are."""
         self._ids = itertools.count(1)
         self._places = itertools.count()
 
     @property
     def seen(self) -> Observed:
-        return Observed(dict(self.tasks), dict(self.hosts))
+        alarms = SeenAlarms(self.now - self.looked_s_ago, dict(self.alarms))
+        return Observed(dict(self.tasks), dict(self.hosts), alarms=alarms)
 
     def plan(self) -> Plan:
         return step(self.record, self.seen, self.now)
@@ -187,8 +206,15 @@ class World:
     def update(self, number: int, **fields: Any) -> None:
         """Begin a deployment, as UpdateService does."""
         stages = replace(self.stages, since=self.now) if self.stages else None
-        new = deployment(number, created_at=self.now, lifecycle=stages)
+        watch = self.watch
+        if watch is not None:
+            already = [name for name in watch.names if self.is_firing(name)]
+            watch = replace(watch, since=self.now - self.looked_s_ago, already=already)
+        new = deployment(number, created_at=self.now, lifecycle=stages, alarms=watch)
         self.record = replace(self.record, deployments=[new, *self.record.deployments], **fields)
+
+    def is_firing(self, alarm: str) -> bool:
+        return alarm in self.alarms and self.alarms[alarm].is_firing
 
     def lose(self, host: str) -> None:
         self.hosts[host] = SeenHost(host, self.hosts[host].is_active, self.now, takes_daemon=True)

@@ -23,9 +23,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.controlplane.services import lifecycle, rollout
-from agent.controlplane.services.observed import SeenHost, SeenTask
+from agent.controlplane.services.observed import SeenAlarm, SeenHost, SeenTask
 from agent.controlplane.services.plan import Why
-from agent.controlplane.services.record import COMPLETED, FAILED, INACTIVE, Hook, Lifecycle
+from agent.controlplane.services.record import (
+    COMPLETED,
+    FAILED,
+    IN_PROGRESS,
+    INACTIVE,
+    AlarmWatch,
+    Hook,
+    Lifecycle,
+)
 from agent.controlplane.tasks.changes import ESSENTIAL_EXITED, FAILED_TO_START, USER_INITIATED
 from tests.unit.controlplane.services.conftest import World, service
 
@@ -59,11 +67,13 @@ MENDING = ("healthy", "unhealthy", "find", "undrain", "join", "room", "run all",
 ANYTHING = (
     *(*CHANGES, *COME_UP, *TROUBLE, *MENDING),
     *("all fail", "all exit", "protect", "full", "restart", "go back"),
+    *("alarm", "alarm ok", "alarm", "alarm ok"),
 )
 PHASES = (
     (CHANGES, COME_UP),
     (CHANGES, (*COME_UP, *CHANGES)),
     (TROUBLE, (*TROUBLE, *COME_UP, *MENDING)),
+    (("update", "force"), ("run all", "minute", "run all", "alarm", "minute", "alarm ok")),
     (CHANGES, ("all fail", "all exit", "fail to start", "run", "minute", "hour", "go back")),
     (ANYTHING, ANYTHING),
     (("run all",), ("run all", "minute", "end stopping", "healthy", "undrain", "find", "room")),
@@ -74,6 +84,9 @@ BAKED = Lifecycle(stage=lifecycle.RECONCILE_SERVICE, since=0, bake_s=300)
 PAUSED = replace(BAKED, bake_s=0, hooks=[HOOK, replace(HOOK, on_timeout="CONTINUE")])
 STAGES = (None, None, BAKED, PAUSED)
 """What new deployments begin with; None for rolling ones."""
+WATCHES = (None, None, AlarmWatch(names=["hot"], rolls_back=True), AlarmWatch(names=["hot"]))
+"""The alarms that new deployments watch."""
+ALARM = SeenAlarm(span_s=120.0)
 ALL_WORK = 1000
 WORK = (0, 1, 2, 5, ALL_WORK, ALL_WORK, ALL_WORK)
 """How many plans are carried out before the next thing happens."""
@@ -115,7 +128,21 @@ class Watched(World):
             self._hold_minimum(plan.service, stopped)
             if not plan.service.is_daemon:
                 self._hold_order(plan)
+            self._hold_alarms(plan.service)
         super().act(plan)
+
+    def _hold_alarms(self, record: ServiceRecord) -> None:
+        """Hold that no rolling deployment is completed against its alarms."""
+        old, new = self.record.primary, record.primary
+        watch = old.alarms
+        if watch is None or watch.already or old.lifecycle is not None:
+            return
+        if (old.rollout_state, new.rollout_state, old.id) == (IN_PROGRESS, COMPLETED, new.id):
+            assert self.alarms, "completed without a look at its alarms"
+            assert self.now >= watch.steady_at + ALARM.span_s > ALARM.span_s, "it has not baked"
+            assert not self.is_firing("hot") or not self.wanted(started_by=new.id), (
+                "completed in spite of an alarm"
+            )
 
     def _hold_minimum(self, record: ServiceRecord, stopped: set[str]) -> None:
         """Hold that enough tasks are left, of the healthy ones and of all that serve."""
@@ -240,14 +267,21 @@ class Watched(World):
                 self.end_stopping()
             case "second" | "half a minute" | "minute" | "hour":
                 self.pass_time(SECONDS[action])
-            case "restart":
-                self.restart()
-            case "full" | "room":
-                self.has_room = action == "room"
+            case "restart" | "alarm" | "alarm ok" | "full" | "room":
+                self._to_control(action)
             case "lose" | "find" | "drain" | "undrain" | "leave" | "join":
                 self._to_a_host(action, f"host-{choice % 3}")
             case _:
                 self._to_a_task(action, choice)
+
+    def _to_control(self, action: str) -> None:
+        match action:
+            case "restart":
+                self.restart()
+            case "alarm" | "alarm ok":
+                self.alarms = {"hot": ALARM._replace(is_firing=action == "alarm")}
+            case "full" | "room":
+                self.has_room = action == "room"
 
     def _by_an_operator(self, action: str, choice: int) -> None:
         match action:
@@ -277,7 +311,8 @@ class Watched(World):
         self.record = replace(self.record, deployment_configuration=known | percentages)
 
     def restart(self) -> None:
-        """Forget since when hosts are cut off, as a control does that starts."""
+        """Forget since when hosts are cut off, and the states of alarms, as a control does that starts."""
+        self.alarms = {}
         for host in self.hosts.values():
             if host.lost_since is not None:
                 self.lose(host.id)
@@ -335,6 +370,7 @@ class Watched(World):
     is_daemon=st.sampled_from([False, False, False, True]),
     is_steady=st.sampled_from([False, True, True]),
     stages=st.sampled_from(STAGES),
+    watch=st.sampled_from(WATCHES),
     seed=SEEDS,
     length=st.integers(15, 60),
 )
@@ -347,6 +383,7 @@ def test_every_history_keeps_its_promises_and_converges(
     is_daemon: bool,
     is_steady: bool,
     stages: Lifecycle | None,
+    watch: AlarmWatch | None,
     seed: int,
     length: int,
 ) -> None:
@@ -361,6 +398,7 @@ def test_every_history_keeps_its_promises_and_converges(
         if is_steady:
             world.steady()
         world.stages = None if is_daemon else stages
+        world.watch, world.alarms = watch, {"hot": ALARM}
         live(world, history)
 
     history = history_of(seed, length)
@@ -399,10 +437,13 @@ def converge(world: Watched) -> None:
     Two ends need an operator, and then converge too: a deployment that FAILED, and percentages without room.
     """
     world.has_room = True
+    world.alarms = {"hot": ALARM}
     for host in ("host-0", "host-1", "host-2"):
         world.hosts[host] = SeenHost(host, takes_daemon=True)
     go_well(world)
     primary = world.record.primary
+    if any("alarm detected" in message for message in world.events):
+        event("an alarm made a deployment fail")
     if primary.rollout_state == FAILED:
         event("the deployment failed")
         started = world.started
@@ -434,6 +475,9 @@ def go_well(world: Watched) -> None:
         before = world.record, set(world.tasks)
         due = [*lifecycle.moments(world.record), world.record.primary.throttle.until]
         world.pass_time(max(61, max(due) - world.now))
+        baking = world.record.primary.alarms
+        if baking is not None and world.record.primary.rollout_state == IN_PROGRESS:
+            world.pass_time(ALARM.span_s)
         protected = any(task.protected_until > world.now for task in world.wanted())
         if (world.record, set(world.tasks)) == before and not protected:
             return

@@ -177,10 +177,6 @@ async def test_what_is_not_done_is_refused_by_name(shop: Shop) -> None:
         ("availabilityZoneRebalancing", "ENABLED"),
         ("deploymentController", {"type": "CODE_DEPLOY"}),
         ("deploymentController", {"type": "CODE_DEPLOY"}),
-        (
-            "deploymentConfiguration",
-            {"alarms": {"alarmNames": ["a"], "enable": True, "rollback": False}},
-        ),
     ):
         request = {"serviceName": "s", "taskDefinition": "web", "desiredCount": 1, member: value}
         name, text = await shop.endpoint.refused("create_service", **request)

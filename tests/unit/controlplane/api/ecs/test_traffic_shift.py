@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.unit.controlplane.api.ecs.alarm_figures import WATCHED, AlarmFigures
 from tests.unit.controlplane.api.ecs.test_service_balancers import BalancedShop
 
 if TYPE_CHECKING:
@@ -169,6 +170,27 @@ async def test_a_deployment_that_is_stopped_while_it_bakes_gives_traffic_back_fi
     await shop.settle(41)
     assert (await shop.newest())["status"] == "ROLLBACK_SUCCESSFUL"
     assert await shop.targets() == (1, 0)
+
+
+async def test_an_alarm_while_a_deployment_bakes_gives_traffic_back_first(
+    shop: ShiftedShop,
+) -> None:
+    figures = await AlarmFigures.open(shop.endpoint)
+    await figures.put_alarm()
+    await shop.begin(deploymentConfiguration=BLUE_GREEN)
+    await shop.update(deploymentConfiguration={**BLUE_GREEN, "alarms": WATCHED})
+    await shop.settle()
+    await shop.settle(41)
+    assert await shop.weights() == (0, 100)
+    for _ in range(2):
+        await figures.pass_minute(90.0, tasks=1)
+    await shop.loop.settle()
+    assert (await shop.weights(), await shop.weights(shop.test)) == ((100, 0), (100, 0))
+    assert (await shop.newest())["alarms"]["status"] == "TRIGGERED"
+    await shop.settle(41)
+    assert (await shop.newest())["status"] == "ROLLBACK_SUCCESSFUL"
+    assert await shop.targets() == (1, 0)
+    await figures.close()
 
 
 async def test_an_update_while_another_one_bakes_begins_with_all_traffic_at_the_old_task(
