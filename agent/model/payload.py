@@ -251,6 +251,8 @@ class TaskPayload(_Wire, frozen=True):
     execution_role_credentials: Credentials | None = None
     enable_fault_injection: bool = False
     proxy_configuration: dict[str, Any] | None = None
+    connect_namespace: str = ""
+    """Ours: id of the namespace whose names of Service Connect the task finds; empty without Service Connect."""
 
     @property
     def mode(self) -> NetworkMode:

@@ -145,6 +145,11 @@ class TaskNetworks:
         """Return the network of every task that holds one, by task ARN."""
         return self._table.networks()
 
+    def task_at(self, ipv4: str) -> str:
+        """Return the ARN of the task that holds an address; empty if none does."""
+        record = self._table.records.get(ipv4)
+        return record.task_arn if record is not None else ""
+
     def lost(self) -> frozenset[str]:
         """Return the ARNs of tasks whose sandbox died and that have not released it."""
         return self._table.lost()

@@ -132,6 +132,7 @@ def build(
         execution_role_credentials=credentials.get(RoleType.EXECUTION),
         enable_fault_injection=bool(body.get("enableFaultInjection")),
         proxy_configuration=_proxy(body.get("proxyConfiguration")),
+        connect_namespace=task.connect_namespace,
     )
 
 
