@@ -242,6 +242,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 else None,
                 release_network=networks.release,
                 network_alive=networks.is_alive,
+                lead_alias_ports=networks.lead_alias_ports,
                 container_sandboxes=container_sandboxes,
                 ensure_image=images.ensure,
                 ports=ports,

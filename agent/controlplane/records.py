@@ -242,6 +242,9 @@ class ConnectedPort(Record, frozen=True):
 
     registry_id: str
     port: int
+    """Of the container."""
+    alias_port: int = 0
+    """That clients use; 0 if it is the same."""
 
 
 class TaskRecord(Record, frozen=True):

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from agent.model.fleet import FleetUpdate
+    from agent.model.payload import AliasPort
     from agent.model.security_groups import GroupUpdates
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
@@ -275,6 +276,17 @@ class TaskNetworks:
             StateFailure: the claim could not be saved.
         """
         return await self._claims.claim_eni(task_arn, attachment_id, interfaces)
+
+    async def lead_alias_ports(self, network: TaskNetwork, ports: Sequence[AliasPort]) -> None:
+        """Have ports of aliases lead to ports of a task, in its sandbox. Repeatable.
+
+        Raises:
+            NetworkFailure: the sandbox has ended, or the kernel refused.
+        """
+        from agent.network import alias_ports  # noqa: PLC0415 - only what is used
+
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._files, alias_ports.lead, network, ports)
 
     async def release(self, task_arn: str) -> None:
         """Remove a task's sandbox; returns when link, container and row are gone. Idempotent.

@@ -80,7 +80,11 @@ async def read_order(parts: Parts, service: ServiceRecord, deployment: Deploymen
             task,
             connect_namespace=connect.namespace_id,
             connected_ports=tuple(
-                records.ConnectedPort(registry_id=one.registry_id, port=one.port)
+                records.ConnectedPort(
+                    registry_id=one.registry_id,
+                    port=one.port,
+                    alias_port=one.alias_port if one.alias_port != one.port else 0,
+                )
                 for one in connect.endpoints
             ),
         )

@@ -125,7 +125,9 @@ class Endpoint(_Record, frozen=True):
     dns_name: str
     """The name that clients ask for, in lower case."""
     port: int
-    """Of the container, and of clients."""
+    """Of the container."""
+    alias_port: int
+    """That clients use."""
 
 
 class ServiceConnect(_Record, frozen=True):

@@ -262,7 +262,7 @@ def test_services_reach_each_other_by_service_connect(world: World) -> None:
     client.update_cluster(cluster="default", serviceConnectDefaults={"namespace": "mesh"})
     ports = [{"portMappings": [{"containerPort": 80, "name": "http"}]}]
     serving = register(client, world.image, SERVE, mode="awsvpc", containers=ports)
-    alias = {"portName": "http", "clientAliases": [{"port": 80, "dnsName": "front"}]}
+    alias = {"portName": "http", "clientAliases": [{"port": 8000, "dnsName": "front"}]}
     for name, definition, config in (
         ("front", serving, {"enabled": True, "services": [alias]}),
         ("asker", register(client, world.image, LINGER[-1], mode="awsvpc"), {"enabled": True}),
@@ -288,7 +288,7 @@ def test_services_reach_each_other_by_service_connect(world: World) -> None:
         )
         for one in eventually(partial(running, "asker"), what="one on each host")
     }
-    by_name = Task("", "front", "")
+    by_name = Task("", "front:8000", "")
 
     def leads_to(look: Callable[[], set[str]], addresses: set[str]) -> bool:
         return look() == addresses

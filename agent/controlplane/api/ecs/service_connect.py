@@ -1,7 +1,8 @@
 """``serviceConnectConfiguration`` of CreateService and UpdateService, and ListServicesByNamespace.
 
 Tasks reach each other directly: an alias is a name that hosts answer with the addresses of tasks (``discovery.feed``).
-So its port is that of the container, and what a proxy would do is refused (``definition.service_fields``).
+A task changes the port of the alias to that of its container (``network.alias_ports``). What only a proxy could do is
+refused (``definition.service_fields``).
 
 Source: the ECS API reference (``ServiceConnectConfiguration``) and developer guide ("Service Connect").
 """
@@ -41,6 +42,7 @@ _DISCOVERY_NAME: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,63}")
 _DNS_NAME: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _DNS_NAME_MOST: Final = 127
 _DEFAULT_NAME_MOST: Final = 253
+_PORTS: Final = range(1, 65536)
 _SHOWN: Final = 255
 
 
@@ -103,6 +105,13 @@ async def connected(
             raise InvalidParameterException(
                 f"The discoveryName {endpoint.discovery_name} is used twice in serviceConnectConfiguration."
             )
+        if any(
+            one.alias_port == endpoint.alias_port and one.port != endpoint.port for one in endpoints
+        ):
+            raise UnsupportedFeatureException(
+                f"'clientAliases.port' {endpoint.alias_port} is not supported for two ports of the same tasks: clients "
+                "reach tasks directly; give each another port."
+            )
         endpoints.append(endpoint)
     connect = ServiceConnect(
         configuration=dict(configured), namespace_id=namespace.id, endpoints=endpoints
@@ -145,10 +154,13 @@ async def _endpoint(
             f"The Service Connect service with the portName {port_name} must have one client alias, not "
             f"{len(aliases)}."
         )
-    if aliases[0]["port"] != port:
+    alias_port = aliases[0]["port"]
+    if alias_port not in _PORTS:
+        raise InvalidParameterException("The port of a client alias must be between 1 and 65535.")
+    if alias_port != port and alias_port in _tcp_ports(definition):
         raise UnsupportedFeatureException(
-            f"'clientAliases.port' {aliases[0]['port']} is not supported for the portName {port_name}: clients reach "
-            f"tasks directly, so use its container port, {port}, or have the container listen on another."
+            f"'clientAliases.port' {alias_port} is not supported for the portName {port_name}: clients reach tasks "
+            f"directly, and another port mapping of the task definition has this container port; use {port}."
         )
     known = await stored.registry_named(parts.store, namespace, name)
     if known is not None and known.record.ecs_service != service.arn:
@@ -161,6 +173,7 @@ async def _endpoint(
         discovery_name=name,
         dns_name=_dns_name(aliases[0].get("dnsName") or "", name, namespace),
         port=port,
+        alias_port=alias_port,
     )
 
 
@@ -182,6 +195,16 @@ def _port(name: str, definition: Mapping[str, Any]) -> int:
             f"The port mapping {name} cannot be used with Service Connect: it must be one TCP port."
         )
     return port
+
+
+def _tcp_ports(definition: Mapping[str, Any]) -> set[int]:
+    """Return the TCP ports of all containers; of ranges, none, which a redirected port may then hide."""
+    return {
+        mapping.get("containerPort", 0)
+        for container in definition["containerDefinitions"]
+        for mapping in container.get("portMappings") or ()
+        if mapping.get("protocol", "tcp") == "tcp"
+    }
 
 
 def _dns_name(given: str, discovery_name: str, namespace: NamespaceRecord) -> str:

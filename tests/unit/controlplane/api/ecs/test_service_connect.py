@@ -16,6 +16,7 @@ from agent.controlplane.discovery.feed import NamesOfHosts
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.records import AttributeRecord, TaskDefinitionRecord, TaskRecord
 from agent.model.changes import NetworkInterface
+from agent.model.payload import AliasPort
 from tests.support.control_endpoint import CAPABILITIES, definition
 
 if TYPE_CHECKING:
@@ -173,6 +174,27 @@ async def test_tasks_know_their_namespace_and_go_to_hosts_that_answer(mall: Shop
     assert (await mall.describe("plain"))["deployments"][0].get("serviceConnectResources") is None
 
 
+async def test_a_port_of_an_alias_leads_to_that_of_the_container(mall: Shop) -> None:
+    parts = mall.endpoint.parts
+    await create(
+        mall,
+        desiredCount=1,
+        serviceConnectConfiguration=config(port(number=8000), port("admin", 9090, "x")),
+    )
+    await run(mall)
+    (task_id,) = await ids(mall)
+    task = await access.find(parts.store, TaskRecord, records.task_key("default", task_id))
+    assert task is not None
+    key = records.task_definition_key("api", task.record.revision)
+    found = await access.find(parts.store, TaskDefinitionRecord, key)
+    assert found is not None
+    built = payload.build(task.record, found.record, parts.names, desired="RUNNING")
+    assert built.alias_ports == [AliasPort(port=8000, container_port=80)]
+    discovered = await names(mall, "DiscoverInstances", NamespaceName="shop", ServiceName="http")
+    (instance,) = discovered["Instances"]
+    assert instance["Attributes"]["AWS_INSTANCE_PORT"] == "80"
+
+
 async def test_an_update_leads_to_the_tasks_of_both_deployments(mall: Shop) -> None:
     await create(mall)
     await run(mall)
@@ -267,7 +289,13 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"services": [port()] * 6}, "InvalidParameter", "at most 5 services"),
     ({"services": [port("dns", 53)]}, "InvalidParameter", "must be one TCP port"),
     ({"services": [port("many", 100)]}, "InvalidParameter", "must be one TCP port"),
-    ({"services": [port(number=8080)]}, "UnsupportedFeature", "use its container port, 80"),
+    ({"services": [port(number=81)]}, "UnsupportedFeature", "use 80"),
+    ({"services": [port(number=0)]}, "InvalidParameter", "between 1 and 65535"),
+    (
+        {"services": [port(number=8000), port("admin", 8000, "b")]},
+        "UnsupportedFeature",
+        "for two ports of the same tasks",
+    ),
     ({"services": [{"portName": "http"}]}, "InvalidParameter", "one client alias, not 0"),
     ({"services": [port(discoveryName="Web")]}, "InvalidParameter", "lower-case letters"),
     ({"services": [port(discoveryName="x" * 65)]}, "InvalidParameter", "1 to 64"),
