@@ -282,12 +282,16 @@ def test_services_reach_each_other_by_service_connect(world: World) -> None:
 
     fronts = list(eventually(partial(running, "front"), what="one on each host"))
     wanted = {address_of(task) for task in fronts}
-    askers = {
-        one["containerInstanceArn"]: Task(
-            one["taskArn"], address_of(one), one["containers"][0]["runtimeId"]
-        )
-        for one in eventually(partial(running, "asker"), what="one on each host")
-    }
+
+    def by_host(tasks: list[dict[str, Any]]) -> dict[str, Task]:
+        return {
+            one["containerInstanceArn"]: Task(
+                one["taskArn"], address_of(one), one["containers"][0]["runtimeId"]
+            )
+            for one in tasks
+        }
+
+    askers = by_host(eventually(partial(running, "asker"), what="one on each host"))
     by_name = Task("", "front:8000", "")
 
     def leads_to(look: Callable[[], set[str]], addresses: set[str]) -> bool:
@@ -299,6 +303,9 @@ def test_services_reach_each_other_by_service_connect(world: World) -> None:
         eventually(partial(leads_to, look, wanted), what="front", shown=look)
         shown = eventually(partial(world.asks, agent, asker, by_name))
         assert shown in {name_of(Task("", each, "")) for each in wanted}
+    own = by_host(fronts)[world.instance(first)]
+    itself = Task("", f"{own.address}:8000", "")
+    assert eventually(partial(world.asks, first, own, itself)) == name_of(own)
     outside = world.start(first, LINGER[-1])
     assert world.resolved(first, outside.container, "front") == set(), "only for services"
 
