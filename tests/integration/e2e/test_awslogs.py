@@ -252,13 +252,13 @@ def test_a_restart_of_the_agent_loses_nothing_and_doubles_nothing(
     site: Site, busybox_image: str, by_kill: bool
 ) -> None:
     """The service manager holds the socket: the driver waits in its queue."""
-    arn, stream = started(site, busybox_image, f"{counting(600, every_s=0.05)}; sleep 600")
+    arn, stream = started(site, busybox_image, f"{counting(300, every_s=0.1)}; sleep 600")
     wait_for_status(site, arn, "RUNNING")
     for _ in range(3):
         time.sleep(4)
         site.restart_agent(by_kill=by_kill, away_s=6)  # the driver writes every 5 s
-    wait_lines(site, stream, 600, within_s=180)
-    assert site.lines(stream) == numbered(600)
+    wait_lines(site, stream, 300, within_s=200)  # each is a process, slow to start on a busy host
+    assert site.lines(stream) == numbered(300)
 
 
 def test_a_container_in_the_hosts_network_writes_nobodys_logs(

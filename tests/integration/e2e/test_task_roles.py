@@ -301,7 +301,8 @@ def test_a_flood_slows_down_only_whoever_sends_it(
     assert min(meanwhile_ask_s) < 2 * usual_ask_s + 1, ("another client", meanwhile_ask_s, ended)
     for mode, arn in site.owners.items():
         more = partial(lambda arn, n: len(site.said(arn).splitlines()) > n, arn, before[mode] + 5)
-        eventually(more, what=f"the owner in {mode} mode goes on")
+        # Its first requests may meet a full queue, which its kernel and boto3 wait out.
+        eventually(more, within_s=180, what=f"the owner in {mode} mode goes on")
         assert works(site, arn)
 
 

@@ -25,7 +25,7 @@ TABLES = {
 
 def leaves(shape: Any, path: str = "") -> Iterator[str]:
     match shape.type_name:
-        case "structure":
+        case "structure" if shape.members:  # a document has none
             for name, member in shape.members.items():
                 yield from leaves(member, f"{path}.{name}" if path else name)
         case "list":
