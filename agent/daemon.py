@@ -155,7 +155,13 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
             serve_session,
             lambda: overview.holds_network or need_network(restored.records),
         )
-        names = TaskNames(networks_wanted)
+
+        def namespace_of(ipv4: str) -> str:
+            """Return the namespace of Service Connect of the task with an address; empty without."""
+            task = engine.tasks.record(networks.task_at(ipv4))
+            return task.payload.connect_namespace if task is not None else ""
+
+        names = TaskNames(networks_wanted, namespace_of)
         cleanup.push_async_callback(names.close)
         networks.on_rules_checked(names.look_again)
         namespaces = NamespaceHolders(
@@ -236,6 +242,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 else None,
                 release_network=networks.release,
                 network_alive=networks.is_alive,
+                lead_alias_ports=networks.lead_alias_ports,
                 container_sandboxes=container_sandboxes,
                 ensure_image=images.ensure,
                 ports=ports,
@@ -274,6 +281,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 task_limits=groups.limiting,
                 known_tasks=engine.tasks.known_tasks(),
                 security_groups=networks.filters_tasks,
+                task_names=networks_wanted.answers_names,
                 fleet=fleet,
             ),
             partial(

@@ -103,6 +103,8 @@ class ClusterRecord(Record, frozen=True):
     capacity_providers: list[str] = field(default_factory=list)
     default_strategy: list[dict[str, Any]] = field(default_factory=list)
     """As CreateCluster takes it (``CapacityProviderStrategyItem``)."""
+    connect_namespace: str = ""
+    """ARN of the namespace of services with Service Connect that name none; empty if there is none."""
 
 
 class FamilyRecord(Record, frozen=True):
@@ -235,6 +237,16 @@ class RoleRecord(Record, frozen=True):
     """By which containers ask for its credentials; the same for the task's whole life."""
 
 
+class ConnectedPort(Record, frozen=True):
+    """A registry that a task is in by Service Connect, and the port that it is registered with."""
+
+    registry_id: str
+    port: int
+    """Of the container."""
+    alias_port: int = 0
+    """That clients use; 0 if it is the same."""
+
+
 class TaskRecord(Record, frozen=True):
     """A task, as known to control."""
 
@@ -305,6 +317,10 @@ class TaskRecord(Record, frozen=True):
     """The registry of its service (``discovery``); empty if there is none."""
     registry_port: int = 0
     """The port that it is registered with; 0 for none."""
+    connect_namespace: str = ""
+    """Id of the namespace whose names of Service Connect it finds; empty without Service Connect."""
+    connected_ports: list[ConnectedPort] = field(default_factory=list)
+    """What others find of it by Service Connect."""
     counted: bool = False
     """Whether its service has taken note of its end (``services.failures``)."""
     recent_changes: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Answers names of tasks in DNS, for the tasks of this host. Loaded once control has names in DNS, not before.
+"""Answers names of tasks in DNS, for the tasks of this host. Loaded once control has such names, not before.
 
 ::
 
@@ -7,6 +7,9 @@
     redirection.py leads what tasks ask their name servers to the agent
     server.py      answers datagrams, and passes on to the name servers what is no name of a task
     answering.py   begins and ends all this as there are names
+
+An alias is a name of Service Connect: only tasks with Service Connect in its namespace get an answer, by the address
+from which they ask. To others it is a name like any other.
 
 Tasks ask the name servers in their ``resolv.conf``, as ever. One rule leads these datagrams to the agent, so tasks
 that run already have the names too, and nothing is in between where there are none. Questions by TCP go on to the

@@ -18,6 +18,8 @@ from agent.network.host.firewall import generation
 from agent.network.names import resolvers
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.network.settings import NetworkSettings
 
 _log = structlog.get_logger(__name__)
@@ -58,11 +60,20 @@ class Servers(Struct, frozen=True, kw_only=True):
 class Answering:
     """The answers of one host. Belongs to one event loop; one caller at a time."""
 
-    def __init__(self, settings: NetworkSettings, table: str) -> None:
-        """Take the networks of tasks, and the name of the table for the rule."""
+    def __init__(
+        self, settings: NetworkSettings, table: str, namespace_of: Callable[[str], str]
+    ) -> None:
+        """Take the networks of tasks.
+
+        Args:
+            settings: of these networks.
+            table: name of the table for the rule.
+            namespace_of: gives the namespace of Service Connect of the task with an address; empty without.
+        """
         self.zones = Zones()
         """Changed by whoever is told of names; ``settle`` follows if there are namespaces or none."""
         self._table = table
+        self._namespace_of = namespace_of
         self._port = settings.server_port
         self._servers = Servers.of(settings)
         self._bridges = frozenset(
@@ -102,7 +113,11 @@ class Answering:
         self._lacks_servers = False
         if self._server is None:
             self._server = await NameServer.open(
-                self.zones, self._servers.of_peer, host=TASK_ADDRESS, port=self._port
+                self.zones,
+                self._servers.of_peer,
+                self._namespace_of,
+                host=TASK_ADDRESS,
+                port=self._port,
             )
             _log.info("names of tasks are answered", name_servers=servers)
         self._server.servers_of = self._servers.of_peer

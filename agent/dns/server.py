@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     Address = tuple[str, int]
     ServersOf = Callable[[str], Sequence[Address]]
+    NamespaceOf = Callable[[str], str]
 
 _SERVER_LIMIT_S: Final = 2.0
 """How long one name server may take before the next is asked."""
@@ -39,21 +40,42 @@ _IP_FREEBIND: Final = 15
 _log = structlog.get_logger(__name__)
 
 
+def _nowhere(_peer: str) -> str:
+    return ""
+
+
 class NameServer:
     """One socket of a host. Belongs to one event loop; ``open`` makes it, ``close`` ends it."""
 
-    def __init__(self, zones: Zones, servers_of: ServersOf) -> None:
-        """Take the names, and the name servers of who asks by its address, in the order to ask them."""
+    def __init__(
+        self, zones: Zones, servers_of: ServersOf, namespace_of: NamespaceOf = _nowhere
+    ) -> None:
+        """Take what answers.
+
+        Args:
+            zones: the names.
+            servers_of: gives the name servers of who asks by its address, in the order to ask them.
+            namespace_of: gives the namespace of Service Connect of who asks; empty without.
+        """
         self._zones = zones
         self.servers_of = servers_of
+        self._namespace_of = namespace_of
         self._transport: asyncio.DatagramTransport | None = None
         self._asked: set[asyncio.Task[None]] = set()
         self._of_peers: Counter[str] = Counter()
 
     @classmethod
-    async def open(cls, zones: Zones, servers_of: ServersOf, *, host: str, port: int) -> Self:
+    async def open(
+        cls,
+        zones: Zones,
+        servers_of: ServersOf,
+        namespace_of: NamespaceOf = _nowhere,
+        *,
+        host: str,
+        port: int,
+    ) -> Self:
         """Listen at an address of this host, which may come later; raises ``OSError``."""
-        server = cls(zones, servers_of)
+        server = cls(zones, servers_of, namespace_of)
         bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             bound.setblocking(False)
@@ -94,7 +116,7 @@ class NameServer:
         except NotForUs:
             known = None
         else:
-            known = self._zones.answer(question)
+            known = self._zones.answer(question, partial(self._namespace_of, peer[0]))
         if known is not None:
             self._send(known, peer)
         elif len(data) > _ID_BYTES and self._has_room(peer[0]):

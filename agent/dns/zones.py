@@ -9,11 +9,17 @@ from agent.dns import message
 from agent.dns.message import Answer, Question, address_of, authority_of, response, service_of
 
 if TYPE_CHECKING:
-    from agent.model.names import NamedInstance, NameUpdates, TaskName
+    from collections.abc import Callable
+
+    from agent.model.names import Alias, NamedInstance, NameUpdates, TaskName
 
 ANSWERS_MOST: Final = 8
 """As Route 53 does."""
 _TYPES: Final = {message.A: "A", message.AAAA: "AAAA", message.SRV: "SRV"}
+
+
+def _nowhere() -> str:
+    return ""
 
 
 class Zones:
@@ -23,13 +29,15 @@ class Zones:
         """Begin with nothing; ``rng`` chooses among instances."""
         self._zones: dict[str, int] = {}
         self._names: dict[str, TaskName] = {}
+        self._aliases: dict[str, dict[str, Alias]] = {}
+        """By name, and by the id of the namespace."""
         self._of_instances: dict[str, tuple[str, NamedInstance]] = {}
         """The targets of SRV records: name and instance, by the instance's own name."""
         self._rng = rng or random.Random()  # noqa: S311 - spreads load
 
     def __bool__(self) -> bool:
-        """Whether there are namespaces."""
-        return bool(self._zones)
+        """Whether there are namespaces in DNS, or aliases."""
+        return bool(self._zones or self._aliases)
 
     def apply(self, update: NameUpdates) -> None:
         """Take what control has said; the same result if it comes twice."""
@@ -37,6 +45,11 @@ class Zones:
         if update.full:
             self._names.clear()
             self._of_instances.clear()
+            self._aliases.clear()
+        for namespace, name in update.gone_aliases:
+            self._forget_alias(namespace, name)
+        for alias in update.aliases:
+            self._aliases.setdefault(alias.name, {})[alias.namespace] = alias
         for name in update.gone:
             self._forget(name)
         for one in update.names:
@@ -51,8 +64,24 @@ class Zones:
         for each in old.instances if old is not None else ():
             self._of_instances.pop(_own_name(each, old), None)
 
-    def answer(self, question: Question) -> bytes | None:
-        """Return the answer; None for a name that is in none of the namespaces."""
+    def _forget_alias(self, namespace: str, name: str) -> None:
+        of = self._aliases.get(name, {})
+        of.pop(namespace, None)
+        if not of:
+            self._aliases.pop(name, None)
+
+    def answer(
+        self, question: Question, namespace_of_asker: Callable[[], str] = _nowhere
+    ) -> bytes | None:
+        """Return the answer; None for a name that is in none of the namespaces.
+
+        ``namespace_of_asker`` gives the namespace of Service Connect of who asks, empty without; only called for a
+        name that is an alias somewhere.
+        """
+        of = self._aliases.get(question.name)
+        alias = of.get(namespace_of_asker()) if of is not None else None
+        if alias is not None:
+            return self._alias_answer(question, alias)
         zone = self._zone_of(question.name)
         if zone is None:
             return None
@@ -71,6 +100,18 @@ class Zones:
         if answers:
             return response(question, message.NO_ERROR, answers, also=also)
         return response(question, message.NO_ERROR, authority=authority)
+
+    def _alias_answer(self, question: Question, alias: Alias) -> bytes:
+        """Return the addresses of an alias, which nobody may remember, nor that there are none."""
+        if not alias.instances:
+            return response(question, message.NO_SUCH_NAME)
+        chosen = self._rng.sample(alias.instances, min(ANSWERS_MOST, len(alias.instances)))
+        answers = []
+        for one in chosen:
+            for kind, address in ((message.A, one.ipv4), (message.AAAA, one.ipv6)):
+                if address and question.type in (kind, message.ANY):
+                    answers.append(address_of(alias.name, 0, address))
+        return response(question, message.NO_ERROR, answers)
 
     def _zone_of(self, name: str) -> str | None:
         """Return the longest namespace that a name is in."""

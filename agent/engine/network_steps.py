@@ -64,6 +64,8 @@ class NetworkSteps:
             network = await self._tools.claim_network(
                 self._record.arn, attachment_id, groups, static_address.asked_for(payload)
             )
+            if payload.alias_ports and self._tools.lead_alias_ports is not None:
+                await self._tools.lead_alias_ports(network, payload.alias_ports)
 
         def outcome(_now: float) -> None:
             self._record.network = network

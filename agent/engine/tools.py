@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.engine.preparations.contract import LogRelay, TaskAws
     from agent.images import ExecutionRole, Obtained, Progress
     from agent.model.lookups import AskControl
-    from agent.model.payload import Container, TaskPayload
+    from agent.model.payload import AliasPort, Container, TaskPayload
     from agent.model.task import TaskNetwork
     from agent.network.container_sandboxes.sandboxes import ContainerSandboxes
     from agent.network.names.hosts_files import HostsFiles
@@ -137,5 +137,7 @@ class StepTools:
     """Return the variables by which a container asks the agent, by its task's ARN and its name."""
     claim_eni: ClaimEni | None = None
     """None where interfaces of Amazon ECS are not moved into tasks."""
+    lead_alias_ports: Callable[[TaskNetwork, Sequence[AliasPort]], Awaitable[None]] | None = None
+    """Have ports of aliases lead to ports of the task; None where no control orders that."""
     metadata_files: MetadataFiles | None = None
     """None where containers have no such files."""

@@ -27,6 +27,17 @@ class TaskName(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=
     """The healthy ones; all of them if none is healthy."""
 
 
+class Alias(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A name of Service Connect: answered to tasks with Service Connect in its namespace, and to no others."""
+
+    namespace: str
+    """Id of the namespace."""
+    name: str
+    """In full, without a dot at the end, in lower case."""
+    instances: tuple[NamedInstance, ...] = ()
+    """The healthy ones; all of them if none is healthy."""
+
+
 class NameUpdates(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What changed in the names of the fleet; the same result if it comes twice."""
 
@@ -34,5 +45,8 @@ class NameUpdates(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     """All namespaces in DNS, in lower case, with the seconds for which the absence of a name may be remembered."""
     names: list[TaskName] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    aliases: list[Alias] = field(default_factory=list)
+    gone_aliases: list[tuple[str, str]] = field(default_factory=list)
+    """Namespace and name of each."""
     full: bool = False
-    """Whether these are all names: others are gone."""
+    """Whether these are all names and aliases: others are gone."""

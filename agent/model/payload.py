@@ -223,6 +223,13 @@ class Attachment(_Wire, frozen=True):
         return tuple(each for value in values if value for each in value.split(",") if each)
 
 
+class AliasPort(_Wire, frozen=True):
+    """A port of an alias of Service Connect that leads to another port of the task."""
+
+    port: Whole
+    container_port: Whole
+
+
 class TaskPayload(_Wire, frozen=True):
     """One task as control orders it."""
 
@@ -251,6 +258,10 @@ class TaskPayload(_Wire, frozen=True):
     execution_role_credentials: Credentials | None = None
     enable_fault_injection: bool = False
     proxy_configuration: dict[str, Any] | None = None
+    connect_namespace: str = ""
+    """Ours: id of the namespace whose names of Service Connect the task finds; empty without Service Connect."""
+    alias_ports: list[AliasPort] = field(default_factory=list)
+    """Ours: where others reach it by Service Connect at another port than that of the container."""
 
     @property
     def mode(self) -> NetworkMode:

@@ -19,6 +19,7 @@ and ``kernel.link_hotplug.LinkHotplug``. Packages, each importing only those abo
     eni/         interfaces of Amazon ECS, moved into sandboxes; loaded with the first one
     tracing/     which rules of the host a connection of a task meets; loaded when it is asked for
     faults/      black holes, latency and packet loss in a namespace; loaded with the first one
+    alias_ports  leads ports of aliases of Service Connect to ports of containers; loaded with the first one
     names/       name servers of tasks, and files for containers: resolv.conf, hosts
 
 Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: the driver's

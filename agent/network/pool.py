@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from agent.model.fleet import FleetUpdate
+    from agent.model.payload import AliasPort
     from agent.model.security_groups import GroupUpdates
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
@@ -144,6 +145,11 @@ class TaskNetworks:
     def networks(self) -> dict[str, TaskNetwork]:
         """Return the network of every task that holds one, by task ARN."""
         return self._table.networks()
+
+    def task_at(self, ipv4: str) -> str:
+        """Return the ARN of the task that holds an address; empty if none does."""
+        record = self._table.records.get(ipv4)
+        return record.task_arn if record is not None else ""
 
     def lost(self) -> frozenset[str]:
         """Return the ARNs of tasks whose sandbox died and that have not released it."""
@@ -270,6 +276,17 @@ class TaskNetworks:
             StateFailure: the claim could not be saved.
         """
         return await self._claims.claim_eni(task_arn, attachment_id, interfaces)
+
+    async def lead_alias_ports(self, network: TaskNetwork, ports: Sequence[AliasPort]) -> None:
+        """Have ports of aliases lead to ports of a task, in its sandbox. Repeatable.
+
+        Raises:
+            NetworkFailure: the sandbox has ended, or the kernel refused.
+        """
+        from agent.network import alias_ports  # noqa: PLC0415 - only what is used
+
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._files, alias_ports.lead, network, ports)
 
     async def release(self, task_arn: str) -> None:
         """Remove a task's sandbox; returns when link, container and row are gone. Idempotent.

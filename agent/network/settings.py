@@ -97,3 +97,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     def is_ipv6_only(self) -> bool:
         """Whether tasks have IPv6 alone."""
         return not self.pool_cidr
+
+    @property
+    def answers_names(self) -> bool:
+        """Whether questions of ``awsvpc`` tasks for names can be led to the agent (``agent.dns``)."""
+        return self.driver == "bridge" and bool(self.pool_cidr)

@@ -79,6 +79,9 @@ GPU_MPS = "ecs-host-agent.gpu-mps"
 SECURITY_GROUPS = "ecs-host-agent.security-groups"
 """Ours: this host enforces the security groups of ``awsvpc`` tasks."""
 
+SERVICE_CONNECT = "ecs-host-agent.service-connect"
+"""Ours: tasks of this host find names of Service Connect."""
+
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives addresses to ``awsvpc`` tasks itself, without an ENI."""
 
@@ -116,6 +119,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """Tasks can have their own namespace and address."""
     security_groups: bool = False
     """Packets between tasks can be filtered, so their security groups are enforced."""
+    task_names: bool = False
+    """Names of tasks are answered to ``awsvpc`` tasks."""
     task_limits: bool = False
     """Task-level CPU and memory limits are enforced (a cgroup per task)."""
     port_ranges: bool = True
@@ -171,6 +176,8 @@ def advertised(
         capabilities.append(TASK_ENI)
         if features.security_groups:
             capabilities.append(SECURITY_GROUPS)
+        if features.task_names:
+            capabilities.append(SERVICE_CONNECT)
     if features.faults:
         capabilities.append(FAULTS)
     values = _valued(host) | ({ZONE: zone} if zone else {})

@@ -12,6 +12,8 @@ from agent.network.host.firewall import FAMILY, names_table
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.dns.answering import Answering
     from agent.model.names import NameUpdates
     from agent.network.settings import NetworkSettings
@@ -24,9 +26,13 @@ _log = structlog.get_logger(__name__)
 class TaskNames:
     """Takes what control says of names, and has it answered on this host. For one event loop."""
 
-    def __init__(self, settings: NetworkSettings) -> None:
-        """Take the networks of tasks; nothing is touched before ``run``."""
+    def __init__(self, settings: NetworkSettings, namespace_of: Callable[[str], str]) -> None:
+        """Take the networks of tasks; nothing is touched before ``run``.
+
+        ``namespace_of`` gives the namespace of Service Connect of the task with an address; empty without.
+        """
         self._settings = settings
+        self._namespace_of = namespace_of
         self._table = names_table(settings.table)
         self._answering: Answering | None = None
         self._changed = asyncio.Event()
@@ -34,14 +40,14 @@ class TaskNames:
     def take(self, update: NameUpdates) -> None:
         """Take what control has said; effective at once where names are answered already.
 
-        Server and rule only change with the first namespace and the last one.
+        Server and rule only change with the first namespace or alias and the last one.
         """
         if self._answering is None:
-            if not update.zones:
+            if not update.zones and not update.aliases:
                 return
             from agent.dns.answering import Answering  # noqa: PLC0415 - only what is used
 
-            self._answering = Answering(self._settings, self._table)
+            self._answering = Answering(self._settings, self._table, self._namespace_of)
         zones = self._answering.zones
         had_some = bool(zones)
         zones.apply(update)
@@ -54,7 +60,7 @@ class TaskNames:
             self._changed.set()
 
     async def run(self) -> None:
-        """Answer names while there are namespaces, until cancelled."""
+        """Answer names while there are namespaces or aliases, until cancelled."""
         try:
             # An earlier process that was killed has left its rule, which leads nowhere.
             await asyncio.to_thread(_remove_left, self._table)

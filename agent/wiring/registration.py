@@ -29,6 +29,7 @@ def describe(  # noqa: PLR0913 - what only the daemon knows
     task_limits: bool,
     known_tasks: list[str],
     security_groups: bool = False,
+    task_names: bool = False,
     fleet: FleetSettings | None = None,
 ) -> RegisterInfo:
     """Return what a control is told of this host when it registers.
@@ -42,13 +43,19 @@ def describe(  # noqa: PLR0913 - what only the daemon knows
         task_limits: whether tasks are limited as a whole.
         known_tasks: ARNs of the tasks that the agent holds.
         security_groups: whether those of tasks are enforced.
+        task_names: whether names of tasks are answered to tasks with addresses of their own.
         fleet: its part in the network between hosts; None if it takes none.
 
     Raises:
         ConfigError: attributes that an operator set are not valid.
     """
     features = _features(
-        settings, host, info, task_limits=task_limits, security_groups=security_groups
+        settings,
+        host,
+        info,
+        task_limits=task_limits,
+        security_groups=security_groups,
+        task_names=task_names,
     )
     return RegisterInfo(
         resources=host,
@@ -79,6 +86,7 @@ def _features(
     *,
     task_limits: bool,
     security_groups: bool,
+    task_names: bool,
 ) -> attributes.Features:
     return attributes.Features(
         logging_drivers=_log_drivers(settings, info),
@@ -94,6 +102,7 @@ def _features(
         apparmor=settings.apparmor,
         task_limits=task_limits,
         security_groups=security_groups,
+        task_names=task_names,
         fargate=bool(settings.offer_fargate),
         nfs=host.mounts_nfs,
         faults=host.impairs_networks,

@@ -74,12 +74,12 @@ _CONTAINER = (
     Field(
         "portMappings[].name",
         note="Prometheus scrapes a port named `metrics`, `prometheus` or `...-metrics`, see "
-        "[monitoring.md](monitoring.md#which-containers-are-scraped); Service Connect is not served",
+        "[monitoring.md](monitoring.md#which-containers-are-scraped); Service Connect finds ports by it",
     ),
     Field(
         "portMappings[].appProtocol",
         Support.NO_MEANING,
-        "tells Service Connect the protocol; it is not served here, and nothing else reads the traffic",
+        "tells the proxy of Service Connect the protocol; there is none here, and nothing else reads the traffic",
     ),
     Field("portMappings[].containerPortRange", attribute=f"{_E}network.container-port-range"),
     Field("restartPolicy.enabled", attribute=f"{_E}container-restart-policy"),

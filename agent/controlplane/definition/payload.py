@@ -26,6 +26,7 @@ from agent.controlplane.definition.fetched import WhereKept
 from agent.controlplane.definition.log_configuration import LogPlace
 from agent.model import ids
 from agent.model.payload import (
+    AliasPort,
     Association,
     Attachment,
     Container,
@@ -132,6 +133,13 @@ def build(
         execution_role_credentials=credentials.get(RoleType.EXECUTION),
         enable_fault_injection=bool(body.get("enableFaultInjection")),
         proxy_configuration=_proxy(body.get("proxyConfiguration")),
+        connect_namespace=task.connect_namespace,
+        alias_ports=[
+            AliasPort(port=alias_port, container_port=port)
+            for alias_port, port in sorted(
+                {one.alias_port: one.port for one in task.connected_ports if one.alias_port}.items()
+            )
+        ],
     )
 
 

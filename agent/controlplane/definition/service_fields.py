@@ -13,7 +13,7 @@ from agent.controlplane.definition.fields import RUN, Field, Support
 
 _NO_ROLE = "control registers targets by itself; leave it out"
 _NO_LATTICE = "only load balancers with target groups are supported; leave it out"
-_NO_CONNECT = "there are no proxies beside tasks; use serviceRegistries"
+_NO_PROXY = "clients reach tasks directly, so there is no proxy that could do it; leave it out"
 _SHIFTED = "with load balancers, traffic is shifted by the weights of their rules; without, BLUE_GREEN shifts none"
 _OF_LAMBDA = "functions of AWS Lambda are not called; leave it out"
 _ONLY_WITH = "only has a meaning with '{}', which is refused"
@@ -35,6 +35,8 @@ def _refused(note: str, *paths: str) -> tuple[Field, ...]:
 
 
 _ADVANCED = "loadBalancers[].advancedConfiguration"
+_CONNECT = "serviceConnectConfiguration"
+_ENDPOINT = f"{_CONNECT}.services[]"
 _DEPLOYMENT = "deploymentConfiguration"
 _HOOKS = f"{_DEPLOYMENT}.lifecycleHooks[]"
 
@@ -61,7 +63,14 @@ SERVICE: tuple[Field, ...] = (
     *_refused(_NO_LATTICE, "vpcLatticeConfigurations.*", "gatewayConnectors.*"),
     *_done("serviceRegistries[].registryArn", "serviceRegistries[].port"),
     *_done("serviceRegistries[].containerName", "serviceRegistries[].containerPort"),
-    *_refused(_NO_CONNECT, "serviceConnectConfiguration.*"),
+    *_done(f"{_CONNECT}.enabled", f"{_CONNECT}.namespace"),
+    *_done(f"{_ENDPOINT}.portName", f"{_ENDPOINT}.discoveryName"),
+    *_done(f"{_ENDPOINT}.clientAliases[].port", f"{_ENDPOINT}.clientAliases[].dnsName"),
+    *_refused(_NO_PROXY, f"{_ENDPOINT}.clientAliases[].testTrafficRules.*"),
+    *_refused(_NO_PROXY, f"{_ENDPOINT}.ingressPortOverride", f"{_ENDPOINT}.timeout.*"),
+    *_refused(_NO_PROXY, f"{_ENDPOINT}.tls.*", f"{_CONNECT}.logConfiguration.*"),
+    *_refused(_NO_PROXY, f"{_CONNECT}.accessLogConfiguration.*"),
+    *_refused(_NO_PROXY, f"{_CONNECT}.containerConfigurations[].*"),
     *_of_run("launchType", "capacityProviderStrategy", "platformVersion"),
     *_done(f"{_DEPLOYMENT}.maximumPercent", f"{_DEPLOYMENT}.minimumHealthyPercent"),
     *_done(

@@ -1,4 +1,6 @@
-"""What each host needs to know of names in DNS, and what of it changed after a revision.
+"""What each host needs to know of names in DNS and of aliases, and what of it changed after a revision.
+
+An alias is a name of Service Connect, with the instances of its registries.
 
 Which names are gone is remembered for the last changes. A host that was away for longer gets all of it.
 """
@@ -18,13 +20,14 @@ from agent.controlplane.discovery.record import (
     IPV6,
     PORT,
     WEIGHTED,
+    AliasRecord,
     NamespaceRecord,
     RegisteredInstance,
     RegistryRecord,
 )
 from agent.controlplane.store.contract import Compacted, StoreFailure
 from agent.controlplane.store.following import Follower
-from agent.model.names import NamedInstance, NameUpdates, TaskName
+from agent.model.names import Alias, NamedInstance, NameUpdates, TaskName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,14 +37,14 @@ if TYPE_CHECKING:
 GONE_MOST: Final = 1000
 """How many names that are gone are remembered."""
 _PREFIX: Final = "/discovery/"
-_FOLLOWED: Final = (kinds.NAMESPACES, kinds.REGISTRIES, kinds.INSTANCES)
+_FOLLOWED: Final = (kinds.NAMESPACES, kinds.REGISTRIES, kinds.INSTANCES, kinds.ALIASES)
 _RETRY_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 class NameView:
-    """Namespaces, registries and instances as of the keys seen so far; see ``store.following``."""
+    """Namespaces, registries, instances and aliases as of the keys seen so far; see ``store.following``."""
 
     def __init__(self, revision: int) -> None:
         """Begin with nothing, at a revision of the store: what was gone before it is not known."""
@@ -50,8 +53,12 @@ class NameView:
         self._registries: dict[str, RegistryRecord] = {}
         self._instances: dict[str, dict[str, RegisteredInstance]] = {}
         """By registry, and by id."""
+        self._aliases: dict[str, AliasRecord] = {}
+        """By namespace, a slash and the name."""
+        self._aliases_of: dict[str, set[str]] = {}
+        """By registry."""
         self._changed: dict[str, int] = {}
-        """Revision by registry, oldest first; likewise ``_gone`` by name."""
+        """Revision by registry or alias, oldest first; likewise ``_gone`` by name or alias. Only aliases have a slash."""
         self._gone: dict[str, int] = {}
         self._known_from = revision
         self._is_loaded = False
@@ -77,6 +84,13 @@ class NameView:
                 found.record if found is not None else None,
                 event.kv.mod_revision,
             )
+        elif key.startswith(kinds.ALIASES):
+            alias = access.read(AliasRecord, event.kv) if is_there else None
+            self._apply_alias(
+                key.removeprefix(kinds.ALIASES),
+                alias.record if alias is not None else None,
+                event.kv.mod_revision,
+            )
         elif key.startswith(kinds.NAMESPACES):
             space = access.read(NamespaceRecord, event.kv) if is_there else None
             self._zones_changed = max(self._zones_changed, event.kv.mod_revision)
@@ -97,10 +111,31 @@ class NameView:
         if after:
             self._gone.pop(after, None)
         if before and before != after:
-            self._gone.pop(before, None)
-            self._gone[before] = revision
-            if len(self._gone) > GONE_MOST:
-                self._known_from = self._gone.pop(next(iter(self._gone)))
+            self._remember_gone(before, revision)
+
+    def _apply_alias(self, alias: str, new: AliasRecord | None, revision: int) -> None:
+        old = self._aliases.pop(alias, None)
+        for registry in old.registries if old is not None else ():
+            of = self._aliases_of.get(registry, set())
+            of.discard(alias)
+            if not of:
+                self._aliases_of.pop(registry, None)
+        if new is not None:
+            self._aliases[alias] = new
+            for registry in new.registries:
+                self._aliases_of.setdefault(registry, set()).add(alias)
+            self._gone.pop(alias, None)
+            self._touch(alias, revision)
+        else:
+            self._changed.pop(alias, None)
+            if old is not None:
+                self._remember_gone(alias, revision)
+
+    def _remember_gone(self, name: str, revision: int) -> None:
+        self._gone.pop(name, None)
+        self._gone[name] = revision
+        if len(self._gone) > GONE_MOST:
+            self._known_from = self._gone.pop(next(iter(self._gone)))
 
     def _apply_instance(self, event: Event, *, is_there: bool) -> None:
         registry, _, id_ = event.kv.key.removeprefix(kinds.INSTANCES).partition("/")
@@ -111,9 +146,11 @@ class NameView:
             self._instances.get(registry, {}).pop(id_, None)
         if registry in self._registries:
             self._touch(registry, event.kv.mod_revision)
+        for alias in self._aliases_of.get(registry, ()):
+            self._touch(alias, event.kv.mod_revision)
 
-    def _touch(self, registry: str, revision: int) -> None:
-        self._changed[registry] = max(self._changed.pop(registry, 0), revision)
+    def _touch(self, what: str, revision: int) -> None:
+        self._changed[what] = max(self._changed.pop(what, 0), revision)
 
     def _name(self, registry: RegistryRecord | None) -> str:
         """Return the name of a registry in DNS; empty if it has none."""
@@ -126,12 +163,36 @@ class NameView:
         """Return what a host has to learn that has seen a revision, 0 for none; None if that is nothing."""
         is_full = after < self._known_from
         ids = [*self._changed] if is_full else _newer(self._changed, after)
-        names = [shown for id_ in ids if (shown := self._shown(id_)) is not None]
-        gone = [] if is_full else _newer(self._gone, after)
-        if not is_full and not names and not gone and self._zones_changed <= after:
+        names = [shown for id_ in ids if "/" not in id_ and (shown := self._shown(id_)) is not None]
+        aliases = [self._shown_alias(each) for each in ids if "/" in each]
+        gone = [] if is_full else sorted(_newer(self._gone, after))
+        is_same = not names and not aliases and not gone and self._zones_changed <= after
+        if not is_full and is_same:
             return None
         zones = {one.name.lower(): one.soa_ttl_s for one in self._namespaces.values() if one.is_dns}
-        return NameUpdates(zones=zones, names=names, gone=sorted(gone), full=is_full)
+        return NameUpdates(
+            zones=zones,
+            names=names,
+            gone=[each for each in gone if "/" not in each],
+            aliases=aliases,
+            gone_aliases=[_parts(each) for each in gone if "/" in each],
+            full=is_full,
+        )
+
+    def _shown_alias(self, alias: str) -> Alias:
+        namespace, name = _parts(alias)
+        healthy: dict[str, RegisteredInstance] = {}
+        others: dict[str, RegisteredInstance] = {}
+        for id_ in self._aliases[alias].registries:
+            for one in self._instances.get(id_, {}).values():
+                into = others if one.health == kinds.UNHEALTHY else healthy
+                into[one.id] = one
+        chosen = healthy or others
+        return Alias(
+            namespace=namespace,
+            name=name,
+            instances=tuple(_named(chosen[each]) for each in sorted(chosen)),
+        )
 
     def _shown(self, id_: str) -> TaskName | None:
         registry = self._registries[id_]
@@ -146,16 +207,24 @@ class NameView:
             name=name,
             ttls=registry.dns_records,
             is_weighted=registry.routing_policy == WEIGHTED,
-            instances=tuple(
-                NamedInstance(
-                    id=one.id,
-                    ipv4=one.attributes.get(IPV4, ""),
-                    ipv6=one.attributes.get(IPV6, ""),
-                    port=int(one.attributes.get(PORT) or 0),
-                )
-                for one in answered
-            ),
+            instances=tuple(_named(one) for one in answered),
         )
+
+
+def _named(instance: RegisteredInstance) -> NamedInstance:
+    attributes = instance.attributes
+    return NamedInstance(
+        id=instance.id,
+        ipv4=attributes.get(IPV4, ""),
+        ipv6=attributes.get(IPV6, ""),
+        port=int(attributes.get(PORT) or 0),
+    )
+
+
+def _parts(alias: str) -> tuple[str, str]:
+    """Return the namespace and the name of an alias."""
+    namespace, _, name = alias.partition("/")
+    return namespace, name
 
 
 class NamesOfHosts:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.controlplane.access import Found
+    from agent.controlplane.discovery.task_instances import Registration
     from agent.controlplane.names import Names
     from agent.controlplane.store.contract import Event, KeyValue, Store
 
@@ -95,24 +96,28 @@ class RegistrationLoop:
     async def _apply(self, kv: KeyValue) -> None:
         """Bring the instance of a task up to date; a newer state of the task comes with its own change."""
         read = access.read(NamedTask, kv)
-        if read is None or not read.record.registry_id:
-            return
-        task = read.record
-        key = kinds.instance_key(task.registry_id, task.id)
+        if read is not None:
+            for registration in read.record.registrations:
+                await self._register(kv, read.record, registration)
+
+    async def _register(self, kv: KeyValue, task: NamedTask, registration: Registration) -> None:
+        """Bring the instance of a task in one registry up to date."""
+        registry_id = registration.registry_id
+        key = kinds.instance_key(registry_id, task.id)
         tries = access.ConflictRetries(key)
         while True:
             known = await access.find(self._store, RegisteredInstance, key)
             if known is None and not task.serves:
                 return
-            wanted = await self._wanted(task, kv.key, known)
+            wanted = await self._wanted(task, kv.key, registration, known)
             if wanted == (known.record if known is not None else None):
                 return
             compares = [unchanged(kv), as_read(key, known.kv if known is not None else None)]
             if wanted is None:
-                then = stored.delete_instance(task.registry_id, task.id)
+                then = stored.delete_instance(registry_id, task.id)
             else:
-                compares.append(present(kinds.registry_key(task.registry_id)))
-                then = stored.put_instance(task.registry_id, wanted)
+                compares.append(present(kinds.registry_key(registry_id)))
+                then = stored.put_instance(registry_id, wanted)
             if (await self._store.txn(compares, then, urgent=wanted is None)).succeeded:
                 return
             now = await self._store.get(kv.key)
@@ -121,10 +126,14 @@ class RegistrationLoop:
             await tries.again()
 
     async def _wanted(
-        self, task: NamedTask, key: str, known: Found[RegisteredInstance] | None
+        self,
+        task: NamedTask,
+        key: str,
+        registration: Registration,
+        known: Found[RegisteredInstance] | None,
     ) -> RegisteredInstance | None:
         registry = await access.find(
-            self._store, RegistryRecord, kinds.registry_key(task.registry_id)
+            self._store, RegistryRecord, kinds.registry_key(registration.registry_id)
         )
         if registry is None:
             return None
@@ -136,6 +145,7 @@ class RegistrationLoop:
             key,
             registry.record,
             known.record if known is not None else None,
+            port=registration.port,
             region=self._region,
             ec2_instance_id=host.record.ec2_instance_id if host is not None else "",
         )

@@ -7,6 +7,7 @@
     /discovery/registries/<id>                    RegistryRecord
     /discovery/registry-names/<namespace>/<name>  id of the registry
     /discovery/instances/<registry>/<id>          RegisteredInstance
+    /discovery/aliases/<namespace>/<name>         AliasRecord: a name of Service Connect
     /discovery/guards/<namespace or registry>     empty; put by everyone who adds or changes something in it
     /discovery/operations/<id>                    OperationRecord, for a day (``janitor``)
 """
@@ -27,6 +28,7 @@ NAMESPACE_NAMES: Final = "/discovery/namespace-names/"
 REGISTRIES: Final = "/discovery/registries/"
 REGISTRY_NAMES: Final = "/discovery/registry-names/"
 INSTANCES: Final = "/discovery/instances/"
+ALIASES: Final = "/discovery/aliases/"
 GUARDS: Final = "/discovery/guards/"
 OPERATIONS: Final = "/discovery/operations/"
 
@@ -92,6 +94,8 @@ class RegistryRecord(Record, frozen=True):
     creator_request_id: str = ""
     fingerprint: str = ""
     """Hash of the request that created it."""
+    ecs_service: str = ""
+    """ARN of the ECS service whose Service Connect made it, and which alone changes it; empty for all others."""
 
     @property
     def type(self) -> str:
@@ -110,6 +114,15 @@ class RegisteredInstance(Record, frozen=True):
     operation_id: str = ""
     task: str = ""
     """Key of the task that it stands for; empty if an operator registered it."""
+
+
+class AliasRecord(Record, frozen=True):
+    """A name of Service Connect: what tasks with Service Connect in its namespace find by it."""
+
+    ecs_service: str
+    """ARN of the ECS service that it leads to."""
+    registries: list[str] = field(default_factory=list)
+    """Ids of the registries that its tasks are in: those of several deployments while one follows another."""
 
 
 class OperationRecord(Record, frozen=True):
@@ -155,6 +168,11 @@ def instances_prefix(registry_id: str) -> str:
 def instance_key(registry_id: str, instance_id: str) -> str:
     """Return the key of an instance."""
     return f"{instances_prefix(registry_id)}{instance_id}"
+
+
+def alias_key(namespace_id: str, name: str) -> str:
+    """Return the key of a name of Service Connect, which is in lower case."""
+    return f"{ALIASES}{namespace_id}/{name}"
 
 
 def guard_key(parent_id: str) -> str:

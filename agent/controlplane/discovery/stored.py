@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from typing import TYPE_CHECKING, Final
 
 from agent.controlplane import access, records
 from agent.controlplane.discovery import record as kinds
 from agent.controlplane.discovery.record import (
+    HTTP,
     NamespaceRecord,
     OperationRecord,
     RegisteredInstance,
     RegistryRecord,
 )
-from agent.controlplane.store.contract import Delete, Put, as_read
+from agent.controlplane.store.contract import Delete, Put, absent, as_read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.controlplane.access import Found
+    from agent.controlplane.names import Names
     from agent.controlplane.store.contract import Compare, Op, Store
 
 INSTANCES_MOST: Final = 1000
 """Of one registry; Amazon's quota."""
+_PLAIN_NAME: Final = re.compile(r"(?!arn:)[!#-.0-;=?-~]{1,1024}")
+"""Of a namespace: visible ASCII without < > " and /."""
 _ID_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -66,6 +71,40 @@ async def namespace_named(store: Store, name: str) -> Found[NamespaceRecord] | N
     if key is None:
         return None
     return await access.find(store, NamespaceRecord, kinds.namespace_key(key.value.decode()))
+
+
+async def http_namespace(
+    store: Store, names: Names, name: str, now: float
+) -> NamespaceRecord | None:
+    """Return the namespace with a name, and make it as an HTTP namespace if there is none.
+
+    Args:
+        store: where it is.
+        names: makes its ARN.
+        name: its name.
+        now: Unix seconds.
+
+    Returns:
+        None if there is none and none can have this name.
+    """
+    tries = access.ConflictRetries(f"namespace {name[:64]}")
+    while True:
+        found = await namespace_named(store, name)
+        if found is not None:
+            return found.record
+        if not _PLAIN_NAME.fullmatch(name):
+            return None
+        id_, name_key = new_id("ns"), kinds.namespace_name_key(name)
+        made = NamespaceRecord(
+            id=id_, arn=names.namespace(id_), name=name, type=HTTP, created_at=now
+        )
+        then = [
+            Put(kinds.namespace_key(id_), records.encode(made)),
+            Put(name_key, id_.encode()),
+        ]
+        if (await store.txn([absent(name_key)], then)).succeeded:
+            return made
+        await tries.again()
 
 
 async def registry_named(

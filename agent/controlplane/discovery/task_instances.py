@@ -40,6 +40,13 @@ class _Container(Struct, frozen=True, rename="camel"):
     network_interfaces: list[_Interface] = field(default_factory=list)
 
 
+class Registration(Struct, frozen=True, rename="camel"):
+    """A registry that a task is in, and its port there; 0 for none."""
+
+    registry_id: str
+    port: int = 0
+
+
 class NamedTask(Struct, frozen=True, rename="camel"):
     """The fields of a ``TaskRecord`` that its instance has; others are not decoded."""
 
@@ -54,14 +61,19 @@ class NamedTask(Struct, frozen=True, rename="camel"):
     availability_zone: str = ""
     registry_id: str = ""
     registry_port: int = 0
+    connected_ports: list[Registration] = field(default_factory=list)
     containers: list[_Container] = field(default_factory=list)
 
     @property
     def serves(self) -> bool:
         """Whether it may have an instance at all: it runs, and was not told to stop."""
-        return bool(
-            self.registry_id and self.desired_status == "RUNNING" and self.last_status == "RUNNING"
-        )
+        return self.desired_status == self.last_status == "RUNNING"
+
+    @property
+    def registrations(self) -> list[Registration]:
+        """The registries that it is to be in: that of its service, and those of Service Connect."""
+        own = [Registration(self.registry_id, self.registry_port)] if self.registry_id else []
+        return [*own, *self.connected_ports]
 
     @property
     def interface(self) -> _Interface:
@@ -81,6 +93,7 @@ def instance_of(
     registry: RegistryRecord,
     known: RegisteredInstance | None,
     *,
+    port: int,
     region: str,
     ec2_instance_id: str = "",
 ) -> RegisteredInstance | None:
@@ -91,6 +104,7 @@ def instance_of(
         key: of its record.
         registry: where it is registered.
         known: what is registered for it.
+        port: that it is registered with; 0 for none.
         region: control's region.
         ec2_instance_id: of its host, if that is an instance of EC2.
     """
@@ -101,7 +115,7 @@ def instance_of(
     given = {
         IPV4: addresses.private_ipv4_address,
         IPV6: addresses.ipv6_address,
-        PORT: str(task.registry_port or ""),
+        PORT: str(port or ""),
         "AVAILABILITY_ZONE": task.availability_zone,
         "EC2_INSTANCE_ID": ec2_instance_id,
         "ECS_CLUSTER_NAME": task.cluster,

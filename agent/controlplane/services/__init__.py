@@ -18,6 +18,7 @@
     balancing.py  pure: tasks as targets: what to register, to drain and to take out of use
     places.py     where tasks are reached; target_ops.py writes the targets
     rollouts.py   service deployments, as the API shows them, also when they are over
+    connect.py    pure: aliases and registries of Service Connect, as deployments come and go
     view.py       services, their tasks and hosts in memory, updated by what the store commits
     acts.py       carries out a plan, each part in one transaction
     launching.py  starts tasks by the code that RunTask uses

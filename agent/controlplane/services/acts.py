@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.records import TaskRecord
-from agent.controlplane.services import rollouts, target_ops, wording
+from agent.controlplane.services import connect, rollouts, target_ops, wording
 from agent.controlplane.services.plan import Plan, Stop, Why
 from agent.controlplane.services.record import (
     EVENT_LIMIT,
@@ -22,7 +22,7 @@ from agent.controlplane.services.record import (
     ServiceRecord,
 )
 from agent.controlplane.services.rollouts import RolloutsRecord
-from agent.controlplane.store.contract import Compare, Op, Put, unchanged
+from agent.controlplane.store.contract import Compare, Delete, Op, Put, unchanged
 from agent.controlplane.tasks.stopping import ordered
 
 if TYPE_CHECKING:
@@ -85,8 +85,16 @@ async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: flo
     then += shifted[1]
     then += await event_ops(store, service, plan.events, now)
     then += await rollout_ops(store, found.record, service, now)
-    # Tasks with one registry all touch it; a transaction touches each key once.
-    return (await store.txn(compares, list(dict.fromkeys(then)), urgent=True)).succeeded
+    return (await store.txn(compares, each_key_once(then), urgent=True)).succeeded
+
+
+def each_key_once(ops: Sequence[Op]) -> list[Op]:
+    """Return operations as a transaction takes them; what one of them deletes is not put by another.
+
+    Tasks with one registry all touch it, and with the last of them the registry may go.
+    """
+    gone = {op.key for op in ops if isinstance(op, Delete)}
+    return [op for op in dict.fromkeys(ops) if not isinstance(op, Put) or op.key not in gone]
 
 
 def reason(service: ServiceRecord, stop: Stop) -> str:
@@ -105,7 +113,7 @@ def reason(service: ServiceRecord, stop: Stop) -> str:
 async def rollout_ops(
     store: Store, before: ServiceRecord | None, service: ServiceRecord, now: float
 ) -> list[Op]:
-    """Return what brings the service deployments up to date with a change of a service.
+    """Return what brings service deployments and names of Service Connect up to date with a change of a service.
 
     Only for a transaction that compares the service. ``before`` is None for a new service. A service with task
     sets has no service deployments.
@@ -117,11 +125,12 @@ async def rollout_ops(
         service.status,
     ):
         return []
+    then = connect.ops(before, service)
     key = records.service_rollouts_key(service.cluster, service.name)
     found = await access.find(store, RolloutsRecord, key)
     known = found.record if found is not None else RolloutsRecord()
     changed = rollouts.after(known, before, service, now)
-    return [] if changed is known else [Put(key, records.encode(changed))]
+    return then if changed is known else [*then, Put(key, records.encode(changed))]
 
 
 async def event_ops(

@@ -102,7 +102,10 @@ def batch(service: ServiceRecord, seen: Observed, most: int) -> int:
     groups = [len(each.load_balancers) for each in service.deployments]
     groups += [len(targets) for targets in seen.balanced.targets.values()]
     count = max(groups, default=0)
-    return min(most, max(1, _OPS_MOST // (5 * (count + 2)))) if count else most
+    names = max((each.names_count for each in service.deployments), default=0)
+    if count:
+        return min(most, max(1, _OPS_MOST // (5 * (count + 2) + 2 * names)))
+    return min(most, _OPS_MOST // (3 + names)) if names > 1 else most
 
 
 def with_health(task: SeenTask, targets: Sequence[SeenTarget], *, is_balanced: bool) -> SeenTask:

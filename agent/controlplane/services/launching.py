@@ -74,6 +74,20 @@ async def read_order(parts: Parts, service: ServiceRecord, deployment: Deploymen
             registry_id=registry_id_of(parts.names, registry.get("registryArn", "")),
             registry_port=registry.get("port") or registry.get("containerPort") or 0,
         )
+    connect = deployment.service_connect
+    if connect is not None:
+        task = dataclasses.replace(
+            task,
+            connect_namespace=connect.namespace_id,
+            connected_ports=tuple(
+                records.ConnectedPort(
+                    registry_id=one.registry_id,
+                    port=one.port,
+                    alias_port=one.alias_port if one.alias_port != one.port else 0,
+                )
+                for one in connect.endpoints
+            ),
+        )
     constraints = task_orders.constraints(task, service.placement_constraints)
     strategies = placement.parse_strategies(service.placement_strategy) or _DEFAULT_STRATEGIES
     needs = launch.needs(task, task_orders.required_attributes(task))

@@ -130,6 +130,31 @@ class AlarmWatch(_Record, frozen=True):
     """When a rolling deployment had all that it wants and began to bake; 0 before."""
 
 
+class Endpoint(_Record, frozen=True):
+    """A port of a deployment's tasks that others reach by Service Connect."""
+
+    registry_id: str
+    """The registry, which is made with the deployment, in which the tasks are."""
+    discovery_name: str
+    """Its name."""
+    dns_name: str
+    """The name that clients ask for, in lower case."""
+    port: int
+    """Of the container."""
+    alias_port: int
+    """That clients use."""
+
+
+class ServiceConnect(_Record, frozen=True):
+    """What a deployment with Service Connect has of it."""
+
+    configuration: dict[str, Any]
+    """As DescribeServices shows it."""
+    namespace_id: str
+    endpoints: list[Endpoint] = field(default_factory=list)
+    """None for tasks that are only clients."""
+
+
 class DeploymentRecord(_Record, frozen=True):
     """One deployment: a revision of what the service runs, and how its rollout goes."""
 
@@ -144,6 +169,8 @@ class DeploymentRecord(_Record, frozen=True):
     network_configuration: dict[str, Any] = field(default_factory=dict)
     service_registries: list[dict[str, Any]] = field(default_factory=list)
     """As DescribeServices shows them; at most one."""
+    service_connect: ServiceConnect | None = None
+    """None without Service Connect."""
     load_balancers: list[dict[str, Any]] = field(default_factory=list)
     """As CreateService takes them."""
     target_groups: list[str] = field(default_factory=list)
@@ -172,6 +199,12 @@ class DeploymentRecord(_Record, frozen=True):
             return self.load_balancers
         pairs = zip(self.load_balancers, self.target_groups, strict=True)
         return [{**each, "targetGroupArn": arn} for each, arn in pairs]
+
+    @property
+    def names_count(self) -> int:
+        """How many registries each of its tasks is in."""
+        connect = self.service_connect
+        return len(self.service_registries) + (len(connect.endpoints) if connect is not None else 0)
 
     @property
     def digits(self) -> str:

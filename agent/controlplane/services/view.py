@@ -144,12 +144,12 @@ class ServiceView:
         found = [one.record for key, one in self._services.items() if key.cluster == cluster]
         return sorted(found, key=lambda record: record.name)
 
-    def with_registries(self) -> list[ServiceRecord]:
-        """Return the services of all clusters that have a registry, by ARN."""
+    def with_service_connect(self) -> list[ServiceRecord]:
+        """Return the services of all clusters that have Service Connect, by ARN."""
         found = [
             one.record
             for one in self._services.values()
-            if one.record.deployments and one.record.primary.service_registries
+            if one.record.primary.service_connect is not None
         ]
         return sorted(found, key=lambda record: record.arn)
 

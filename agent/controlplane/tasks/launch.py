@@ -20,6 +20,7 @@ from agent.controlplane.names import Names, new_id
 from agent.controlplane.records import (
     AssignRecord,
     AttachmentRecord,
+    ConnectedPort,
     ContainerRecord,
     RoleRecord,
     RunTokenRecord,
@@ -69,6 +70,9 @@ class TaskRequest:
     registry_id: str = ""
     """The registry of its service; empty if there is none."""
     registry_port: int = 0
+    connect_namespace: str = ""
+    """Id of the namespace of Service Connect; empty without."""
+    connected_ports: tuple[ConnectedPort, ...] = ()
 
     @property
     def roles(self) -> list[NeededRole]:
@@ -242,6 +246,8 @@ def _task(
         client_token=order.client_token,
         registry_id=order.registry_id,
         registry_port=order.registry_port,
+        connect_namespace=order.connect_namespace,
+        connected_ports=list(order.connected_ports),
         **placed,
     )
 

@@ -100,8 +100,8 @@ async def ordered(
 ) -> tuple[TaskRecord, list[Op]]:
     """Return a task as it is once it was ordered to stop, and what a transaction does for that.
 
-    At most four operations, of which the last may be the same for several tasks; the transaction must compare
-    the task. One that is registered by a name is so no more.
+    Two operations, and two more for each name that it is registered by, of which one may be the same for several
+    tasks; the transaction must compare the task. It is registered no more.
     """
     stopping = replace(
         task,
@@ -132,8 +132,11 @@ async def ordered(
 
 async def _named(store: Store, task: TaskRecord) -> list[Op]:
     """Return what deregisters a task, so that nobody who asks after its stop was ordered is sent to it."""
-    if not task.registry_id:
-        return []
-    if await store.get(instance_key(task.registry_id, task.id)) is None:
-        return []
-    return delete_instance(task.registry_id, task.id)
+    registries = [task.registry_id] if task.registry_id else []
+    registries += [one.registry_id for one in task.connected_ports]
+    return [
+        op
+        for registry in registries
+        if await store.get(instance_key(registry, task.id)) is not None
+        for op in delete_instance(registry, task.id)
+    ]

@@ -256,6 +256,74 @@ def test_tasks_on_every_host_find_services_by_name(world: World) -> None:
     answers("web.shop.internal")
 
 
+def test_services_reach_each_other_by_service_connect(world: World) -> None:
+    first, second = world.agents
+    client = world.fleet.client()
+    client.update_cluster(cluster="default", serviceConnectDefaults={"namespace": "mesh"})
+    ports = [{"portMappings": [{"containerPort": 80, "name": "http"}]}]
+    serving = register(client, world.image, SERVE, mode="awsvpc", containers=ports)
+    alias = {"portName": "http", "clientAliases": [{"port": 8000, "dnsName": "front"}]}
+    for name, definition, config in (
+        ("front", serving, {"enabled": True, "services": [alias]}),
+        ("asker", register(client, world.image, LINGER[-1], mode="awsvpc"), {"enabled": True}),
+    ):
+        client.create_service(
+            serviceName=name,
+            taskDefinition=definition,
+            schedulingStrategy="DAEMON",
+            networkConfiguration=NETWORK,
+            serviceConnectConfiguration=config,
+        )
+
+    def running(service: str) -> list[dict[str, Any]] | None:
+        arns = client.list_tasks(serviceName=service)["taskArns"]
+        found = [t for t in describe(client, *arns) if t["lastStatus"] == "RUNNING"] if arns else []
+        return found if len(found) == len(world.agents) else None
+
+    fronts = list(eventually(partial(running, "front"), what="one on each host"))
+    wanted = {address_of(task) for task in fronts}
+
+    def by_host(tasks: list[dict[str, Any]]) -> dict[str, Task]:
+        return {
+            one["containerInstanceArn"]: Task(
+                one["taskArn"], address_of(one), one["containers"][0]["runtimeId"]
+            )
+            for one in tasks
+        }
+
+    askers = by_host(eventually(partial(running, "asker"), what="one on each host"))
+    by_name = Task("", "front:8000", "")
+
+    def leads_to(look: Callable[[], set[str]], addresses: set[str]) -> bool:
+        return look() == addresses
+
+    for agent in (first, second):
+        asker = askers[world.instance(agent)]
+        look = partial(world.resolved, agent, asker.container, "front")
+        eventually(partial(leads_to, look, wanted), what="front", shown=look)
+        shown = eventually(partial(world.asks, agent, asker, by_name))
+        assert shown in {name_of(Task("", each, "")) for each in wanted}
+    own = by_host(fronts)[world.instance(first)]
+    itself = Task("", f"{own.address}:8000", "")
+    assert eventually(partial(world.asks, first, own, itself)) == name_of(own)
+    outside = world.start(first, LINGER[-1])
+    assert world.resolved(first, outside.container, "front") == set(), "only for services"
+
+    client.stop_task(task=fronts[0]["taskArn"])
+    left = address_of(fronts[1])
+    asker = askers[world.instance(second)]
+    look = partial(world.resolved, second, asker.container, "front")
+    eventually(lambda: address_of(fronts[0]) not in look(), what="the stopped one is gone")
+    assert left in look()
+    for name in ("front", "asker"):
+        client.delete_service(service=name, force=True)
+    names = world.fleet.client("servicediscovery")
+    eventually(
+        lambda: "http" not in {one["Name"] for one in names.list_services()["Services"]},
+        what="the name is gone with its service",
+    )
+
+
 def test_an_address_of_no_host_is_dropped_and_leads_nowhere(world: World) -> None:
     first, _ = world.agents
     switch = world.hosts.switch

@@ -70,7 +70,7 @@ async def upstream(server_address: None) -> AsyncIterator[None]:
 @contextlib.asynccontextmanager
 async def answering(*, ends: bool = True) -> AsyncIterator[TaskNames]:
     """The names of one agent, which ends, or is killed."""
-    names = TaskNames(SETTINGS)
+    names = TaskNames(SETTINGS, lambda _address: "")
     run = asyncio.create_task(names.run())
     try:
         yield names

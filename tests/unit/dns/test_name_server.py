@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.dns.server import OF_ONE_MOST, NameServer
 from agent.dns.zones import Zones
-from agent.model.names import NamedInstance, NameUpdates, TaskName
+from agent.model.names import Alias, NamedInstance, NameUpdates, TaskName
 from tests.support.dns_messages import query, read_response
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
 LIMIT_S = 40.0
 
@@ -57,12 +58,21 @@ def a_port_where_nobody_listens() -> int:
 
 
 @contextlib.asynccontextmanager
-async def served(*servers: tuple[str, int]) -> AsyncIterator[NameServer]:
+async def served(
+    *servers: tuple[str, int], namespaces: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[NameServer]:
     zones = Zones()
     instance = NamedInstance(id="t", ipv4="10.0.0.1")
     name = TaskName(name="web.shop.internal", ttls={"A": 1}, instances=(instance,))
-    zones.apply(NameUpdates(zones={"shop.internal": 1}, names=[name], full=True))
-    server = await NameServer.open(zones, lambda _peer: servers, host="127.0.0.1", port=0)
+    alias = Alias(namespace="ns-a", name="web", instances=(instance,))
+    zones.apply(NameUpdates(zones={"shop.internal": 1}, names=[name], aliases=[alias], full=True))
+    server = await NameServer.open(
+        zones,
+        lambda _peer: servers,
+        lambda peer: namespaces.get(peer, ""),
+        host="127.0.0.1",
+        port=0,
+    )
     try:
         yield server
     finally:
@@ -102,6 +112,16 @@ async def test_own_names_and_those_of_others(upstream: Upstream) -> None:
         assert read_response(answer).id == 1234
         (asked,) = upstream.asked
         assert asked[2:] == other[2:], "only the id is another one"
+
+
+async def test_an_alias_is_answered_by_the_address_that_asks(upstream: Upstream) -> None:
+    async with served(address(upstream), namespaces={"127.0.0.1": "ns-a"}) as server:
+        (answer,) = await exchange(server, query("web"))
+        assert [each.data for each in read_response(answer).answers] == ["10.0.0.1"]
+        assert upstream.asked == []
+    async with served(address(upstream), namespaces={"127.0.0.2": "ns-a"}) as server:
+        await exchange(server, query("web"))
+        assert len(upstream.asked) == 1, "to others it is a name like any other"
 
 
 async def test_many_at_once_get_their_own_answers(upstream: Upstream) -> None:

@@ -6,7 +6,7 @@ import random
 
 from agent.dns.message import read
 from agent.dns.zones import Zones
-from agent.model.names import NamedInstance, NameUpdates, TaskName
+from agent.model.names import Alias, NamedInstance, NameUpdates, TaskName
 from tests.support.dns_messages import (
     AAAA,
     ANY,
@@ -129,3 +129,59 @@ def test_changes() -> None:
     known.apply(NameUpdates(full=True))
     assert not known
     assert ask(known, "web.shop.internal") is None
+
+
+def test_aliases_are_only_for_those_in_their_namespace() -> None:
+    addresses = [f"10.0.0.{n}" for n in range(9)]
+    instances = tuple(NamedInstance(id=each, ipv4=each) for each in addresses)
+    known = Zones(random.Random(1))
+    known.apply(
+        NameUpdates(
+            zones=ZONES,
+            names=[web("10.1.0.1")],
+            aliases=[
+                Alias(namespace="ns-a", name="web.shop.internal", instances=instances),
+                Alias(namespace="ns-b", name="web.shop.internal", instances=instances[:1]),
+                Alias(namespace="ns-a", name="db", instances=()),
+                Alias(
+                    namespace="ns-a",
+                    name="six",
+                    instances=(NamedInstance(id="x", ipv4="10.0.0.1", ipv6="fd00::1"),),
+                ),
+            ],
+            full=True,
+        )
+    )
+
+    def asked(name: str, namespace: str, kind: int = A) -> tuple[int, list[str]] | None:
+        answer = known.answer(read(query(name, kind, edns_bytes=1232)), lambda: namespace)
+        if answer is None:
+            return None
+        found = read_response(answer)
+        assert {each.ttl_s for each in found.answers} <= ({0} if namespace else {10})
+        return found.code, [each.data for each in found.answers]
+
+    in_a = asked("WEB.shop.internal", "ns-a")
+    assert in_a is not None
+    assert (in_a[0], len(in_a[1]), set(in_a[1]) < set(addresses)) == (0, 8, True)
+    assert asked("web.shop.internal", "ns-b") == (0, ["10.0.0.0"])
+    # Others get what they would get if there was no alias.
+    assert asked("web.shop.internal", "") == (0, ["10.1.0.1"])
+    assert asked("six", "") is None
+    assert asked("six", "ns-b") is None
+    assert asked("db", "ns-a") == (3, []), "nobody is behind it, and no other server is asked"
+    assert asked("web.shop.internal", "ns-a", AAAA) == (0, [])
+    assert asked("six", "ns-a", AAAA) == (0, ["fd00::1"])
+    assert asked("six", "ns-a", ANY) == (0, ["10.0.0.1", "fd00::1"])
+    for _ in range(2):
+        known.apply(
+            NameUpdates(
+                gone_aliases=[("ns-a", "six"), ("ns-b", "web.shop.internal")],
+                aliases=[Alias(namespace="ns-a", name="db", instances=instances[:1])],
+            )
+        )
+        assert asked("six", "ns-a") is None
+        assert asked("db", "ns-a") == (0, ["10.0.0.0"])
+    assert known
+    known.apply(NameUpdates(full=True))
+    assert not known

@@ -10,6 +10,7 @@ from agent.errors import ConfigError
 from agent.model.resources import HostResources
 from agent.resources.attributes import (
     CONTROL_SECRETS,
+    SERVICE_CONNECT,
     TASK_NETWORK,
     Features,
     advertised,
@@ -234,3 +235,13 @@ def test_roles_of_tasks_are_taken_unless_the_settings_say_otherwise(told: Any) -
     assert usual not in told(HOST, Features(task_roles=False), api_version="1.41")
     assert on_host not in told(HOST, Features(task_roles_on_host=False), api_version="1.41")
     assert not {usual, on_host} & set(told(HOST, Features(), api_version="1.18"))
+
+
+def test_names_of_service_connect_are_found_where_they_are_answered() -> None:
+    answering = Features(task_names=True)
+    assert SERVICE_CONNECT in advertised(HOST, answering, api_version="1.41")
+    assert SERVICE_CONNECT not in advertised(HOST, Features(), api_version="1.41")
+    without = Features(task_names=True, awsvpc=False)
+    assert SERVICE_CONNECT not in advertised(HOST, without, api_version="1.41")
+    # It is our control that says the names.
+    assert SERVICE_CONNECT not in towards_ecs(HOST, answering, api_version="1.41")

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.ecs import account_settings, cluster_capacity
+from agent.controlplane.api.ecs import account_settings, cluster_capacity, service_connect
 from agent.controlplane.api.ecs.naming import DESCRIBE_LIMIT, at_most, cluster_name, names_it
 from agent.controlplane.api.ecs.tags import read_tags, show_tags
 from agent.controlplane.front.errors import (
@@ -75,7 +75,8 @@ async def _created(parts: Parts, new: ClusterRecord, request: Mapping[str, Any])
         found = await access.find(parts.store, ClusterRecord, key)
         if found is not None and found.record.status == "ACTIVE":
             return found.record
-        made = replace(new, capacity_providers=providers)
+        namespace = await service_connect.default_namespace(parts, request)
+        made = replace(new, capacity_providers=providers, connect_namespace=namespace or "")
         compares = [as_read(key, found.kv if found is not None else None), *exist]
         then = [Put(key, records.encode(made)), *uses]
         if (await parts.store.txn(compares, then)).succeeded:
@@ -91,12 +92,14 @@ async def _default_settings(parts: Parts) -> list[dict[str, str]]:
 async def update_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Change settings and configuration of a cluster; what the request leaves out stays."""
     _check(request)
+    namespace = await service_connect.default_namespace(parts, request)
 
     def decide(cluster: ClusterRecord) -> ClusterRecord:
         return replace(
             cluster,
             settings=request.get("settings") or cluster.settings,
             configuration=request.get("configuration") or cluster.configuration,
+            connect_namespace=cluster.connect_namespace if namespace is None else namespace,
         )
 
     return await _change(parts, request, decide, {"TAGS", "SETTINGS", "CONFIGURATIONS"})
@@ -133,11 +136,6 @@ async def _change(
 
 def _check(request: Mapping[str, Any]) -> None:
     """Raise ``ApiError`` for options that would be shown for the cluster but have no effect."""
-    if request.get("serviceConnectDefaults", {}).get("namespace"):
-        raise ClientException(
-            "'serviceConnectDefaults' is not supported: there are no proxies beside tasks; use "
-            "serviceRegistries of services."
-        )
     if any(request.get("configuration", {}).get("managedStorageConfiguration", {}).values()):
         raise ClientException(
             "'configuration.managedStorageConfiguration' is not supported: containers share the "
@@ -265,6 +263,8 @@ def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]
         shown |= {"attachments": [], "attachmentsStatus": "UPDATE_COMPLETE"}
     if "CONFIGURATIONS" in include and cluster.configuration:
         shown["configuration"] = cluster.configuration
+    if cluster.connect_namespace:
+        shown["serviceConnectDefaults"] = {"namespace": cluster.connect_namespace}
     return shown
 
 

@@ -364,6 +364,7 @@ async def _show_revision(
     parts: Parts, service: ServiceRecord, one: RolloutRecord
 ) -> dict[str, Any]:
     deployment = one.deployment
+    connect = deployment.service_connect
     definition = await find_task_definition(parts, deployment.task_definition_arn)
     containers = definition.definition["containerDefinitions"] if definition is not None else []
     return {
@@ -379,7 +380,9 @@ async def _show_revision(
         "serviceRegistries": deployment.service_registries,
         "containerImages": [{"containerName": c["name"], "image": c["image"]} for c in containers],
         "guardDutyEnabled": False,
-        "serviceConnectConfiguration": {"enabled": False},
+        "serviceConnectConfiguration": (
+            connect.configuration if connect is not None else {"enabled": False}
+        ),
         "createdAt": deployment.created_at,
     }
 

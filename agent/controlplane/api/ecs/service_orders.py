@@ -18,6 +18,7 @@ from agent.controlplane.api.ecs import (
     external_services,
     service_alarms,
     service_balancers,
+    service_connect,
     service_registries,
     task_orders,
 )
@@ -96,6 +97,9 @@ async def new_service(
         created_at=parts.clock(),
     )
     service = deployment_settings.begun(service, parts.clock())
+    if controller != EXTERNAL:
+        connect = service_connect.configuration(cluster, request, None)
+        service = await service_connect.connected(parts, service, connect)
     checked = await _checked(parts, service, is_new=True)
     return await service_alarms.begun(parts, checked)
 
@@ -132,10 +136,12 @@ async def updated_service(
     )
     deployment = None
     if not old.is_external:
-        deployment = await _next_deployment(parts, cluster, old.primary, request)
+        connect = service_connect.configuration(cluster, request, old.primary.service_connect)
+        deployment = await _next_deployment(parts, cluster, old.primary, request, connect)
     if deployment is not None:
         changed = replace(changed, deployments=[deployment, *old.deployments])
         changed = deployment_settings.begun(changed, parts.clock())
+        changed = await service_connect.connected(parts, changed, connect)
     checked = await _checked(parts, changed, is_new=deployment is not None)
     return await service_alarms.begun(parts, checked) if deployment is not None else checked
 
@@ -181,6 +187,7 @@ async def _checked(parts: Parts, service: ServiceRecord, *, is_new: bool) -> Ser
         definition = order.task.definition.definition
         strategy = service.deployment_configuration["strategy"]
         await service_balancers.check(parts, service.primary.load_balancers, definition, strategy)
+    service_connect.check(service)
     if service.primary.service_registries:
         service_registries.check_count(service)
         if is_new:
@@ -229,9 +236,13 @@ async def new_deployment(
 
 
 async def _next_deployment(
-    parts: Parts, cluster: ClusterRecord, old: DeploymentRecord, request: Mapping[str, Any]
+    parts: Parts,
+    cluster: ClusterRecord,
+    old: DeploymentRecord,
+    request: Mapping[str, Any],
+    connect: Mapping[str, Any],
 ) -> DeploymentRecord | None:
-    """Return the deployment that an update begins, or None."""
+    """Return the deployment that an update begins, or None; ``connect`` configures its Service Connect."""
     force = bool(request.get("forceNewDeployment"))
     known = capacity.with_defaults(old.capacity_provider_strategy)
     strategy = capacity.with_defaults(request.get("capacityProviderStrategy", known))
@@ -248,12 +259,16 @@ async def _next_deployment(
         old.platform_version if _is_fargate(launch_type, strategy) else ""
     )
     registries = request.get("serviceRegistries", old.service_registries)
-    is_new = (wanted, network, balancers, registries, _number(version)) != (
-        old.task_definition_arn,
-        old.network_configuration,
-        old.load_balancers,
-        old.service_registries,
-        _number(old.platform_version),
+    known_connect = old.service_connect.configuration if old.service_connect is not None else {}
+    is_new = connect != known_connect or (
+        (wanted, network, balancers, registries, _number(version))
+        != (
+            old.task_definition_arn,
+            old.network_configuration,
+            old.load_balancers,
+            old.service_registries,
+            _number(old.platform_version),
+        )
     )
     if not is_new and not force:
         return None

@@ -1,4 +1,4 @@
-"""``serviceRegistries`` of CreateService and UpdateService, and ListServicesByNamespace.
+"""``serviceRegistries`` of CreateService and UpdateService: the checks.
 
 Source: the ECS API reference (``ServiceRegistry``) and developer guide ("Service discovery"). Error texts are
 those of Amazon ECS where they are known.
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.controlplane import access
 from agent.controlplane.discovery import record as kinds
 from agent.controlplane.discovery import stored
-from agent.controlplane.discovery.record import NamespaceRecord, RegistryRecord
+from agent.controlplane.discovery.record import RegistryRecord
 from agent.controlplane.front.errors import (
     InvalidParameterException,
-    NamespaceNotFoundException,
     UnsupportedFeatureException,
 )
-from agent.controlplane.services.record import ACTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,34 +103,3 @@ def _check_port(
         raise InvalidParameterException(
             "A service registry with SRV records needs a port, or a containerName and a containerPort."
         )
-
-
-async def services_in(parts: Parts, namespace: str) -> list[str]:
-    """Return the ARNs of the ACTIVE services that have a registry in a namespace, sorted.
-
-    Args:
-        parts: the store, and services, which were read.
-        namespace: its name or ARN.
-
-    Raises:
-        NamespaceNotFoundException: there is no such namespace.
-    """
-    prefix = parts.names.namespace("")
-    if namespace.startswith(prefix):
-        key = kinds.namespace_key(namespace.removeprefix(prefix))
-        found = await access.find(parts.store, NamespaceRecord, key)
-    else:
-        found = await stored.namespace_named(parts.store, namespace)
-    if found is None:
-        raise NamespaceNotFoundException
-    keys = {}
-    for service in parts.services.with_registries():
-        if service.status == ACTIVE:
-            arn = service.primary.service_registries[0]["registryArn"]
-            keys[service.arn] = kinds.registry_key(kinds.registry_id_of(parts.names, arn))
-    known = await access.find_many(parts.store, RegistryRecord, keys.values())
-    return [
-        arn
-        for arn, key in keys.items()
-        if key in known and known[key].record.namespace_id == found.record.id
-    ]

@@ -50,7 +50,7 @@ def service(
         **runs_on(primary),
         "taskDefinition": primary.task_definition_arn or None,
         "deploymentConfiguration": record.deployment_configuration,
-        "deployments": [_deployment(record, one, seen) for one in deployments],
+        "deployments": [_deployment(record, one, seen, names) for one in deployments],
         "events": [
             {"id": event.id, "createdAt": event.at, "message": event.message}
             for event in (events.events if events is not None else ())
@@ -94,7 +94,7 @@ def runs_on(deployment: DeploymentRecord) -> dict[str, Any]:
 
 
 def _deployment(
-    record: ServiceRecord, deployment: DeploymentRecord, tasks: Sequence[SeenTask]
+    record: ServiceRecord, deployment: DeploymentRecord, tasks: Sequence[SeenTask], names: Names
 ) -> dict[str, Any]:
     own = [task for task in tasks if task.started_by == deployment.id]
     is_primary = deployment is record.primary
@@ -112,4 +112,18 @@ def _deployment(
         **runs_on(deployment),
         "rolloutState": deployment.rollout_state,
         "rolloutStateReason": deployment.rollout_reason,
+        **_service_connect(deployment, names),
+    }
+
+
+def _service_connect(deployment: DeploymentRecord, names: Names) -> dict[str, Any]:
+    connect = deployment.service_connect
+    if connect is None:
+        return {}
+    return {
+        "serviceConnectConfiguration": connect.configuration,
+        "serviceConnectResources": [
+            {"discoveryName": one.discovery_name, "discoveryArn": names.registry(one.registry_id)}
+            for one in connect.endpoints
+        ],
     }

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import (
     service_balancers,
+    service_connect,
     service_orders,
-    service_registries,
     service_shapes,
     task_set_shapes,
 )
@@ -77,32 +77,36 @@ async def create_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
                 f"The maximum number of services in a cluster, {SERVICES_LIMIT}, has been reached."
             )
         if cluster_read is not None and cluster_read.record == cluster:
-            exist, uses = await _groups(parts, service)
+            exist, uses = await _others(parts, None, service)
+            then = [
+                *uses,
+                Put(key, records.encode(service)),
+                Delete(records.service_events_key(cluster.name, name)),
+                Put(records.members_key(cluster.name), b""),
+                *await acts.rollout_ops(parts.store, None, service, parts.clock()),
+            ]
             done = await parts.store.txn(
                 [unchanged(cluster_read.kv), as_read(key, known.kv if known else None), *exist],
-                [
-                    *uses,
-                    Put(key, records.encode(service)),
-                    Delete(records.service_events_key(cluster.name, name)),
-                    Put(records.members_key(cluster.name), b""),
-                    *await acts.rollout_ops(parts.store, None, service, parts.clock()),
-                ],
+                acts.each_key_once(then),
             )
             if done.succeeded:
                 return {"service": await _show(parts, service, with_tags=True)}
         await tries.again()
 
 
-async def _groups(parts: Parts, service: ServiceRecord) -> tuple[list[Compare], list[Op]]:
-    """Return what the transaction of a service has to hold its security groups and target groups.
+async def _others(
+    parts: Parts, before: ServiceRecord | None, service: ServiceRecord
+) -> tuple[list[Compare], list[Op]]:
+    """Return what the transaction of a service has to hold of what it uses: security groups, target groups, names.
 
-    One may have been deleted since it was looked up.
+    One may have been deleted since it was looked up, and of names of Service Connect, taken.
     """
     primary = service.primary
     exist, uses = stored.use(parts.names, groups_of(primary.network_configuration))
     balancers = service_balancers.groups(primary.load_balancers)
     more, begins = await balancer_groups.use_groups(parts.store, parts.names, balancers)
-    return [*exist, *more], [*uses, *begins]
+    holds, makes = await service_connect.uses(parts, before, service)
+    return [*exist, *more, *holds], [*uses, *begins, *makes]
 
 
 def _repeated(known: ServiceRecord, request: dict[str, Any]) -> ServiceRecord:
@@ -124,7 +128,7 @@ async def update_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         if found.record.status != ACTIVE:
             raise ServiceNotActiveException
         changed = await service_orders.updated_service(parts, cluster, found.record, request)
-        exist, uses = await _groups(parts, changed)
+        exist, uses = await _others(parts, found.record, changed)
         then = [
             *uses,
             Put(found.kv.key, records.encode(changed)),
@@ -132,7 +136,9 @@ async def update_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         ]
         if (
             changed == found.record
-            or (await parts.store.txn([unchanged(found.kv), *exist], then)).succeeded
+            or (
+                await parts.store.txn([unchanged(found.kv), *exist], acts.each_key_once(then))
+            ).succeeded
         ):
             return {"service": await _show(parts, changed, with_tags=True)}
         await tries.again()
@@ -210,11 +216,11 @@ def _is_listed(service: ServiceRecord, request: dict[str, Any]) -> bool:
 
 
 async def list_services_by_namespace(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List the ARNs of the ACTIVE services of all clusters with a registry in a namespace, in pages."""
+    """List the ARNs of the ACTIVE services of all clusters whose Service Connect uses a namespace, in pages."""
     size = pages.page_size({"maxResults": _LIST_SIZE, **request})
     after = pages.start_after("ListServicesByNamespace", request) or ""
     await parts.services.read()
-    arns = await service_registries.services_in(parts, request["namespace"])
+    arns = await service_connect.services_in(parts, request["namespace"])
     chosen = [arn for arn in arns if arn > after]
     answer: dict[str, Any] = {"serviceArns": chosen[:size]}
     if len(chosen) > size:

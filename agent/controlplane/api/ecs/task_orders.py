@@ -53,6 +53,8 @@ TOKEN_LENGTH = 64
 
 CONTROL_SECRETS = "ecs-host-agent.control-secrets"
 """Attribute of hosts whose agent takes secrets that control keeps; Amazon's agent does not."""
+SERVICE_CONNECT = "ecs-host-agent.service-connect"
+"""Attribute of hosts whose tasks find names of Service Connect."""
 SECURITY_GROUPS = "ecs-host-agent.security-groups"
 """Attribute of hosts that enforce security groups; needed by tasks that name some."""
 _SHOWN = 64
@@ -181,6 +183,8 @@ def required_attributes(order: TaskRequest) -> dict[str, str]:
         wanted[CONTROL_SECRETS] = ""
     if groups_of(order.network_configuration):
         wanted[SECURITY_GROUPS] = ""
+    if order.connect_namespace:
+        wanted[SERVICE_CONNECT] = ""
     platform = order.body.get("runtimePlatform") or {}
     architecture = platform.get("cpuArchitecture")
     if architecture:

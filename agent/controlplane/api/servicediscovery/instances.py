@@ -32,6 +32,8 @@ async def register_instance(parts: Parts, request: dict[str, Any]) -> dict[str, 
     tries = access.ConflictRetries(f"instance {instance_id}")
     while True:
         registry = (await registries.find(parts, request["ServiceId"])).record
+        if registry.ecs_service:
+            raise registries.of_service_connect(registry)
         attributes, first_health = instance_rules.attributes(request["Attributes"], registry)
         key = kinds.instance_key(registry.id, instance_id)
         known = await access.find(parts.store, RegisteredInstance, key)

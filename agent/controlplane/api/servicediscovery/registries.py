@@ -129,6 +129,8 @@ async def delete_service(parts: Parts, request: dict[str, Any]) -> dict[str, Any
     while True:
         found = await find(parts, request["Id"])
         record = found.record
+        if record.ecs_service:
+            raise of_service_connect(record)
         instances = kinds.instances_prefix(record.id)
         still_empty = await stored.still_empty(parts.store, record.id, instances)
         if still_empty is None:
@@ -204,6 +206,14 @@ async def named(
     if found is None:
         raise _missing(service_name)
     return namespace.record, found.record
+
+
+def of_service_connect(record: RegistryRecord) -> ResourceInUse:
+    """Return why somebody else cannot change a registry that Service Connect has made."""
+    return ResourceInUse(
+        f"The service {record.id} belongs to Service Connect of {record.ecs_service}, which alone changes it; update "
+        "or delete that ECS service."
+    )
 
 
 def _missing(given: str) -> ServiceNotFound:

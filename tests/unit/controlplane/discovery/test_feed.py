@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.controlplane import records
 from agent.controlplane.api.servicediscovery import operations
 from agent.controlplane.discovery import feed
+from agent.controlplane.discovery import record as kinds
 from agent.controlplane.discovery.feed import NamesOfHosts
+from agent.controlplane.discovery.record import AliasRecord
 from agent.controlplane.parts import Parts
+from agent.controlplane.store.contract import Delete, Put
 from agent.controlplane.store.sqlite import SqliteStore
-from agent.model.names import NamedInstance, NameUpdates, TaskName
+from agent.model.names import Alias, NamedInstance, NameUpdates, TaskName
 from tests.support.control_endpoint import ScriptedAgent, control_endpoint
 
 if TYPE_CHECKING:
@@ -67,6 +71,7 @@ class HostView:
         self._after = 0
         self.zones: dict[str, int] = {}
         self.known: dict[str, TaskName] = {}
+        self.aliases: dict[tuple[str, str], Alias] = {}
 
     async def poll(self, revision: int) -> NameUpdates | None:
         """Ask once; ``revision`` is that of the store before."""
@@ -76,10 +81,14 @@ class HostView:
             return None
         if update.full:
             self.known.clear()
+            self.aliases.clear()
         for gone in update.gone:
             self.known.pop(gone, None)
+        for of in update.gone_aliases:
+            self.aliases.pop(of, None)
         self.zones = update.zones
         self.known |= {one.name: one for one in update.names}
+        self.aliases |= {(one.namespace, one.name): one for one in update.aliases}
         return update
 
 
@@ -153,6 +162,47 @@ async def test_every_host_knows_what_there_is(
     for host in hosts:
         await host.poll(parts.store.revision)
         assert (host.known, host.zones) == (fresh.known, fresh.zones)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_host_knows_the_aliases_there_are(
+    parts: Parts, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed, "GONE_MOST", 2)
+    rng = random.Random(seed)
+    space = await namespace(parts)
+    ids = [await registry(parts, space, f"n{number}") for number in range(3)]
+    names = NamesOfHosts(parts.store, lambda: None)
+    hosts = [HostView(names) for _ in range(3)]
+    store = parts.store
+    for _ in range(60):
+        key = kinds.alias_key(rng.choice(("ns-a", "ns-b")), rng.choice("abcdef"))
+        match rng.choice(("put", "put", "delete", "register", "leave")):
+            case "put":
+                chosen = rng.sample(ids, rng.randrange(1, 3))
+                alias = AliasRecord(ecs_service="x", registries=chosen)
+                await store.txn([], [Put(key, records.encode(alias))])
+            case "delete":
+                await store.txn([], [Delete(key)])
+            case "register":
+                health = rng.choice(("HEALTHY", "UNHEALTHY"))
+                number = str(rng.randrange(9))
+                await register(parts, rng.choice(ids), number, AWS_INIT_HEALTH_STATUS=health)
+            case "leave":
+                id_ = rng.choice(ids)
+                there = (await store.range(kinds.instances_prefix(id_))).items
+                for kv in there[:1]:
+                    which = kv.key.rpartition("/")[2]
+                    await call(parts, "DeregisterInstance", ServiceId=id_, InstanceId=which)
+        for host in hosts:
+            if rng.random() < 0.3:
+                await host.poll(store.revision)
+    fresh = HostView(NamesOfHosts(store, lambda: None))
+    await fresh.poll(store.revision)
+    assert len(fresh.aliases) == len((await store.range(kinds.ALIASES)).items)
+    for host in hosts:
+        await host.poll(store.revision)
+        assert (host.known, host.aliases) == (fresh.known, fresh.aliases)
 
 
 async def test_a_held_poll_is_answered_when_a_name_changes(tmp_path: Path) -> None:

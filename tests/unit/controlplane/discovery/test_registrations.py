@@ -18,7 +18,6 @@ from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.discovery.record import OperationRecord
 from agent.controlplane.front.errors import (
     InvalidParameterException,
-    NamespaceNotFoundException,
     UnsupportedFeatureException,
 )
 from agent.controlplane.janitor import Janitor
@@ -286,31 +285,6 @@ async def test_a_changed_registry_begins_a_deployment(parts: Parts) -> None:
     # One without registry can be scaled whatever became of it.
     await names(parts, "DeleteService", Id=second)
     await call(parts, "UpdateService", service="shop", desiredCount=1)
-
-
-async def test_lists_by_namespace(parts: Parts) -> None:
-    arn = await registry(parts)
-    await names(parts, "CreateHttpNamespace", Name="other")
-    spaces = (await names(parts, "ListNamespaces"))["Namespaces"]
-    by_name = {one["Name"]: one for one in spaces}
-    request = {"Name": "x", "NamespaceId": by_name["other"]["Id"]}
-    elsewhere = (await names(parts, "CreateService", **request))["Service"]["Arn"]
-    await create(parts, elsewhere, serviceName="b2", desiredCount=0)
-    for name in ("a", "b", "c"):
-        await create(parts, arn, serviceName=name, desiredCount=0)
-    listed = "ListServicesByNamespace"
-    page = await call(parts, listed, namespace="shop.internal", maxResults=2)
-    token = page["nextToken"]
-    rest = await call(parts, listed, namespace="shop.internal", maxResults=2, nextToken=token)
-    found = [each.rpartition("/")[2] for each in page["serviceArns"] + rest["serviceArns"]]
-    assert (found, "nextToken" in rest) == (["a", "b", "c"], False)
-    await call(parts, "DeleteService", service="a", force=True)
-    other = await call(parts, listed, namespace="other")
-    assert [each.rpartition("/")[2] for each in other["serviceArns"]] == ["b2"]
-    by_arn = await call(parts, listed, namespace=by_name["shop.internal"]["Arn"])
-    assert len(by_arn["serviceArns"]) == 2
-    with pytest.raises(NamespaceNotFoundException):
-        await call(parts, listed, namespace="nowhere")
 
 
 async def test_registries_that_cannot_be(parts: Parts) -> None:

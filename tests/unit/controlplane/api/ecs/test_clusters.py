@@ -82,11 +82,6 @@ async def test_capacity_providers_are_kept_shown_and_replaced(endpoint: Endpoint
             "The specified capacity provider strategy cannot contain a capacity provider that is not",
         ),
         (
-            {"serviceConnectDefaults": {"namespace": "shop"}},
-            "ClientException",
-            "'serviceConnectDefaults' is not supported: there are no proxies beside tasks",
-        ),
-        (
             {"configuration": {"managedStorageConfiguration": {"kmsKeyId": "k"}}},
             "ClientException",
             "'configuration.managedStorageConfiguration' is not supported",

@@ -171,7 +171,10 @@ async def test_what_is_not_done_is_refused_by_name(shop: Shop) -> None:
             "loadBalancers",
             [{"loadBalancerName": "a", "containerName": "main", "containerPort": 80}],
         ),
-        ("serviceConnectConfiguration", {"enabled": True}),
+        (
+            "serviceConnectConfiguration",
+            {"enabled": True, "logConfiguration": {"logDriver": "awslogs"}},
+        ),
         ("volumeConfigurations", [{"name": "v"}]),
         ("enableExecuteCommand", True),
         ("availabilityZoneRebalancing", "ENABLED"),
