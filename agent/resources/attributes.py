@@ -73,6 +73,9 @@ CONTROL_SECRETS = "ecs-host-agent.control-secrets"
 FARGATE = "ecs-host-agent.fargate"
 """Ours: this host runs tasks with launch type FARGATE."""
 
+FARGATE_ALL_CLUSTERS = "ecs-host-agent.fargate-all-clusters"
+"""Ours: the same for such tasks of all clusters."""
+
 GPU_MPS = "ecs-host-agent.gpu-mps"
 """Ours: containers share GPUs here by MPS, with limits."""
 
@@ -122,6 +125,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """``containerPortRange`` is supported."""
     fargate: bool = False
     """``ECS_OFFER_FARGATE``."""
+    fargate_all_clusters: bool = False
+    """``ECS_FARGATE_ALL_CLUSTERS``."""
     nfs: bool = False
     """The kernel can mount NFS 4.1, and with it EFS file systems."""
     efs_auth: bool = False
@@ -167,6 +172,8 @@ def advertised(
     """
     minor = _minor(api_version)
     capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
+    if FARGATE in capabilities and features.fargate_all_clusters:
+        capabilities.append(FARGATE_ALL_CLUSTERS)
     if features.awsvpc:
         capabilities.append(TASK_ENI)
         if features.security_groups:

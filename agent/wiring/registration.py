@@ -95,6 +95,7 @@ def _features(
         task_limits=task_limits,
         security_groups=security_groups,
         fargate=bool(settings.offer_fargate),
+        fargate_all_clusters=bool(settings.fargate_all_clusters),
         nfs=host.mounts_nfs,
         faults=host.impairs_networks,
         eni=settings.task_eni,
