@@ -82,6 +82,9 @@ GPU_MPS = "ecs-host-agent.gpu-mps"
 SECURITY_GROUPS = "ecs-host-agent.security-groups"
 """Ours: this host enforces the security groups of ``awsvpc`` tasks."""
 
+TASK_POOL = "ecs-host-agent.task-pool"
+"""Ours: the IPv4 network of this host's ``awsvpc`` tasks."""
+
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives addresses to ``awsvpc`` tasks itself, without an ENI."""
 
@@ -155,6 +158,7 @@ def advertised(
     *,
     api_version: str,
     zone: str = "",
+    task_pool: str = "",
     custom: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the attributes to register; a capability has an empty value.
@@ -165,6 +169,7 @@ def advertised(
         api_version: the engine API in use, for example ``1.41``. Attributes of older APIs are
             included even if the engine dropped them, because task definitions still require them.
         zone: ``ECS_AVAILABILITY_ZONE``; without it, control determines the zone.
+        task_pool: ``ECS_TASK_POOL_CIDR``; empty without IPv4.
         custom: ``ECS_INSTANCE_ATTRIBUTES``; the agent's attributes win over custom ones.
 
     Raises:
@@ -181,6 +186,8 @@ def advertised(
     if features.faults:
         capabilities.append(FAULTS)
     values = _valued(host) | ({ZONE: zone} if zone else {})
+    if features.awsvpc and task_pool:
+        values[TASK_POOL] = task_pool
     return checked(custom or {}) | dict.fromkeys(capabilities, "") | values
 
 

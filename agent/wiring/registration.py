@@ -135,6 +135,7 @@ def _attributes(
         features,
         api_version=api_version,
         zone=settings.availability_zone,
+        task_pool=settings.task_pool_cidr,
         custom=settings.instance_attributes,
     )
 

@@ -69,7 +69,7 @@ SECRETS = Api("secretsmanager", secretsmanager.handlers)
 METRICS = Api("cloudwatch", cloudwatch.handlers)
 
 GROUPS = Api("ec2", ec2.handlers, named=ApiNames("ec2", "Amazon EC2", "AWS_ENDPOINT_URL_EC2"))
-"""Security groups alone. The model of EC2 is fifty times as large as that of ECS."""
+"""Security groups, and what there is of networks and hosts. The model of EC2 is fifty times as large as that of ECS."""
 
 SCALING = Api(
     "application-autoscaling",

@@ -187,6 +187,15 @@ def test_fargate_of_all_clusters_is_offered_where_fargate_is() -> None:
     assert not offered(task_limits=False)
 
 
+def test_the_pool_of_tasks_is_told_where_tasks_have_addresses() -> None:
+    def told(*, awsvpc: bool) -> str | None:
+        got = advertised(HOST, Features(awsvpc=awsvpc), api_version="1.41", task_pool="10.1.0.0/24")
+        return got.get("ecs-host-agent.task-pool")
+
+    assert told(awsvpc=True) == "10.1.0.0/24"
+    assert told(awsvpc=False) is None
+
+
 def test_a_gpu_host_names_its_driver() -> None:
     host = HostResources(cpu_units=1, memory_mib=1, gpu_driver_version="580.1")
     got = advertised(host, Features(), api_version="1.41")
