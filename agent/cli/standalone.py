@@ -84,6 +84,11 @@ class _Plan(NamedTuple):
         return {
             **os.environ,
             **({} if self.settings.offer_fargate is False else {"ECS_OFFER_FARGATE": "true"}),
+            **(
+                {}
+                if self.settings.fargate_all_clusters is False
+                else {"ECS_FARGATE_ALL_CLUSTERS": "true"}
+            ),
             "ECS_CONTROL_ENDPOINT": listen.url(self.address),
             "ECS_DATADIR": str(self.data_dir / "agent"),
             **({} if self.is_open else {"ECS_CONTROL_TOKEN_FILE": str(self.control_dir / TOKENS)}),

@@ -265,6 +265,16 @@ class Settings(MetricsSettings):
         note="`false`; `true` in `ecs-agent standalone`",
         empty=NoneType,
     )
+    fargate_all_clusters: bool | None = setting(
+        "ECS_FARGATE_ALL_CLUSTERS",
+        values.BOOL,
+        "",
+        "With `ECS_OFFER_FARGATE`: run such tasks of all clusters of this control endpoint, and not only of "
+        "this host's own.",
+        ours=True,
+        note="`false`; `true` in `ecs-agent standalone`",
+        empty=NoneType,
+    )
     efs_servers: dict[str, NfsExport] = setting(
         "ECS_EFS_SERVERS",
         EFS_SERVERS,

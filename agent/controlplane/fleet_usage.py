@@ -7,11 +7,12 @@ Tests: ``tests/unit/controlplane/front/test_fleet_usage.py``.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
 
 from agent.controlplane import access, records
+from agent.controlplane.scheduler.fleet import LENT
 from agent.model.fleet_views import FleetHostView, FleetTaskView, FleetView
 from agent.model.resources import Needs
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.metric_store.store import MetricStore
     from agent.controlplane.parts import Parts
+    from agent.controlplane.store.contract import Store
     from agent.model.statistics import StatisticSet
 
 
@@ -49,6 +51,7 @@ class _Instance(Struct, frozen=True, rename="camel"):
     resources: _Resources
     status: str = "ACTIVE"
     ec2_instance_id: str = ""
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 async def read(parts: Parts, cluster: str) -> FleetView | None:
@@ -56,11 +59,7 @@ async def read(parts: Parts, cluster: str) -> FleetView | None:
     store = parts.store
     if await access.find(store, records.ClusterRecord, records.cluster_key(cluster)) is None:
         return None
-    tasks = [
-        task
-        async for _, task in access.scan(store, _Task, records.tasks_prefix(cluster))
-        if task.last_status != "STOPPED"
-    ]
+    tasks = await _tasks(store, records.tasks_prefix(cluster))
     instances = [
         instance
         async for _, instance in access.scan(store, _Instance, records.instances_prefix(cluster))
@@ -69,8 +68,10 @@ async def read(parts: Parts, cluster: str) -> FleetView | None:
     alive = await access.find_many(
         store, records.AliveRecord, [records.alive_key(each.id) for each in instances]
     )
+    # A host that is lent also has tasks of other clusters.
+    is_lent = any(LENT in each.attributes for each in instances)
     placed: defaultdict[str, list[_Task]] = defaultdict(list)
-    for task in tasks:
+    for task in await _tasks(store, records.TASKS) if is_lent else tasks:
         placed[task.instance_id].append(task)
     return FleetView(
         cluster=cluster,
@@ -83,6 +84,12 @@ async def read(parts: Parts, cluster: str) -> FleetView | None:
         ],
         tasks=[_task(task, parts.metrics) for task in tasks],
     )
+
+
+async def _tasks(store: Store, prefix: str) -> list[_Task]:
+    return [
+        task async for _, task in access.scan(store, _Task, prefix) if task.last_status != "STOPPED"
+    ]
 
 
 def _host(

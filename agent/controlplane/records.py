@@ -400,6 +400,14 @@ def instance_key(cluster: str, instance_id: str) -> str:
     return f"{INSTANCES}{cluster}/{instance_id}"
 
 
+def key_of_instance(arn: str) -> str:
+    """Return the key of an instance by its ARN; that of no instance if the ARN is empty.
+
+    The host of a task may be of another cluster than the task (``scheduler.fleet.LENT``).
+    """
+    return f"{INSTANCES}{'/'.join(arn.split('/')[-2:])}"
+
+
 def registration_key(client_token: str) -> str:
     """Return the key that stores the instance of a client token; the token may be any text."""
     return f"{REGISTRATIONS}{_digest(client_token)}"

@@ -135,7 +135,7 @@ class Steps:
         region, image_variables = await self._images.region(definition)
         file = await self._metadata_file(name)
         around = ContainerContext(
-            cluster=self._settings.cluster,
+            cluster=ids.task_cluster(record.arn, self._settings.cluster),
             owner=self._settings.owner,
             sandbox_id=record.network.sandbox_id if record.network else "",
             resolv_conf=resolv_conf,

@@ -42,6 +42,18 @@ def cluster_name(cluster: str) -> str:
     return cluster.rsplit("/", 1)[-1]
 
 
+def task_cluster(arn: str, of_host: str) -> str:
+    """Return the cluster of a task: that of its host, as it was given, unless the task is of another one.
+
+    Args:
+        arn: of the task.
+        of_host: name or ARN of the host's cluster.
+    """
+    path = arn.partition(":task/")[2].split("/")
+    named = path[0] if len(path) > 1 else ""
+    return named if named and named != cluster_name(of_host) else of_host
+
+
 def interface_id(attachment_id: str) -> str:
     """Return the id of a task's network interface, derived from its attachment id.
 

@@ -73,6 +73,9 @@ CONTROL_SECRETS = "ecs-host-agent.control-secrets"
 FARGATE = "ecs-host-agent.fargate"
 """Ours: this host runs tasks with launch type FARGATE."""
 
+FARGATE_ALL_CLUSTERS = "ecs-host-agent.fargate-all-clusters"
+"""Ours: the same for such tasks of all clusters."""
+
 GPU_MPS = "ecs-host-agent.gpu-mps"
 """Ours: containers share GPUs here by MPS, with limits."""
 
@@ -81,6 +84,9 @@ SECURITY_GROUPS = "ecs-host-agent.security-groups"
 
 SERVICE_CONNECT = "ecs-host-agent.service-connect"
 """Ours: tasks of this host find names of Service Connect."""
+
+TASK_POOL = "ecs-host-agent.task-pool"
+"""Ours: the IPv4 network of this host's ``awsvpc`` tasks."""
 
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives addresses to ``awsvpc`` tasks itself, without an ENI."""
@@ -127,6 +133,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """``containerPortRange`` is supported."""
     fargate: bool = False
     """``ECS_OFFER_FARGATE``."""
+    fargate_all_clusters: bool = False
+    """``ECS_FARGATE_ALL_CLUSTERS``."""
     nfs: bool = False
     """The kernel can mount NFS 4.1, and with it EFS file systems."""
     efs_auth: bool = False
@@ -155,6 +163,7 @@ def advertised(
     *,
     api_version: str,
     zone: str = "",
+    task_pool: str = "",
     custom: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the attributes to register; a capability has an empty value.
@@ -165,6 +174,7 @@ def advertised(
         api_version: the engine API in use, for example ``1.41``. Attributes of older APIs are
             included even if the engine dropped them, because task definitions still require them.
         zone: ``ECS_AVAILABILITY_ZONE``; without it, control determines the zone.
+        task_pool: ``ECS_TASK_POOL_CIDR``; empty without IPv4.
         custom: ``ECS_INSTANCE_ATTRIBUTES``; the agent's attributes win over custom ones.
 
     Raises:
@@ -172,6 +182,8 @@ def advertised(
     """
     minor = _minor(api_version)
     capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
+    if FARGATE in capabilities and features.fargate_all_clusters:
+        capabilities.append(FARGATE_ALL_CLUSTERS)
     if features.awsvpc:
         capabilities.append(TASK_ENI)
         if features.security_groups:
@@ -181,6 +193,8 @@ def advertised(
     if features.faults:
         capabilities.append(FAULTS)
     values = _valued(host) | ({ZONE: zone} if zone else {})
+    if features.awsvpc and task_pool:
+        values[TASK_POOL] = task_pool
     return checked(custom or {}) | dict.fromkeys(capabilities, "") | values
 
 

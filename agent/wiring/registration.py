@@ -104,6 +104,7 @@ def _features(
         security_groups=security_groups,
         task_names=task_names,
         fargate=bool(settings.offer_fargate),
+        fargate_all_clusters=bool(settings.fargate_all_clusters),
         nfs=host.mounts_nfs,
         faults=host.impairs_networks,
         eni=settings.task_eni,
@@ -143,6 +144,7 @@ def _attributes(
         features,
         api_version=api_version,
         zone=settings.availability_zone,
+        task_pool=settings.task_pool_cidr,
         custom=settings.instance_attributes,
     )
 

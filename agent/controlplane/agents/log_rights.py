@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane import access, records
 from agent.controlplane.records import TaskDefinitionRecord, TaskRecord
+from agent.controlplane.scheduler.fleet import LENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,11 +43,12 @@ class LogRights:
         return groups & known
 
     async def _groups_of(self, instance: InstanceRecord) -> set[str]:
+        # A host that is lent also runs tasks of other clusters.
+        cluster = records.tasks_prefix(instance.cluster)
+        where = records.TASKS if LENT in instance.attributes else cluster
         definitions = {
             records.task_definition_key(task.family, task.revision)
-            async for _, task in access.scan(
-                self._store, TaskRecord, records.tasks_prefix(instance.cluster)
-            )
+            async for _, task in access.scan(self._store, TaskRecord, where)
             if task.instance_id == instance.id
         }
         found = await access.find_many(self._store, TaskDefinitionRecord, definitions)

@@ -18,6 +18,7 @@ from agent.controlplane import access, records
 from agent.controlplane.agents import report_rules, reports
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import AssignRecord, TaskRecord
+from agent.controlplane.scheduler.fleet import LENT
 from agent.controlplane.store.contract import Delete, Put, absent, present, unchanged
 from agent.errors import PayloadError
 from agent.model import payload as payload_model
@@ -99,7 +100,8 @@ async def _move(
 ) -> bool:
     """Assign a task to another instance; False if it is not proved, or must not move."""
     task = found.record
-    if task.cluster != instance.cluster or not _is_proved(task, told):
+    may_have = task.cluster == instance.cluster or LENT in instance.attributes
+    if not may_have or not _is_proved(task, told):
         return False
     moved = replace(
         task, instance_id=instance.id, instance_arn=instance.arn, version=task.version + 1

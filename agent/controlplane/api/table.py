@@ -11,12 +11,15 @@ from agent.controlplane.api.ecs import characters, refused
 from agent.controlplane.api.ecs import operations as ecs
 from agent.controlplane.api.elbv2 import operations as elbv2
 from agent.controlplane.api.events import operations as events
+from agent.controlplane.api.iam import errors as iam_errors
+from agent.controlplane.api.iam import operations as iam
 from agent.controlplane.api.logs import operations as logs
 from agent.controlplane.api.scheduler import operations as scheduler
 from agent.controlplane.api.secretsmanager import operations as secretsmanager
 from agent.controlplane.api.servicediscovery import errors as discovery_errors
 from agent.controlplane.api.servicediscovery import operations as servicediscovery
 from agent.controlplane.api.ssm import operations as ssm
+from agent.controlplane.api.sts import operations as sts
 from agent.controlplane.front.service_api import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ SECRETS = Api("secretsmanager", secretsmanager.handlers)
 METRICS = Api("cloudwatch", cloudwatch.handlers)
 
 GROUPS = Api("ec2", ec2.handlers, named=ApiNames("ec2", "Amazon EC2", "AWS_ENDPOINT_URL_EC2"))
-"""Security groups alone. The model of EC2 is fifty times as large as that of ECS."""
+"""Security groups, and what there is of networks and hosts. The model of EC2 is fifty times as large as that of ECS."""
 
 SCALING = Api(
     "application-autoscaling",
@@ -110,6 +113,22 @@ BALANCERS = Api(
 )
 """Of HTTP and TCP alone."""
 
+IDENTITY = Api(
+    "sts",
+    sts.handlers,
+    reasons=sts.REASONS,
+    named=ApiNames("sts", "AWS STS", "AWS_ENDPOINT_URL_STS"),
+)
+"""Who calls."""
+
+ROLES = Api(
+    "iam",
+    iam.handlers,
+    reasons=iam_errors.REASONS,
+    named=ApiNames("iam", "IAM", "AWS_ENDPOINT_URL_IAM"),
+)
+"""Roles alone, which are kept and shown."""
+
 APIS: tuple[Api, ...] = (
     ECS,
     LOGS,
@@ -122,4 +141,6 @@ APIS: tuple[Api, ...] = (
     RULES,
     DISCOVERY,
     BALANCERS,
+    IDENTITY,
+    ROLES,
 )

@@ -342,8 +342,8 @@ RUN: tuple[Field, ...] = (
     ),
     Field(
         "networkConfiguration.awsvpcConfiguration.assignPublicIp",
-        Support.NO_MEANING,
-        "only taken with FARGATE; the task has one address, and whoever has a route to it reaches it",
+        note="only with FARGATE; DescribeNetworkInterfaces shows the task's own address as its public one, and "
+        "whoever has a route to it reaches it",
         only=re.compile("ENABLED"),
     ),
     *_done("networkConfiguration.awsvpcConfiguration.assignPublicIp"),

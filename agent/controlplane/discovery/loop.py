@@ -138,7 +138,7 @@ class RegistrationLoop:
         if registry is None:
             return None
         host = await access.find(
-            self._store, InstanceRecord, records.instance_key(task.cluster, task.instance_id)
+            self._store, InstanceRecord, records.key_of_instance(task.instance_arn)
         )
         return instance_of(
             task,

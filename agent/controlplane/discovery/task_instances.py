@@ -55,6 +55,7 @@ class NamedTask(Struct, frozen=True, rename="camel"):
     family: str = ""
     group: str = ""
     instance_id: str = ""
+    instance_arn: str = ""
     desired_status: str = "RUNNING"
     last_status: str = "PENDING"
     health_status: str = "UNKNOWN"

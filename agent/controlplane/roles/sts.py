@@ -175,6 +175,7 @@ class Environment(Struct, frozen=True, kw_only=True):
     @classmethod
     def read(cls, environ: Mapping[str, str], region: str) -> Environment:
         """Read the variables that all programs of AWS read; ``region`` is that of none."""
+        environ = _without_own(environ)
         variable = next((name for name in _ENDPOINTS if environ.get(name)), _ENDPOINTS[0])
         http_proxy = _either_case(environ, "HTTP_PROXY")
         ca_file = environ.get("AWS_CA_BUNDLE", "")
@@ -188,7 +189,7 @@ class Environment(Struct, frozen=True, kw_only=True):
             ca_file=Path(ca_file) if ca_file else None,
             metadata_disabled=environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true",
             metadata_endpoint=environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", ""),
-            of_keys=_without_own(environ),
+            of_keys=environ,
         )
 
 
@@ -197,7 +198,8 @@ def _either_case(environ: Mapping[str, str], name: str) -> str:
 
 
 def _without_own(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment without keys of a control endpoint, which are none of AWS."""
+    """Return an environment without keys and addresses of a control endpoint, which are none of AWS."""
     if not own_keys.is_own(environ.get("AWS_ACCESS_KEY_ID", "")):
         return dict(environ)
-    return {name: value for name, value in environ.items() if name not in _KEY_VARIABLES}
+    own = (*_KEY_VARIABLES, *_ENDPOINTS)
+    return {name: value for name, value in environ.items() if name not in own}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.store.contract import Store
 
+LENT = "ecs-host-agent.fargate-all-clusters"
+"""Ours, an attribute: a host that has it runs FARGATE tasks of all clusters, not only of its own."""
 _AT_ONCE = 100
 """How many hosts are updated before other work on the event loop gets a turn."""
 
@@ -70,10 +72,14 @@ class Fleet:
             _Instances,
         )
 
-    async def read(self, cluster: str) -> dict[str, FleetHost]:
+    async def read(self, cluster: str, *, borrows: bool = False) -> dict[str, FleetHost]:
         """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
 
         Includes everything that was committed before the call.
+
+        Args:
+            cluster: its name.
+            borrows: also those of other clusters that are lent (``LENT``).
         """
         async with self._turn:
             instances = await self._follower.read()
@@ -82,7 +88,8 @@ class Fleet:
                 number += 1
                 if number % _AT_ONCE == 0:
                     await asyncio.sleep(0)
-            return instances.of_cluster(cluster)
+            found = instances.of_cluster(cluster)
+            return instances.lent() | found if borrows else found
 
 
 class _Instances:
@@ -99,12 +106,18 @@ class _Instances:
         """Task key to instance id."""
         self._hosts = defaultdict[str, dict[str, FleetHost]](dict)
         """By cluster name and instance ARN."""
+        self._lent: dict[str, FleetHost] = {}
+        """Those of all clusters that are lent, by ARN."""
         self._stale: set[str] = set()
         """Ids of the instances whose host must be rebuilt."""
 
     def of_cluster(self, cluster: str) -> dict[str, FleetHost]:
         """Return the instances of a cluster by ARN, as they were rebuilt last."""
         return dict(self._hosts[cluster])
+
+    def lent(self) -> dict[str, FleetHost]:
+        """Return the instances that are lent to all clusters by ARN, as they were rebuilt last."""
+        return dict(self._lent)
 
     def renew_one(self) -> bool:
         """Rebuild one instance that has changed; False if none has."""
@@ -126,6 +139,7 @@ class _Instances:
             self._stale.add(name)
             if found is None and (gone := self._records.pop(name, None)) is not None:
                 self._hosts[gone.record.cluster].pop(gone.record.arn, None)
+                self._lent.pop(gone.record.arn, None)
         elif kv.key.startswith(records.PLACEMENT):
             self._guards[name] = kv.mod_revision
             if not there:
@@ -155,6 +169,7 @@ class _Instances:
             return
         kv, record = found
         hosts = self._hosts[record.cluster]
+        self._lent.pop(record.arn, None)
         if record.status == "INACTIVE":
             hosts.pop(record.arn, None)
             return
@@ -162,6 +177,8 @@ class _Instances:
         instance = _instance(record, bookings, connected=instance_id in self._alive)
         compares = _compares(kv, instance_id, self._guards.get(instance_id, 0))
         hosts[record.arn] = FleetHost(record, instance, compares)
+        if LENT in record.attributes:
+            self._lent[record.arn] = hosts[record.arn]
 
 
 def _compares(kv: KeyValue, instance_id: str, guard: int) -> tuple[Compare, Compare]:

@@ -102,7 +102,7 @@ async def _place(
     constraints = task_orders.constraints(order, request.get("placementConstraints", ()))
     strategies = placement.parse_strategies(request.get("placementStrategy", ()))
     needs = launch.needs(order, task_orders.required_attributes(order))
-    hosts = await parts.fleet.read(order.cluster)
+    hosts = await parts.fleet.read(order.cluster, borrows=order.capacity.is_fargate)
     found = placement.place(
         (host.instance for host in hosts.values()),
         needs,

@@ -186,7 +186,8 @@ async def start(
         StoreFailure: it may not be done; to plan again is safe.
     """
     service, now = plan.service, parts.clock()
-    hosts = await parts.fleet.read(service.cluster)
+    is_fargate = order.task.capacity.is_fargate
+    hosts = await parts.fleet.read(service.cluster, borrows=is_fargate)
     own = Wanted.of(replace(service, deployments=[plan.deployment]), seen, now).good
     providers = split.of_new(order.task.capacity, service.desired_count, own, plan.start)
     placed, refused = _place(order, plan, hosts, providers, rng)
@@ -205,7 +206,6 @@ async def start(
     is_short = len(tasks) < plan.start
     message = ""
     if is_short:
-        is_fargate = order.task.capacity.is_fargate
         message = wording.cannot_place(service.name, refused, is_fargate=is_fargate)
     changed, events = notice(service, wording.PLACEMENT, message, now)
     if tasks:

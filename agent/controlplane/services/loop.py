@@ -152,9 +152,14 @@ class ServiceLoop:
         for cluster in changes.clusters:
             self._dirty |= self._view.daemons(cluster)
         for key, holds in self._holds.items() if changes.clusters else ():
-            if key.cluster in changes.clusters:
+            if key.cluster in changes.clusters or self._borrows(key):
                 self._due.note(key, max(now, min(hold.until for hold in holds.values())))
         self._dirty.update(self._due.take(now))
+
+    def _borrows(self, key: ServiceKey) -> bool:
+        """Return whether tasks of a service may be placed on hosts of other clusters."""
+        found = self._view.service(key)
+        return found is not None and any(d.platform_version for d in found.record.deployments)
 
     async def _turn(self, key: ServiceKey) -> None:
         """Do for one service what can be done now."""

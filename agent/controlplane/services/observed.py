@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 HEALTHY_AFTER_S = 40.0
 """How long a task without health checks must be RUNNING to count as healthy (Amazon's figure)."""
+SETTLED_AFTER_S = 10.0
+"""How long it must be RUNNING until its service is steady, if no other deployment waits for that (ours)."""
 
 
 class SeenContainer(Struct, frozen=True, rename="camel"):
@@ -102,6 +104,15 @@ class SeenTask(Struct, frozen=True, rename="camel"):
         if self.traffic:
             return self.traffic == health.HEALTHY
         return self.has_check or now >= self.ran_at + HEALTHY_AFTER_S
+
+    def has_settled(self, now: float) -> bool:
+        """Return whether it counts for a steady state that no other deployment waits for.
+
+        The time that a task without checks has to be RUNNING is there so that no other is stopped too early.
+        """
+        if self.has_check or self.traffic or self.is_idle:
+            return self.is_healthy(now)
+        return self.is_running and now >= self.ran_at + SETTLED_AFTER_S
 
     def is_unhealthy(self, grace_s: float, now: float) -> bool:
         """Return whether it has failed its health checks, and the grace period is over."""

@@ -79,7 +79,7 @@ async def _places(
     hosts = await access.find_many(
         parts.store,
         InstanceRecord,
-        {records.instance_key(cluster, task.instance_id) for task in tasks},
+        {records.key_of_instance(task.instance_arn) for task in tasks},
     )
     definitions = await access.find_many(
         parts.store,
@@ -89,7 +89,7 @@ async def _places(
     places: dict[str, list[TargetRecord]] = {}
     problem = ""
     for task in tasks:
-        host = hosts.get(records.instance_key(cluster, task.instance_id))
+        host = hosts.get(records.key_of_instance(task.instance_arn))
         definition = definitions.get(records.task_definition_key(task.family, task.revision))
         try:
             if host is None or definition is None:

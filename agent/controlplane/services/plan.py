@@ -50,6 +50,8 @@ class Decision:
     """Whether RunTask refuses what would be started."""
     is_stable: bool = False
     """Whether everything that is wanted runs, is healthy, and nothing else is there."""
+    is_settled: bool = False
+    """The same where there is no other deployment, with tasks that have run for a shorter time."""
 
 
 @dataclass(frozen=True, slots=True)

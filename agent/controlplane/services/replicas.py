@@ -61,6 +61,7 @@ def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -
         protected=budget.protected,
         is_blocked=waits_for_room and not (budget.stops or coming or budget.protected),
         is_stable=needed == 0 and _is_stable(service, wanted),
+        is_settled=needed == 0 and _is_settled(service, wanted, now),
     )
 
 
@@ -133,6 +134,20 @@ def _replaced(service: ServiceRecord, wanted: Wanted) -> list[SeenTask]:
 
 
 def _is_stable(service: ServiceRecord, wanted: Wanted) -> bool:
-    others = [*wanted.unhealthy, *wanted.moving, *wanted.old, *wanted.lost]
     healthy = len(wanted.healthy_of(wanted.good))
-    return not others and len(wanted.good) == healthy == service.desired_count
+    return _has_only(wanted) and len(wanted.good) == healthy == service.desired_count
+
+
+def _is_settled(service: ServiceRecord, wanted: Wanted, now: float) -> bool:
+    """Return whether all run, where there is no other deployment to go back to."""
+    settled = sum(task.has_settled(now) for task in wanted.good)
+    return (
+        len(service.deployments) == 1
+        and _has_only(wanted)
+        and len(wanted.good) == settled == service.desired_count
+    )
+
+
+def _has_only(wanted: Wanted) -> bool:
+    """Return whether all tasks are of the primary deployment and may stay."""
+    return not (wanted.unhealthy or wanted.moving or wanted.old or wanted.lost)

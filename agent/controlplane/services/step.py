@@ -25,7 +25,12 @@ from agent.controlplane.services import (
     traffic_shift,
     wording,
 )
-from agent.controlplane.services.observed import HEALTHY_AFTER_S, Observed, Wanted
+from agent.controlplane.services.observed import (
+    HEALTHY_AFTER_S,
+    SETTLED_AFTER_S,
+    Observed,
+    Wanted,
+)
 from agent.controlplane.services.plan import Decision, Plan, Stop, Why
 from agent.controlplane.services.record import (
     COMPLETED,
@@ -77,12 +82,11 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
     decision = _decide(service, seen, wanted, now)
     shifts = traffic_shift.decide(service, seen.balanced.listeners)
     if shifts.changes:  # nothing that may still serve is stopped before its traffic is elsewhere
-        decision = replace_fields(decision, stops=(), is_stable=False)
+        decision = replace_fields(decision, stops=(), is_stable=False, is_settled=False)
     if decision.is_stable:
         service = failures.at_rest(service)
-    service, is_done = deployment_alarms.baked(
-        service, seen.alarms, is_stable=decision.is_stable, now=now
-    )
+    is_steady = decision.is_stable or decision.is_settled
+    service, is_done = deployment_alarms.baked(service, seen.alarms, is_stable=is_steady, now=now)
     service, completed = rollout.with_completion(service, is_stable=is_done, now=now)
     events += completed
     if service.primary.id == before.primary.id:  # else, its end is first told to ``rollouts``
@@ -202,7 +206,8 @@ def _noticed(
 ) -> tuple[ServiceRecord, list[str]]:
     """Return the service and the events of what lasts: each once, and again after six hours."""
     name, primary = service.name, service.primary
-    is_steady = decision.is_stable and primary.rollout_state == COMPLETED
+    is_steady = decision.is_stable or decision.is_settled
+    is_steady = is_steady and primary.rollout_state == COMPLETED
     is_impaired = primary.throttle.level >= failures.IMPAIRED_LEVEL
     protected = decision.protected
     paused = lifecycle.waiting(primary)
@@ -252,7 +257,7 @@ def _times(service: ServiceRecord, seen: Observed, now: float) -> Iterator[float
         if not task.is_running:
             continue
         if not task.has_check and not task.traffic:
-            moments.append(task.ran_at + HEALTHY_AFTER_S)
+            moments += (task.ran_at + SETTLED_AFTER_S, task.ran_at + HEALTHY_AFTER_S)
         elif task.fails:
             moments.append(task.ran_at + grace_s)
     moments += balancing.times(seen)

@@ -34,6 +34,7 @@ from agent.controlplane.security_groups.users import groups_of
 from agent.controlplane.store.contract import Compare, Op, Put, absent, present
 from agent.controlplane.tasks.capacity import Capacity
 from agent.controlplane.tasks.changes import ENI
+from agent.controlplane.vpc import layout
 from agent.model.resources import Needs
 from agent.model.security_groups import GROUPS_DETAIL
 
@@ -211,9 +212,10 @@ def _task(
     attachments = []
     if order.is_awsvpc:
         vpc = order.network_configuration.get("awsvpcConfiguration", {})
-        subnets = vpc.get("subnets") or [""]
         groups = order.security_groups(names)
-        details = {"subnetId": subnets[0], GROUPS_DETAIL: ",".join(groups)}
+        zone = placed.get("availability_zone", "")
+        subnet = layout.subnet_of(names, vpc.get("subnets", ()), zone)
+        details = {"subnetId": subnet, GROUPS_DETAIL: ",".join(groups)}
         attachments.append(AttachmentRecord(id=str(uuid.uuid4()), type=ENI, details=details))
     return TaskRecord(
         id=task_id,

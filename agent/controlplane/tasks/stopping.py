@@ -115,7 +115,7 @@ async def ordered(
     key = records.task_key(stopping.cluster, stopping.id)
     assignment_key = records.assignment_key(stopping.instance_id, stopping.id)
     instance = await access.find(
-        store, InstanceRecord, records.instance_key(stopping.cluster, stopping.instance_id)
+        store, InstanceRecord, records.key_of_instance(stopping.instance_arn)
     )
     named = await _named(store, task)
     if instance is None or instance.record.status == "INACTIVE":

@@ -141,7 +141,7 @@ def _router_host(
     payload: TaskPayload, firelens: Firelens, settings: FirelensSettings
 ) -> configuration.RouterHost:
     metadata = {
-        "ecs_cluster": settings.cluster,
+        "ecs_cluster": ids.task_cluster(payload.arn, settings.cluster),
         "ecs_task_arn": payload.arn,
         "ecs_task_definition": f"{payload.family}:{payload.version}",
     }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.engine import log_config
 from agent.engine.ports import container_ports
 from agent.errors import PayloadError
+from agent.model import ids
 from agent.model.status import ContainerStatus, Health, NetworkMode
 from agent.task_endpoint.metadata import document, networks
 from agent.task_endpoint.metadata.facts import NetworksUnknown, TaskTags
@@ -64,7 +65,7 @@ def task(
     record, tags = seen.record, tags or TaskTags()
     limits = document.TaskLimits(cpu=record.payload.cpu, memory=record.payload.memory)
     fields: dict[str, Any] = {
-        "cluster": host.cluster,
+        "cluster": ids.task_cluster(record.arn, host.cluster),
         "task_arn": record.arn,
         "family": record.payload.family,
         "revision": record.payload.version,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct, field
 
+from agent.model import ids
+
 if TYPE_CHECKING:
     from agent.model.payload import TaskPayload
     from agent.runtime.protocol import ContainerDetails
@@ -97,7 +99,7 @@ def text(
             "metadata_file_status": READY,
         }
     file = _File(
-        cluster=host.cluster,
+        cluster=ids.task_cluster(payload.arn, host.cluster),
         container_instance_arn=host.instance_arn,
         task_arn=payload.arn,
         task_definition_family=payload.family,

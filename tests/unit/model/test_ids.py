@@ -43,3 +43,10 @@ def test_long_names_are_cut_where_they_say_least() -> None:
     both = ids.volume_engine_name("arn:t", "f" * 255, "12", "v" * 255)
     assert re.fullmatch(r"ecs-f{113}-12-v{113}-[0-9a-f]{20}", both)
     assert len({ids.volume_engine_name(arn, "f" * 255, "1", "v" * 255) for arn in "ab"}) == 2
+
+
+def test_a_task_is_of_its_own_cluster() -> None:
+    arn = "arn:aws:ecs:us-east-1:000000000000:task/shop/0123"
+    assert ids.task_cluster(arn, "default") == "shop"
+    assert ids.task_cluster(arn, "arn:aws:ecs:r:a:cluster/shop") == "arn:aws:ecs:r:a:cluster/shop"
+    assert ids.task_cluster("arn:aws:ecs:us-east-1:000000000000:task/0123", "default") == "default"

@@ -177,6 +177,26 @@ def test_fargate_is_offered_where_its_promises_are_kept() -> None:
     assert not offered(task_limits=True, awsvpc=False)
 
 
+def test_fargate_of_all_clusters_is_offered_where_fargate_is() -> None:
+    def offered(*, task_limits: bool) -> bool:
+        features = Features(fargate=True, fargate_all_clusters=True, task_limits=task_limits)
+        return "ecs-host-agent.fargate-all-clusters" in advertised(
+            HOST, features, api_version="1.41"
+        )
+
+    assert offered(task_limits=True)
+    assert not offered(task_limits=False)
+
+
+def test_the_pool_of_tasks_is_told_where_tasks_have_addresses() -> None:
+    def told(*, awsvpc: bool) -> str | None:
+        got = advertised(HOST, Features(awsvpc=awsvpc), api_version="1.41", task_pool="10.1.0.0/24")
+        return got.get("ecs-host-agent.task-pool")
+
+    assert told(awsvpc=True) == "10.1.0.0/24"
+    assert told(awsvpc=False) is None
+
+
 def test_a_gpu_host_names_its_driver() -> None:
     host = HostResources(cpu_units=1, memory_mib=1, gpu_driver_version="580.1")
     got = advertised(host, Features(), api_version="1.41")

@@ -28,6 +28,7 @@ from agent.controlplane.records import (
     InstanceRecord,
     TaskRecord,
 )
+from agent.controlplane.scheduler.fleet import LENT
 from agent.controlplane.store.contract import Put, absent, present
 from agent.errors import PayloadError
 from agent.model import payload as payload_model
@@ -131,7 +132,7 @@ def adopted(payload: TaskPayload, instance: InstanceRecord, names: Names) -> Tas
     if arn is None or arn.kind != "task" or not names.owns(arn) or len(arn.path) != 2:
         raise ValueError("the payload's ARN is not that of a task of this control")
     cluster, task_id = arn.path
-    if cluster != instance.cluster:
+    if cluster != instance.cluster and LENT not in instance.attributes:
         raise ValueError(f"the task is in cluster {cluster}, but its instance is in another")
     if not payload.version.isdecimal() or not payload.family:
         raise ValueError("the payload names no task definition")

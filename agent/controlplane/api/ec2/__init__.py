@@ -1,5 +1,15 @@
-"""The calls of Amazon EC2 for security groups: create, delete, describe, authorize, revoke, modify.
+"""Calls of Amazon EC2: security groups, and what hosts and networks of tasks are in its terms.
 
-Nothing else of EC2 is served. Objects are in ``controlplane.security_groups``, errors in ``errors``; names,
-limits and texts are those of EC2. Tests: ``tests/unit/controlplane/api/ec2``.
+::
+
+    group_calls.py      CreateSecurityGroup, DeleteSecurityGroup, DescribeSecurityGroups
+    rule_calls.py       the rules of groups; rule_shapes.py has them in requests and responses
+    network_calls.py    DescribeVpcs, DescribeSubnets, DescribeAvailabilityZones, DescribeRegions
+    interface_calls.py  DescribeNetworkInterfaces: of tasks in ``awsvpc`` mode
+    instance_calls.py   DescribeInstances: hosts
+    requests.py         tags, filters and pages of requests
+    errors.py           errors of EC2
+
+Nothing else of EC2 is served. Groups are in ``controlplane.security_groups``, all else in ``controlplane.vpc``;
+names, limits and texts are those of EC2. Tests: ``tests/unit/controlplane/api/ec2``.
 """

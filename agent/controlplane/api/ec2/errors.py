@@ -57,6 +57,24 @@ class InvalidVpcNotFound(ApiError):
     code = "InvalidVpcID.NotFound"
 
 
+class InvalidSubnetNotFound(ApiError):
+    """There is no such subnet."""
+
+    code = "InvalidSubnetID.NotFound"
+
+
+class InvalidNetworkInterfaceNotFound(ApiError):
+    """There is no such interface."""
+
+    code = "InvalidNetworkInterfaceID.NotFound"
+
+
+class InvalidInstanceNotFound(ApiError):
+    """There is no such host."""
+
+    code = "InvalidInstanceID.NotFound"
+
+
 class InvalidParameterValue(ApiError):
     """A parameter is not valid."""
 

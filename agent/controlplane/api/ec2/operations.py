@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.api.ec2 import group_calls, rule_calls
+from agent.controlplane.api.ec2 import (
+    group_calls,
+    instance_calls,
+    interface_calls,
+    network_calls,
+    rule_calls,
+)
 from agent.controlplane.api.ec2.errors import TRANSLATIONS
 from agent.controlplane.api.translation import translated
 
@@ -14,4 +20,11 @@ if TYPE_CHECKING:
 
 def handlers() -> Handlers:
     """Return the handlers of one server."""
-    return translated({**group_calls.HANDLERS, **rule_calls.HANDLERS}, TRANSLATIONS)
+    served = {
+        **group_calls.HANDLERS,
+        **rule_calls.HANDLERS,
+        **network_calls.HANDLERS,
+        **interface_calls.HANDLERS,
+        **instance_calls.HANDLERS,
+    }
+    return translated(served, TRANSLATIONS)

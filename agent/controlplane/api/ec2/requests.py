@@ -17,8 +17,9 @@ from agent.controlplane.front import pages
 from agent.controlplane.security_groups import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from agent.controlplane.front.errors import ApiError
     from agent.controlplane.parts import Parts
 
 T = TypeVar("T")
@@ -72,6 +73,29 @@ def tags(request: Mapping[str, Any], resource: str) -> dict[str, str]:
 def shown_tags(given: Mapping[str, str]) -> list[dict[str, str]]:
     """Return tags as EC2 lists them."""
     return [{"Key": key, "Value": value} for key, value in sorted(given.items())]
+
+
+def check_named(
+    request: Mapping[str, Any],
+    member: str,
+    known: Collection[str],
+    missing: Callable[[str], ApiError],
+    what: str,
+) -> set[str]:
+    """Return the ids that a request names; empty if it asks for all.
+
+    Args:
+        request: the request.
+        member: which of its members has them.
+        known: the ids that there are.
+        missing: makes the error if one does not exist.
+        what: the ids, for its text.
+    """
+    named = set(request.get(member, ()))
+    unknown = sorted(named - set(known))
+    if unknown:
+        raise missing(f"The {what} '{unknown[0][:_SHOWN]}' does not exist")
+    return named
 
 
 def filtered(

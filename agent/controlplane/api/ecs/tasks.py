@@ -85,7 +85,8 @@ class _Placer:
             earlier = await _earlier_run(parts, order)
             if earlier is not None:
                 return earlier
-            hosts = await parts.fleet.read(order.cluster)
+            borrows = order.capacity.is_fargate
+            hosts = await parts.fleet.read(order.cluster, borrows=borrows)
             try:
                 outcome = placement.place(
                     (host.instance for host in hosts.values()),

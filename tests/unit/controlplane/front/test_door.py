@@ -24,7 +24,7 @@ VARIABLES = [
     for service in (
         *("ECS", "CLOUDWATCH_LOGS", "SSM", "SECRETS_MANAGER", "CLOUDWATCH", "EC2"),
         *("APPLICATION_AUTO_SCALING", "SCHEDULER", "EVENTBRIDGE", "SERVICEDISCOVERY"),
-        "ELASTIC_LOAD_BALANCING_V2",
+        *("ELASTIC_LOAD_BALANCING_V2", "STS", "IAM"),
     )
 ]
 """Of all services that control serves."""
@@ -63,8 +63,7 @@ async def refused(
 @pytest.mark.parametrize(
     ("service", "operation", "request_", "code", "name"),
     [
-        ("sts", "get_caller_identity", {}, "InvalidAction", "sts"),
-        ("iam", "list_roles", {}, "InvalidAction", "iam"),
+        ("sns", "list_topics", {}, "InvalidAction", "sns"),
         ("rds", "describe_db_instances", {}, "InvalidAction", "rds"),
         ("autoscaling", "describe_auto_scaling_groups", {}, "InvalidAction", "autoscaling"),
         ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
@@ -84,7 +83,7 @@ async def test_other_services(
     assert text == (
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
-        f"Amazon EventBridge, ServiceDiscovery and Elastic Load Balancing v2, not {name}. Set "
+        f"Amazon EventBridge, ServiceDiscovery, Elastic Load Balancing v2, AWS STS and IAM, not {name}. Set "
         f"{', '.join(VARIABLES[:-1])} and {VARIABLES[-1]} instead of AWS_ENDPOINT_URL, so that nothing else is "
         "sent here."
     )
@@ -100,17 +99,15 @@ async def test_the_owner_is_told_of_every_service_but_logs_that_are_off(tmp_path
 async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     code, text = await refused(
         endpoint,
-        "sts",
-        "assume_role_with_web_identity",
-        RoleArn="arn:aws:iam::000000000000:role/r",
-        RoleSessionName="s1",
-        WebIdentityToken="t" * 10,
+        "sns",
+        "list_topics",
+        sign=False,
     )
     assert code == "InvalidAction"
     assert text.startswith(
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
-        "Amazon EventBridge, ServiceDiscovery and Elastic Load Balancing v2, not a service"
+        "Amazon EventBridge, ServiceDiscovery, Elastic Load Balancing v2, AWS STS and IAM, not a service"
     )
 
 

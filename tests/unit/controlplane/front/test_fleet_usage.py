@@ -9,7 +9,13 @@ import pytest
 
 from agent.model import statistics
 from agent.model.usage import HostUsage, TaskUsage, Usage
-from tests.support.control_endpoint import ScriptedAgent, a_report, control_endpoint, definition
+from tests.support.control_endpoint import (
+    CAPABILITIES,
+    ScriptedAgent,
+    a_report,
+    control_endpoint,
+    definition,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +74,31 @@ async def test_a_cluster_that_does_not_exist(tmp_path: Path) -> None:
         status, body = await asked(endpoint, b'{"cluster": "nowhere"}')
         assert status == 404
         assert body == {"message": "there is no cluster 'nowhere'"}
+
+
+async def test_a_lent_host_shows_what_tasks_of_other_clusters_take(tmp_path: Path) -> None:
+    said = ("fargate", "fargate-all-clusters")
+    lent = CAPABILITIES | {f"ecs-host-agent.{name}": "" for name in said}
+    fargate = {"requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "512"}
+    vpc = {"awsvpcConfiguration": {"subnets": ["s"]}}
+    async with control_endpoint(tmp_path) as endpoint:
+        agent = ScriptedAgent(endpoint, attributes=lent)
+        await agent.register()
+        await endpoint.call("CreateCluster", clusterName="shop")
+        await endpoint.call("RegisterTaskDefinition", **definition(networkMode="awsvpc", **fargate))
+        await endpoint.call(
+            "RunTask",
+            cluster="shop",
+            taskDefinition="web",
+            launchType="FARGATE",
+            networkConfiguration=vpc,
+        )
+        _, view = await asked(endpoint)
+        (host,) = view["hosts"]
+        assert (host["tasksPending"], host["cpuReservedUnits"]) == (1, 256)
+        assert view["tasks"] == []
+        _, view = await asked(endpoint, json.dumps({"cluster": "shop"}).encode())
+        assert ([task["family"] for task in view["tasks"]], view["hosts"]) == (["web"], [])
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"cluster": 1}', b'{"clusters": "x"}'])

@@ -118,6 +118,8 @@ def test_what_is_read_of_the_environment() -> None:
     assert Environment.read(both, "us-east-1").endpoint == "http://b"
     only = Environment.read({"AWS_ENDPOINT_URL": "http://a"}, "us-east-1")
     assert (only.endpoint, only.endpoint_variable) == ("http://a", "AWS_ENDPOINT_URL")
+    own = both | {"AWS_ACCESS_KEY_ID": "ECSKABCDEFGHIJKLMNOP"}
+    assert Environment.read(own, "us-east-1").endpoint == "", "ecs-agent env has set them"
     assert "canary" not in repr(Environment.read({"AWS_SECRET_ACCESS_KEY": "canary"}, "r"))
 
 

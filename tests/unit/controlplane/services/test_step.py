@@ -60,14 +60,29 @@ def test_a_new_service_starts_completes_and_is_steady(world: World) -> None:
     assert world.record.primary.rollout_state == IN_PROGRESS
     world.run()
     world.settle()
-    assert world.record.primary.rollout_state == IN_PROGRESS, "not healthy before 40 s"
-    assert world.plan().wake_at == world.now + 40
-    world.pass_time(40)
+    assert world.record.primary.rollout_state == IN_PROGRESS, "the tasks may end at once"
+    assert world.plan().wake_at == world.now + 10
+    world.pass_time(10)
     assert world.record.primary.rollout_state == COMPLETED
     assert world.events == [
         wording.has_completed("web", "ecs-svc/1"),
         "(service web) has reached a steady state.",
     ]
+
+
+def test_a_deployment_that_replaces_another_is_not_completed_before_its_tasks_are_healthy() -> None:
+    world = World(service(2, least=0))
+    world.steady()
+    world.update(2)
+    for _ in range(3):
+        world.settle()
+        world.end_stopping()
+        world.run()
+    assert {task.started_by for task in world.wanted()} == {"ecs-svc/2"}
+    world.pass_time(39)
+    assert world.record.primary.rollout_state == IN_PROGRESS
+    world.pass_time(1)
+    assert world.record.primary.rollout_state == COMPLETED
 
 
 def test_a_steady_service_says_so_every_six_hours(world: World) -> None:

@@ -73,7 +73,7 @@ async def test_what_lies_on_the_host(home: Path) -> None:
     files = home / TASK
     text = (files / "config" / "fluent.conf").read_text()
     assert "Mem_Buf_Limit 32MB" in text
-    assert "Record ecs_cluster attic" in text
+    assert "Record ecs_cluster default" in text, "of the task, whose host is of another one"
     assert "Record ec2_instance_id i-1" in text
     assert "Listen 0.0.0.0" in text
     assert (files / "config" / "fluent.conf").stat().st_mode & 0o777 == 0o644

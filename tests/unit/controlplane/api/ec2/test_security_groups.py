@@ -135,10 +135,10 @@ NO_GROUPS = (
 
 
 async def test_other_calls_of_ec2_are_refused_by_name(ec2: AwsClient) -> None:
-    code, text = await ec2.refused("describe_vpcs")
+    code, text = await ec2.refused("describe_route_tables")
     assert (code, text) == (
         "UnsupportedOperation",
-        "The operation DescribeVpcs is not supported by this control endpoint.",
+        "The operation DescribeRouteTables is not supported by this control endpoint.",
     )
 
 

@@ -397,3 +397,39 @@ async def test_a_strategy_only_changes_by_force(shop: Shop) -> None:
     assert (await shop.messages())[0].startswith(
         "(service shop) was unable to place a task. Reason: Capacity is unavailable"
     )
+
+
+async def test_a_service_of_fargate_waits_for_a_lent_host_of_another_cluster(shop: Shop) -> None:
+    fargate = definition(
+        family="small",
+        networkMode="awsvpc",
+        requiresCompatibilities=["FARGATE"],
+        cpu="256",
+        memory="512",
+        containerDefinitions=[{"name": "main", "image": "img"}],
+    )
+    await shop.endpoint.call("register_task_definition", **fargate)
+    vpc = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+    await shop.create(taskDefinition="small", launchType="FARGATE", networkConfiguration=vpc)
+    await shop.settle()
+    assert await shop.tasks() == []
+    await shop.endpoint.call("create_cluster", clusterName="hosts")
+    said = (
+        "ecs-host-agent.fargate",
+        "ecs-host-agent.fargate-all-clusters",
+        "ecs.capability.task-eni",
+        "ecs.capability.task-cpu-mem-limit",
+    )
+    attributes = {name: AttributeRecord() for name in said}
+    host = await shop.add_host(cluster="hosts", attributes=attributes)
+    await shop.settle(60)
+    tasks = await shop.tasks()
+    assert [task["containerInstanceArn"] for task in tasks] == [host.arn] * 2
+    for task in tasks:
+        await shop.report(task["taskArn"], "RUNNING")
+    await shop.settle(10)
+    assert (await shop.messages())[0] == "(service shop) has reached a steady state."
+    await shop.endpoint.call("update_service", service="shop", desiredCount=0)
+    await shop.settle()
+    assert await shop.tasks() == []
+    assert {task["lastStatus"] for task in await shop.tasks("STOPPED")} == {"STOPPED"}

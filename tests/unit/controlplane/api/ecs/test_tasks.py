@@ -499,6 +499,7 @@ FARGATE_HOST = {
     "ecs.capability.task-cpu-mem-limit": "",
     "ecs.capability.task-eni": "",
 }
+PRIVATE = {"awsvpcConfiguration": {"subnets": ["s"]}}
 PUBLIC = {"awsvpcConfiguration": {"subnets": ["s"], "assignPublicIp": "ENABLED"}}
 
 
@@ -528,6 +529,41 @@ async def test_fargate_runs_where_it_is_offered(endpoint: Endpoint, agent: Scrip
     (cluster,) = (await endpoint.call("DescribeClusters", include=["STATISTICS"]))["clusters"]
     assert {"name": "pendingFargateTasksCount", "value": "1"} in cluster["statistics"]
     assert {"name": "pendingEC2TasksCount", "value": "0"} in cluster["statistics"]
+
+
+async def test_fargate_runs_in_every_cluster_where_a_host_says_so(
+    endpoint: Endpoint, agent: ScriptedAgent
+) -> None:
+    await register_fargate(endpoint)
+    await endpoint.call("CreateCluster", clusterName="shop")
+    lent = FARGATE_HOST | {"ecs-host-agent.fargate-all-clusters": ""}
+    fargate = {"launchType": "FARGATE", "networkConfiguration": PUBLIC, "cluster": "shop"}
+
+    async def has_no_host(**more: Any) -> None:
+        with pytest.raises(ApiFailure, match="No Container Instances were found"):
+            await run(endpoint, **fargate | more)
+
+    await agent.register(attributes=FARGATE_HOST)
+    await has_no_host()  # it runs tasks of its own cluster alone
+    await agent.register(attributes=lent)
+    await has_no_host(launchType="EC2", networkConfiguration=PRIVATE)
+    (task,) = (await run(endpoint, **fargate))["tasks"]
+    assert f":task/shop/{task['taskArn'].rpartition('/')[2]}" in task["taskArn"]
+    assert task["containerInstanceArn"] == agent.arn
+    (host,) = (await endpoint.call("DescribeContainerInstances", containerInstances=[agent.arn]))[
+        "containerInstances"
+    ]
+    left = {each["name"]: each.get("integerValue") for each in host["remainingResources"]}
+    assert (host["pendingTasksCount"], left["CPU"]) == (1, 2048 - 256)
+    await agent.report(a_report(task["taskArn"], "RUNNING"))
+    assert (await endpoint.task(task["taskArn"], cluster="shop"))["lastStatus"] == "RUNNING"
+    await endpoint.call("StopTask", cluster="shop", task=task["taskArn"])
+    polled = await agent.poll(after=0)
+    assert polled is not None
+    assert [one.desired_status for one in polled.tasks] == ["STOPPED"]
+    await agent.report(a_report(task["taskArn"], "STOPPED"))
+    assert (await endpoint.task(task["taskArn"], cluster="shop"))["lastStatus"] == "STOPPED"
+    await endpoint.call("DeleteCluster", cluster="shop")
 
 
 async def test_copies_are_spread_over_capacity_providers(

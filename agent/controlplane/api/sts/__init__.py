@@ -1,0 +1,4 @@
+"""The API of AWS STS: GetCallerIdentity.
+
+Tests: ``tests/unit/controlplane/api/sts``.
+"""
