@@ -119,6 +119,27 @@ TCP_GROUP: Final[Attributes] = {
     "target_health_state.unhealthy.draining_interval_seconds": Attribute("0"),
 }
 
+TCP_LISTENER: Final[Attributes] = {"tcp.idle_timeout.seconds": Attribute("350")}
+HTTP_LISTENER: Final[Attributes] = {
+    "routing.http.response.server.enabled": Attribute("true"),
+    **{
+        f"routing.http.response.{header}.header_value": Attribute("")
+        for header in (
+            "strict_transport_security",
+            "access_control_allow_origin",
+            "access_control_allow_methods",
+            "access_control_allow_headers",
+            "access_control_allow_credentials",
+            "access_control_expose_headers",
+            "access_control_max_age",
+            "content_security_policy",
+            "x_content_type_options",
+            "x_frame_options",
+        )
+    },
+}
+"""No header of a response is added or taken away. The attributes that rename headers are for listeners with TLS."""
+
 
 def checked(
     known: Attributes, given: Sequence[Mapping[str, str]], old: Mapping[str, str]

@@ -129,6 +129,12 @@ async def modify_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, 
     return {"Attributes": attributes.shown(_known(new), new.attributes)}
 
 
+async def describe_capacity_reservation(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Return that a load balancer has no capacity reserved: Terraform asks for each that it reads."""
+    await stored.balancer(parts.store, parts.names, request["LoadBalancerArn"])
+    return {"CapacityReservationState": []}
+
+
 def _known(balancer: LoadBalancerRecord) -> Attributes:
     if balancer.kind == NETWORK:
         return attributes.NETWORK_BALANCER
@@ -162,4 +168,5 @@ HANDLERS: Handlers = {
     "DeleteLoadBalancer": delete_load_balancer,
     "DescribeLoadBalancerAttributes": describe_attributes,
     "ModifyLoadBalancerAttributes": modify_attributes,
+    "DescribeCapacityReservation": describe_capacity_reservation,
 }

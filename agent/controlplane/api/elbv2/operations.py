@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.controlplane.api.elbv2 import (
+    listener_attributes,
     listeners,
     load_balancers,
     rules,
@@ -24,6 +25,7 @@ def handlers() -> Handlers:
     served = {
         **load_balancers.HANDLERS,
         **listeners.HANDLERS,
+        **listener_attributes.HANDLERS,
         **rules.HANDLERS,
         **target_groups.HANDLERS,
         **targets.HANDLERS,

@@ -168,6 +168,37 @@ REFUSED_GROUPS: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
+async def test_attributes_of_a_listener_are_those_of_a_new_one(elb: AwsClient) -> None:
+    shop = await Shop(elb).build()
+    answer = await elb.call("describe_listener_attributes", ListenerArn=shop.listener)
+    attributes = {each["Key"]: each["Value"] for each in answer["Attributes"]}
+    header = "routing.http.response.x_frame_options.header_value"
+    server = "routing.http.response.server.enabled"
+    assert (attributes[server], attributes[header]) == ("true", "")
+    same = [{"Key": server, "Value": "true"}]
+    again = await elb.call("modify_listener_attributes", ListenerArn=shop.listener, Attributes=same)
+    assert again["Attributes"] == answer["Attributes"]
+    code, message = await elb.refused(
+        "modify_listener_attributes",
+        ListenerArn=shop.listener,
+        Attributes=[{"Key": header, "Value": "DENY"}],
+    )
+    assert code == "InvalidConfigurationRequest"
+    assert header in message
+    gone = shop.listener[:-4] + "0000"
+    code, _ = await elb.refused("describe_listener_attributes", ListenerArn=gone)
+    assert code == "ListenerNotFound"
+
+
+async def test_a_load_balancer_has_no_capacity_reserved(elb: AwsClient) -> None:
+    arn = await balancer(elb)
+    answer = await elb.call("describe_capacity_reservation", LoadBalancerArn=arn)
+    assert answer["CapacityReservationState"] == []
+    assert "MinimumLoadBalancerCapacity" not in answer
+    code, _ = await elb.refused("describe_capacity_reservation", LoadBalancerArn=arn[:-4] + "0000")
+    assert code == "LoadBalancerNotFound"
+
+
 async def test_what_no_ingress_can_do_is_refused_by_name(elb: AwsClient) -> None:
     for change, code in REFUSED_BALANCERS:
         request = {"Name": "web", "Subnets": ["subnet-1"]} | change
