@@ -9,6 +9,7 @@
     tasks/         the life of a task here       scheduler/  placement
     services/      keeps the wanted number of tasks running: deployments, events, health
     agents/        registration, orders and reports, with two protocols
+    console/       a page for browsers, which calls the APIs and is told what has changed
     roles/         credentials of the roles that tasks name, from STS
     secrets/       parameters and secrets that control keeps, encrypted
     store/         the contract of the store, and its implementation with SQLite

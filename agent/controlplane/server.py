@@ -7,6 +7,7 @@
     /v1/...               our agents' long poll
     GET  /healthz         200 "ok" if the store answers, else 503
     GET  /metrics, /prometheus/...  for programs that watch the fleet
+    GET  /console/        a page for operators, if it is on
 
 With a token file, the long poll requires a token, and Amazon's agent must sign with one.
 
@@ -36,6 +37,7 @@ from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.backups import Backups, Schedule
+from agent.controlplane.console.admission import Console
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
 from agent.controlplane.fleet_network.ranges import RangePlan
@@ -119,6 +121,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Of tasks."""
     event_webhook_file: Path | None = None
     """Names the webhook that gets all events (``events.webhook_file``); None for none."""
+    console: Console = Console.OFF
+    """Whether ``listen`` serves the console, and for whom."""
     fleet: RangePlan | None = None
     """How the network of tasks is cut into ranges of hosts; None where there is no network between hosts."""
 
@@ -188,7 +192,14 @@ async def serve(
         monitoring = Monitoring(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
         )
-        applications = await Applications.open(parts, wire, ecs, monitoring)
+        applications = await Applications.open(
+            parts,
+            wire,
+            ecs,
+            monitoring,
+            console=settings.console,
+            has_keys=settings.keys_file is not None,
+        )
         access = await _OperatorAccess.open(settings, agent_tokens)
         front = await Front.open(
             settings,

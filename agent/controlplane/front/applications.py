@@ -9,6 +9,10 @@ from aiohttp import web
 
 from agent.controlplane import records
 from agent.controlplane.api.table import APIS, ECS, LOGS
+from agent.controlplane.console import admission
+from agent.controlplane.console.admission import Console, KeylessReaders
+from agent.controlplane.console.files import PageFiles, PageSettings
+from agent.controlplane.console.stream import ChangeStream
 from agent.controlplane.front.deferred import DeferredApi
 from agent.controlplane.front.door import ServiceRouter
 from agent.controlplane.front.event_stream import EventStream
@@ -19,7 +23,7 @@ from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.store.contract import Put, StoreFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.controlplane.agents.amazon.wire import EcsWire
     from agent.controlplane.agents.longpoll.http import AgentWire
@@ -43,6 +47,7 @@ class Applications:
         wire: AgentWire,
         ecs: EcsWire,
         monitoring: Monitoring,
+        page: PageFiles | None,
     ) -> None:
         self._parts = parts
         self._apis = [(api, model, api.handlers()) for api, model in apis]
@@ -51,23 +56,43 @@ class Applications:
         self._ecs = ecs
         self._monitoring = monitoring
         self._events = EventStream(parts)
+        self._changes = ChangeStream(parts)
+        self._page = page
 
     def close(self) -> None:
-        """End the streams of events, which would go on for ever."""
+        """End the streams of events and changes, which would go on for ever."""
         self._events.close()
+        self._changes.close()
 
     @classmethod
     async def open(
-        cls, parts: Parts, wire: AgentWire, ecs: EcsWire, monitoring: Monitoring
+        cls,
+        parts: Parts,
+        wire: AgentWire,
+        ecs: EcsWire,
+        monitoring: Monitoring,
+        *,
+        console: Console = Console.OFF,
+        has_keys: bool = True,
     ) -> Applications:
-        """Load the models of the served APIs, except those that are read at the first request."""
+        """Load the models of the served APIs, except those that are read at the first request.
+
+        Args:
+            parts: what all handlers share.
+            wire: our agents' long poll.
+            ecs: the protocol of Amazon's agent.
+            monitoring: for programs that watch.
+            console: whether there is one, and for whom.
+            has_keys: whether operators have keys with which they sign.
+        """
         apis = [
             (api, await asyncio.to_thread(ApiModel.load, api.service))
             for api in APIS
             if api.named is None
         ]
         deferred = [api for api in APIS if api.named is not None]
-        return cls(parts, apis, deferred, wire, ecs, monitoring)
+        page = await _page(parts, console, has_keys=has_keys)
+        return cls(parts, apis, deferred, wire, ecs, monitoring, page)
 
     @property
     def endpoint_variables(self) -> list[str]:
@@ -80,9 +105,22 @@ class Applications:
         ]
 
     def for_operators(
-        self, operators: OperatorSide, *, own_names_only: bool = False
+        self,
+        operators: OperatorSide,
+        *,
+        own_names_only: bool = False,
+        with_console: bool = False,
     ) -> web.Application:
-        """Return all routes: the AWS APIs for admitted operators, and the agents' protocols."""
+        """Return all routes: the AWS APIs for admitted operators, and the agents' protocols.
+
+        Args:
+            operators: decides who is admitted.
+            own_names_only: whether to refuse requests with the name of another host.
+            with_console: whether browsers can reach the address; there may be no console still.
+        """
+        page = self._page if with_console else None
+        if page is not None and page.everybody_reads:
+            operators = KeylessReaders(operators)
         later = [DeferredApi(self._parts, api, operators) for api in self._deferred]
         router = ServiceRouter(
             {
@@ -104,8 +142,14 @@ class Applications:
             variables={model.title: model.endpoint_variable for _, model, _ in self._apis}
             | {each.names.title: each.names.endpoint_variable for each in later},
         )
-        app = self._application(operators, own_names_only=own_names_only)
-        OwnCalls(self._parts, operators, self._events).add_routes(app.router)
+        app = self._application(
+            operators,
+            own_names_only=own_names_only,
+            admits=None if page is None else admission.is_of_own_page,
+        )
+        OwnCalls(self._parts, operators, self._events, self._changes).add_routes(app.router)
+        if page is not None:
+            page.add_routes(app.router)
         # Last, because AWS services use all kinds of paths.
         app.router.add_route("*", "/{path:.*}", router.handle)
         return app
@@ -128,9 +172,13 @@ class Applications:
         return app
 
     def _application(
-        self, operators: OperatorSide, *, own_names_only: bool = False
+        self,
+        operators: OperatorSide,
+        *,
+        own_names_only: bool = False,
+        admits: Callable[[web.Request], bool] | None = None,
     ) -> web.Application:
-        app = web.Application(middlewares=[no_pages(own_names_only=own_names_only)])
+        app = web.Application(middlewares=[no_pages(own_names_only=own_names_only, admits=admits)])
         app.router.add_get("/healthz", self._health)
         self._monitoring.add_routes(app.router, operators)
         self._wire.add_routes(app.router)
@@ -143,6 +191,16 @@ class Applications:
             return web.Response(status=503, text=f"{problem}\n")
         # Control does its work without logs; whoever looks is told.
         return web.Response(text="".join(f"{line}\n" for line in ("ok", *self._parts.troubles())))
+
+
+async def _page(parts: Parts, console: Console, *, has_keys: bool) -> PageFiles | None:
+    if console is Console.OFF:
+        return None
+    everybody_reads = console is Console.READ_ONLY
+    sign_in = "never" if not has_keys else "optional" if everybody_reads else "needed"
+    return await PageFiles.load(
+        PageSettings(region=parts.names.region, sign_in=sign_in), everybody_reads=everybody_reads
+    )
 
 
 async def problem_of(store: Store) -> str:

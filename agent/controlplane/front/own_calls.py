@@ -4,6 +4,7 @@
 POST ``/control/rotate-secret-keys`` ``RotateKeys`` → ``RotatedKeys``
 POST ``/control/usage``              ``AskUsage`` → ``fleet_views.FleetView``
 POST ``/control/events``             ``AskEvents`` → a stream (``event_stream``)
+POST ``/control/changes``            ``AskChanges`` → a stream (``console.stream``)
 ================================== ============================================================
 
 JSON both ways; who may call them is checked as for all calls of operators. An error is ``{"message": ...}``.
@@ -21,6 +22,8 @@ from aiohttp import web
 from msgspec import Struct
 
 from agent.controlplane import fleet_usage
+from agent.controlplane.console import stream as changes
+from agent.controlplane.console.stream import CHANGES_PATH, AskChanges
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import Bodies, BodyRefused
 from agent.controlplane.front.errors import ApiError
@@ -34,6 +37,7 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
+    from agent.controlplane.console.stream import ChangeStream
     from agent.controlplane.front.event_stream import EventStream
     from agent.controlplane.front.service_api import OperatorSide
     from agent.controlplane.parts import Parts
@@ -85,17 +89,21 @@ class AskUsage(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 class OwnCalls:
     """Answers the calls of operators at one address."""
 
-    def __init__(self, parts: Parts, operators: OperatorSide, events: EventStream) -> None:
+    def __init__(
+        self, parts: Parts, operators: OperatorSide, events: EventStream, changes: ChangeStream
+    ) -> None:
         self._parts = parts
         self._operators = operators
         self._bodies = Bodies(_BODY_BYTES)
         self._events = events
+        self._changes = changes
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls to an application."""
         router.add_post(ROTATE_PATH, self._rotate_call)
         router.add_post(USAGE_PATH, self._usage_call)
         router.add_post(EVENTS_PATH, self._events_call)
+        router.add_post(CHANGES_PATH, self._changes_call)
 
     async def _asked(self, request: web.Request, kind: type[_Asked]) -> _Asked:
         """Return what an operator asks.
@@ -132,6 +140,14 @@ class OwnCalls:
         except _Refused as refused:
             return _problem(refused.status, str(refused))
         except TooManyReaders as error:
+            return _problem(503, str(error))
+
+    async def _changes_call(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._changes.answer(request, await self._asked(request, AskChanges))
+        except _Refused as refused:
+            return _problem(refused.status, str(refused))
+        except changes.TooManyReaders as error:
             return _problem(503, str(error))
 
     async def _rotate_call(self, request: web.Request) -> web.Response:
