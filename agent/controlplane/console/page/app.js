@@ -152,7 +152,7 @@ class App {
   }
 
   content() {
-    if (this.failure) return [h("section", { class: "entrance" }, h("h1", { tabindex: "-1" }, "Control refuses this"), h("p", null, this.failure))];
+    if (this.failure) return [refusal(this.failure)];
     const source = this.fleet ?? this.clusters;
     if (!source.isLoaded) return [h("p", { class: "quiet starting" }, source.state === "away" ? "Control does not answer. Trying again…" : "Reading…")];
     if (!this.fleet) return clustersView(this);
@@ -290,6 +290,14 @@ class App {
       field.focus();
     }
   }
+}
+
+function refusal(message) {
+  const isOfName = /web pages|by an address/.test(message);
+  return h("section", { class: "entrance" },
+    h("h1", { tabindex: "-1" }, "Control refuses this"),
+    h("p", null, message),
+    isOfName && h("p", null, "Without keys, control answers a page only if it is called by an address, by localhost, or with TLS."));
 }
 
 function routeOf(hash) {

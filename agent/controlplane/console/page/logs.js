@@ -44,7 +44,7 @@ export class LogView {
     this.lines.addEventListener("scroll", () => this.noteScroll(), { passive: true });
     this.isOver = false;
     this.isAtEnd = true;
-    this.run();
+    this.timer = setTimeout(() => this.run()); // once it is in the page
   }
 
   /** Read no more. */

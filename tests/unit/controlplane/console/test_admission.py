@@ -99,7 +99,7 @@ async def test_its_own_page_reads_with_a_key_and_not_without(keyed: Caller) -> N
     ],
 )
 async def test_pages_from_elsewhere_do_nothing_even_with_a_key(
-    keyed: Caller, headers: dict[str, str]
+    keyed: Caller, headers: dict[str, Any]
 ) -> None:
     assert await keyed.post(signed=True, **headers) == (403, "not for web pages\n")
 
@@ -128,7 +128,8 @@ async def test_tools_change_as_before(keyed: Caller) -> None:
 
 
 async def test_whoever_reads_without_a_key_reads_and_nothing_else(readable: Caller) -> None:
-    for headers in ({}, {"Origin": None}):
+    each: tuple[dict[str, Any], ...] = ({}, {"Origin": None})
+    for headers in each:
         assert (await readable.post(**headers))[0] == 200
         status, text = await readable.post(path="/control/usage", **headers)
         assert (status, json.loads(text)["hosts"]) == (200, [])
@@ -143,11 +144,12 @@ async def test_whoever_reads_without_a_key_reads_and_nothing_else(readable: Call
 
 async def test_a_read_cannot_be_taken_for_another_call(readable: Caller) -> None:
     """Whatever else than the target could name an operation makes a call need a key."""
-    for headers in (
+    each: tuple[dict[str, Any], ...] = (
         {"Smithy_Protocol": "rpc-v2-cbor"},
         {"Content_Type": "application/x-www-form-urlencoded"},
         {"Content_Type": "application/cbor"},
-    ):
+    )
+    for headers in each:
         status, _ = await readable.post(Origin=None, **headers)
         assert status >= 400, headers
     status, _ = await readable.post(path="/?Action=StopTask", Origin=None)
@@ -158,7 +160,7 @@ async def test_a_read_cannot_be_taken_for_another_call(readable: Caller) -> None
 
 async def test_without_keys_a_name_of_somebody_else_leads_nowhere(readable: Caller) -> None:
     """A page can have its own name lead to control, and is then of the same origin (DNS rebinding)."""
-    rebound = {"Host": "evil.example:6820", "Origin": "http://evil.example:6820"}
+    rebound: dict[str, Any] = {"Host": "evil.example:6820", "Origin": "http://evil.example:6820"}
     assert await readable.post(**rebound) == (403, "not for web pages\n")
     status, text = await readable.post(Host="evil.example:6820", Origin=None)
     assert (status, "MissingAuthenticationToken" in text) == (400, True)
