@@ -13,24 +13,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from agent.controlplane.authorization.caller import ROOT, Caller
 from agent.controlplane.console.files import PREFIX
 from agent.controlplane.front import signatures
-from agent.controlplane.front.operators import Caller, is_own_name
+from agent.controlplane.front.operators import Admitted, Operators, is_own_name
 from agent.controlplane.front.signatures import SignedRequest
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
     from aiohttp import web
 
-    class Operators(Protocol):
-        """Decides who may use an address (``service_api.OperatorSide``)."""
-
-        def expect(self, request: web.Request, /) -> None:
-            """Raise ``ApiError`` if no body could make the call acceptable."""
-
-        def check(self, request: web.Request, digest: str, /) -> object:
-            """Return the caller; raises ``ApiError``."""
+    from agent.controlplane.names import Names
 
 
 class Console(StrEnum):
@@ -100,23 +92,25 @@ def is_of_own_page(request: web.Request) -> bool:
     return is_read(request) and (_is_signed(request) or _has_proven_name(request))
 
 
-class KeylessReaders:
+class KeylessReaders(Operators):
     """Admits whoever reads what the console shows, besides the operators of an address."""
 
-    def __init__(self, operators: Operators) -> None:
-        """Take those who decide about all other calls, and about all that are signed."""
+    def __init__(self, operators: Operators, names: Names) -> None:
+        """Take those who decide about all other calls and all that are signed, and the names of control."""
         self._operators = operators
+        self._anyone = Admitted(Caller(ROOT, "anyone", names.root()))
+        """Policies say nothing about who has no key: what may be read is said here."""
 
     def expect(self, request: web.Request) -> None:
         """Return if a call may be made, whatever its body is; raises ``ApiError``."""
         if not self._needs_no_key(request):
             self._operators.expect(request)
 
-    def check(self, request: web.Request, digest: str) -> object:
+    def admit(self, request: web.Request, digest: str) -> Admitted:
         """Return the caller; raises ``ApiError``."""
         if self._needs_no_key(request):
-            return Caller("console")
-        return self._operators.check(request, digest)
+            return self._anyone
+        return self._operators.admit(request, digest)
 
     def _needs_no_key(self, request: web.Request) -> bool:
         return is_read(request) and not _is_signed(request) and _has_proven_name(request)

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.amazon.wire import EcsWire
     from agent.controlplane.agents.longpoll.http import AgentWire
     from agent.controlplane.api.table import Api
-    from agent.controlplane.front.service_api import OperatorSide
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.monitoring.calls import Monitoring
+    from agent.controlplane.names import Names
     from agent.controlplane.parts import Parts
     from agent.controlplane.store.contract import Store
 
@@ -95,6 +96,11 @@ class Applications:
         return cls(parts, apis, deferred, wire, ecs, monitoring, page)
 
     @property
+    def names(self) -> Names:
+        """The names of this control endpoint."""
+        return self._parts.names
+
+    @property
     def endpoint_variables(self) -> list[str]:
         """The variables in which AWS tools look for what is served here; not that of logs if they are off."""
         parts = self._parts
@@ -106,7 +112,7 @@ class Applications:
 
     def for_operators(
         self,
-        operators: OperatorSide,
+        operators: Operators,
         *,
         own_names_only: bool = False,
         with_console: bool = False,
@@ -120,7 +126,7 @@ class Applications:
         """
         page = self._page if with_console else None
         if page is not None and page.everybody_reads:
-            operators = KeylessReaders(operators)
+            operators = KeylessReaders(operators, self._parts.names)
         later = [DeferredApi(self._parts, api, operators) for api in self._deferred]
         router = ServiceRouter(
             {
@@ -173,7 +179,7 @@ class Applications:
 
     def _application(
         self,
-        operators: OperatorSide,
+        operators: Operators,
         *,
         own_names_only: bool = False,
         admits: Callable[[web.Request], bool] | None = None,
@@ -201,6 +207,28 @@ async def _page(parts: Parts, console: Console, *, has_keys: bool) -> PageFiles 
     return await PageFiles.load(
         PageSettings(region=parts.names.region, sign_in=sign_in), everybody_reads=everybody_reads
     )
+
+
+async def variables_for_tasks(url: str, region: str) -> dict[str, str]:
+    """Return the variables with which the SDKs in a task find all that is served here.
+
+    Args:
+        url: under which tasks reach this control endpoint; if empty, there are no variables.
+        region: of this control endpoint.
+    """
+    if not url:
+        return {}
+    models = [
+        await asyncio.to_thread(ApiModel.load, api.service) for api in APIS if api.named is None
+    ]
+    found = [model.endpoint_variable for model in models]
+    found += [api.named.endpoint_variable for api in APIS if api.named is not None]
+    return dict.fromkeys(found, url) | {
+        "AWS_DEFAULT_REGION": region,
+        "AWS_REGION": region,
+        # Otherwise SDKs put "data-" before the host for DiscoverInstances.
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
+    }
 
 
 async def problem_of(store: Store) -> str:
