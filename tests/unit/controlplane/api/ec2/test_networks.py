@@ -9,7 +9,8 @@ import pytest
 from agent.controlplane.names import Names
 from agent.controlplane.security_groups import group_records
 from agent.controlplane.vpc import layout
-from agent.model.changes import AttachmentChange, ContainerChange, NetworkBinding
+from agent.model.changes import AttachmentChange, ContainerChange
+from agent.model.task import NetworkBinding
 from tests.support.aws_client import AwsClient
 from tests.support.control_endpoint import (
     CAPABILITIES,
