@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from tests.support.console_fleet import Shop
 
 BROWSER = executable()
-pytestmark = pytest.mark.skipif(
-    BROWSER is None, reason="no chromium here (Debian's package is called chromium)"
-)
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        BROWSER is None, reason="no chromium here (Debian's package is called chromium)"
+    ),
+]
 
 TASKS = sum(SERVICES.values())
 SEEN_WITHIN_S = 2.0
@@ -103,9 +106,7 @@ async def _sees_everything(page: Page, running: list[str]) -> None:
     await _visit(page, f"/tasks/{_id(running[3])}")
     await page.send("Page.reload")
     await page.until("document.querySelector('.reason')?.textContent.includes('not bold')")
-    assert (
-        await page.value("document.querySelectorAll('main img, main b').length") == 0
-    )
+    assert await page.value("document.querySelectorAll('main img, main b').length") == 0
 
 
 async def _sees_changes(page: Page, shop: Shop, running: list[str]) -> None:
