@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from msgspec import Struct
 
+from agent.controlplane.authorization.actions.rows import ANY
 from agent.controlplane.authorization.caller import ROOT, Caller
 from agent.controlplane.authorization.grants import Grants
 from agent.controlplane.front import permissions, signatures
@@ -101,11 +102,22 @@ class Operators:
         Raises:
             ApiError: the caller is not admitted, or not permitted.
         """
-        admitted = self.admit(request, digest)
-        if admitted.grants is not None:
-            permissions.check_one(admitted.caller, admitted.grants, action or "control:*", request)
-        request[CALLER] = admitted.caller
-        return admitted.caller
+        return permit(request, self.admit(request, digest), action)
+
+
+def permit(
+    request: web.Request, admitted: Admitted, action: str = "", resource: str = ANY
+) -> Caller:
+    """Return a caller who may do everything, or whose policies allow an action on a resource.
+
+    The request then has the caller, under ``CALLER``. Raises ``ApiError``.
+    """
+    if admitted.grants is not None:
+        permissions.check_one(
+            admitted.caller, admitted.grants, action or "control:*", request, resource
+        )
+    request[CALLER] = admitted.caller
+    return admitted.caller
 
 
 class Open(Operators):

@@ -23,9 +23,10 @@ from aiohttp import web
 from msgspec import Struct
 
 from agent.controlplane import fleet_usage
+from agent.controlplane.authorization.actions.rows import ANY
 from agent.controlplane.console import stream as changes
 from agent.controlplane.console.stream import CHANGES_PATH, AskChanges
-from agent.controlplane.front import bodies
+from agent.controlplane.front import bodies, operators
 from agent.controlplane.front.bodies import Bodies, BodyRefused
 from agent.controlplane.front.errors import ApiError
 from agent.controlplane.front.event_stream import (
@@ -107,7 +108,7 @@ class OwnCalls:
         router.add_post(CHANGES_PATH, self._changes_call)
 
     async def _asked(self, request: web.Request, kind: type[_Asked], action: str) -> _Asked:
-        """Return what an operator asks, whose policies must allow an action.
+        """Return what an operator asks, whose policies must allow an action: on a cluster, if it names one.
 
         Raises:
             _Refused: the sender is none, may not, or the body cannot be read.
@@ -115,13 +116,17 @@ class OwnCalls:
         try:
             self._operators.expect(request)
             raw = await self._bodies.read(request)
-            self._operators.check(request, await bodies.digest(raw), action)
+            admitted = self._operators.admit(request, await bodies.digest(raw))
             prove(request)
-            return msgspec.json.decode(raw or b"{}", type=kind)
+            asked = msgspec.json.decode(raw or b"{}", type=kind)
+            cluster = getattr(asked, "cluster", None)
+            resource = ANY if cluster is None else self._parts.names.cluster(cluster)
+            operators.permit(request, admitted, action, resource)
         except ApiError as error:
             raise _Refused(error.status, str(error)) from None
         except (BodyRefused, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _Refused(400, f"the request cannot be read: {error}") from None
+        return asked
 
     async def _usage_call(self, request: web.Request) -> web.Response:
         try:
