@@ -89,6 +89,7 @@ async def _enter(page: Page, secret: str) -> None:
 
 
 async def _sees_everything(page: Page, running: list[str]) -> None:
+    await _visit(page, "")
     await page.until("document.querySelector('.live').textContent === 'Live'")
     # Three have failed, and their services have started others.
     numbers = "[...document.querySelectorAll('.tile-number')].map(one => parseInt(one.textContent))"
