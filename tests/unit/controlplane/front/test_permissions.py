@@ -243,6 +243,23 @@ async def test_tags_of_requests_and_resources(control: KeyedControl) -> None:
             assert code == "AccessDeniedException"
 
 
+async def test_tags_of_parameters_and_secrets(control: KeyedControl) -> None:
+    tags = [{"Key": "Team", "Value": "shop"}]
+    of_shop = {"StringEquals": {"aws:ResourceTag/Team": "shop"}}
+    keys = await control.user("ann", allow(["ssm:*", "secretsmanager:*"], Condition=of_shop))
+    for name, given in (("/shop", {"Tags": tags}), ("/mail", {})):
+        await control.call("ssm", "put_parameter", Name=name, Value="x", Type="String", **given)
+        await control.call("secretsmanager", "create_secret", Name=name, SecretString="x", **given)
+    await control.call("ssm", "get_parameter", keys, Name="/shop")
+    await control.call("secretsmanager", "get_secret_value", keys, SecretId="/shop")
+    for service, call, member in (
+        ("ssm", "get_parameter", "Name"),
+        ("secretsmanager", "get_secret_value", "SecretId"),
+    ):
+        code, _ = await control.refused(service, call, keys, **{member: "/mail"})
+        assert code == "AccessDeniedException"
+
+
 async def test_roles_are_passed_by_those_who_may(control: KeyedControl) -> None:
     arn = await control.role("web", TRUSTS_ACCOUNT)
     await control.call(
