@@ -20,6 +20,11 @@
     record_commits.py  record_cleanup.py    both in one transaction; deletion
     restored.py  holdings.py   tasks of an earlier process; tasks held, for control to recover
 
+A container that exits: ``watcher`` gets the engine's event and has the runner inspect the container,
+``observe.exited`` records exit code and reason or has it restart, ``settle`` concludes
+what that means for the task (an essential one ends it), ``planner`` returns the steps that follow, and
+``reports`` tells control.
+
 ``apply`` and ``stop_task`` raise ``StateFailure`` if an order cannot be stored. Stops are carried
 out nevertheless: on a full disk they may free the space. A full set says nothing about tasks that
 were ordered for an earlier container instance of this host (``AgentTask.instance``). Only a task's
