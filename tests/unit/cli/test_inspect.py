@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from agent.cli import client, inspect, main, render, task_text
+from agent.cli import client, inspect, main, render, status_text, task_text
 from agent.cli.client import AgentClient, CliError
 from agent.model.resources import Wait
 from agent.model.views import ContainerView, DrainView, RepairView
@@ -340,7 +340,7 @@ async def test_waiting_for_a_drain_ends_with_it(ecs_agent: Terminal, source: Sou
 
 def test_how_a_drain_stands() -> None:
     def stands(tasks: int = 0, **fields: Any) -> str:
-        return inspect.drain_state(DrainView(**fields), tasks, 1000.0)
+        return status_text.drain_state(DrainView(**fields), tasks, 1000.0)
 
     assert stands() == ""
     assert stands(wanted=True, since=400.0) == "for 10 m, no task left"
