@@ -14,7 +14,8 @@
     loopback_only.py           the same for one whose network the engine leaves out (pure)
     network_members.py         what of a create body belongs to the engine's network (pure)
     shared_namespaces.py namespace_holders.py    process and IPC namespaces that containers share
-    observe.py  failures.py    the effect of an answer or a failure on a record (pure)
+    observe.py  failures.py  losses.py    the effect of an answer, of a failure, and of a network that
+                               died, on a record (pure)
     watcher.py                 engine events, regular comparison, detection of a hanging engine
     record_saver.py  reports.py    when a record is saved, and the report of what changed
     record_commits.py  record_cleanup.py    both in one transaction; deletion
