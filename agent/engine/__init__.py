@@ -4,7 +4,8 @@
 
     engine.py  runner.py       all tasks of the host; one mailbox and one coroutine per task
     task_table.py  views.py    the tasks, to read; settings.py  tools.py  what the engine is given
-    admissible.py  task_commands.py    orders, read and checked (pure)
+    admissible.py  task_commands.py    orders, read and checked (pure); order_batch.py  accepts them in one
+                               transaction
     settle.py  planner.py      conclusions, then steps and waits (pure)
     live.py                    state that a crash may lose
     steps.py  network_steps.py  image_steps.py  port_steps.py  preparations/    the steps:
