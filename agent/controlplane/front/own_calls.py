@@ -101,7 +101,7 @@ class OwnCalls:
         """Return what an operator asks.
 
         Raises:
-            _Refused: the sender is none, or the body cannot be read.
+            _Refused: the sender is not an operator, or the body cannot be read.
         """
         try:
             self._operators.expect(request)

@@ -34,7 +34,7 @@ _SHOWN: Final = 64
 
 
 class DocumentInvalid(AgentError):
-    """A document is no policy."""
+    """A document is not a policy."""
 
 
 def check_trust(document: str) -> None:

@@ -437,7 +437,7 @@ async def test_a_log_that_cannot_be_read_is_one_line_beside_the_others(
 @pytest.mark.parametrize("text", ["yesterday", "10", "-5m", "1x", "2026-13-01"])
 def test_a_beginning_that_is_no_time(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["logs", "x", f"--since={text}"]) == 2
-    assert "is no time; use, for example, 10m" in capsys.readouterr().err
+    assert "is not a time; use, for example, 10m" in capsys.readouterr().err
 
 
 async def test_version(ecs_agent: Terminal, source: Source) -> None:
