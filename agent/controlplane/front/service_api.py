@@ -4,8 +4,8 @@
 response has an ``x-amzn-RequestId``. An unexpected failure is a 500 ``ServerException`` with the request
 id, logged once, here.
 
-``front.operators`` decides who may call, depending on the address of the request. Calls that agents
-make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
+``front.operators`` decides who may call, depending on the address of the request, and ``front.permissions``
+what users and sessions of roles may do. The admitted caller is in ``request[CALLER]``. Calls that agents make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
 calls.
 
 Tests: ``tests/unit/controlplane/api/ecs/test_service_api.py``,
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 from aiohttp import web
 
+from agent.controlplane.authorization.caller import AGENT, Caller, answering
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import (
     Bodies,
@@ -41,6 +42,8 @@ from agent.controlplane.front.errors import (
     UnsupportedFeatureException,
     UnsupportedMediaTypeException,
 )
+from agent.controlplane.front.operators import CALLER, Admitted
+from agent.controlplane.front.permissions import Permissions
 from agent.controlplane.monitoring.figures import OTHER, Call
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.controlplane.front.codecs.contract import Codec, Reply
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.front.service_model import ApiModel
     from agent.controlplane.parts import Handler, Handlers, Parts
 
@@ -56,6 +60,9 @@ BODY_LIMIT_BYTES = 1024 * 1024
 HANDLER_TIMEOUT_S = 60.0
 _CHECK_IN_THREAD_BYTES = 32 * 1024
 """Checking a large request may take half a second; others must not wait for it."""
+
+_AGENT = Admitted(Caller(AGENT, "agent"))
+"""Whoever signs with one of control's tokens."""
 
 _log = structlog.get_logger(__name__)
 
@@ -90,16 +97,6 @@ class AgentSide(Protocol):
         """Answer a call; ``asked`` has the members that the model knows; raises ``ApiError``."""
 
 
-class OperatorSide(Protocol):
-    """Decides who may use the endpoint; implemented in ``front.operators``."""
-
-    def expect(self, request: web.Request, /) -> None:
-        """Check that ``check`` could succeed with some body; raises ``ApiError``."""
-
-    def check(self, request: web.Request, digest: str, /) -> object:
-        """Check that the caller is admitted, by the SHA-256 of the body; raises ``ApiError``."""
-
-
 class ServiceApi:
     """Answers the calls of one API; stateless, any number of calls run concurrently."""
 
@@ -109,7 +106,7 @@ class ServiceApi:
         model: ApiModel,
         handlers: Handlers,
         *,
-        operators: OperatorSide,
+        operators: Operators,
         check: Callable[[Mapping[str, Any]], None],
         agents: AgentSide | None = None,
         agents_only: bool = False,
@@ -141,6 +138,7 @@ class ServiceApi:
         self._reasons = reasons or {}
         self._operators = operators
         self._check_request = check
+        self._permissions = Permissions(parts, model.name, self._handlers)
         self._agents = agents
         self._agents_only = agents_only
         self._codecs = Codecs(model)
@@ -194,7 +192,8 @@ class ServiceApi:
         for_agents = agents is not None and agents.serves(named)
         self._expect(request, named)
         raw_body = await self._body(request)
-        as_agent = self._let_in(request, named, await bodies.digest(raw_body))
+        admitted = self._let_in(request, named, await bodies.digest(raw_body))
+        request[CALLER] = admitted.caller
         prove(request)
         body = await self._inflated(request, raw_body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
@@ -202,9 +201,14 @@ class ServiceApi:
         else:
             read = self._read(request, codec, body, for_agents)
         operation, checked, raw = read
-        if agents is not None and as_agent:
+        if agents is not None and admitted.caller.type == AGENT:
             agents.permit(operation, checked)
+        answering(admitted.caller, admitted.grants)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
+            if admitted.grants is not None:
+                await self._permissions.check(
+                    request, admitted.caller, admitted.grants, operation, checked
+                )
             if agents is not None and for_agents:
                 response = await agents.call(operation, checked, raw, request)
             else:
@@ -227,8 +231,8 @@ class ServiceApi:
             if agents is None or not agents.may_know(request):
                 raise
 
-    def _let_in(self, request: web.Request, operation: str, digest: str) -> bool:
-        """Check that the caller may make the call; return whether it is an agent.
+    def _let_in(self, request: web.Request, operation: str, digest: str) -> Admitted:
+        """Return the caller, an operator or an agent.
 
         Raises:
             ApiError: the call is acceptable neither for an operator nor for an agent.
@@ -236,15 +240,14 @@ class ServiceApi:
         agents = self._agents
         if agents is not None and (self._agents_only or agents.serves(operation)):
             agents.verify(request, digest)
-            return True
+            return _AGENT
         try:
-            self._operators.check(request, digest)
+            return self._operators.admit(request, digest)
         except ApiError:
             # Amazon's agent makes some of the operators' calls, signed like all of its calls.
             if agents is None or not agents.knows(request, digest):
                 raise
-            return True
-        return False
+            return _AGENT
 
     def _handler(self, operation: str) -> Handler:
         handler = self._handlers.get(operation)
