@@ -102,7 +102,7 @@ class OwnCalls:
         """Return what an operator asks, whose policies must allow an action.
 
         Raises:
-            _Refused: the sender is none, may not, or the body cannot be read.
+            _Refused: the sender is not an operator, may not do this, or the body cannot be read.
         """
         try:
             self._operators.expect(request)
