@@ -35,6 +35,8 @@ from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
+from agent.controlplane.audit.files import AuditSettings
+from agent.controlplane.audit.trail import Trail
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
@@ -119,6 +121,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Of tasks."""
     event_webhook_file: Path | None = None
     """Names the webhook that gets all events (``events.webhook_file``); None for none."""
+    audit: AuditSettings | None = None
+    """Where calls of operators are recorded; None for nowhere."""
     fleet: RangePlan | None = None
     """How the network of tasks is cut into ranges of hosts; None where there is no network between hosts."""
 
@@ -169,6 +173,7 @@ async def serve(
             settings.data_dir / METRICS_FILE, partial(facts.read, store)
         )
         cleanup.push_async_callback(metrics.close)
+        audit = await _audit(settings.audit, cleanup)
         parts = Parts(
             store=store,
             names=names,
@@ -181,7 +186,8 @@ async def serve(
             no_logs_reason=logs.none_because,
             logs_are_down=logs.is_down,
             metrics=metrics,
-            problems=() if webhook is None else (webhook.problem,),
+            audit=audit,
+            problems=tuple(one.problem for one in (webhook, audit) if one is not None),
         )
         agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
@@ -255,6 +261,17 @@ async def serve(
             for task in background:
                 task.cancel()
     _log.info("control endpoint stopped")
+
+
+async def _audit(
+    settings: AuditSettings | None, cleanup: contextlib.AsyncExitStack
+) -> Trail | None:
+    """Return the audit trail, which ``cleanup`` closes; None where none is kept."""
+    if settings is None:
+        return None
+    trail = await Trail.open(settings)
+    cleanup.push_async_callback(trail.close)
+    return trail
 
 
 async def _agent_parts(

@@ -66,7 +66,7 @@ class ServiceRouter:
             if (request.method, request.path) == ("POST", "/"):
                 return await self._default(request)
             raise web.HTTPNotFound
-        target = request.headers.get("X-Amz-Target", "").split(".")[0]
+        target = request.headers.get("X-Amz-Target", "").rpartition(".")[0]
         # Prefer the target: unsigned and handmade requests have no usable signature.
         target = target or service_of(request.path)
         served = self._services.get(self._targets.get(target, addressed.service))

@@ -52,6 +52,8 @@ class Caller(Struct, frozen=True):
 
     name: str
     """Name of the key; ``root`` for the owner on the Unix socket, ``anyone`` with ``--open``."""
+    key_id: str = ""
+    """Empty for a caller without a key."""
 
 
 class Forbidden(ApiError):
@@ -185,7 +187,7 @@ class Signed:
             raise signatures.mismatch(
                 f"it was used more than {SAME_SIGNATURE_S:g} s ago; sign each call again"
             )
-        return Caller(key.name)
+        return Caller(key.name, key.id)
 
 
 def _call(request: web.Request, digest: str = "") -> SignedRequest:

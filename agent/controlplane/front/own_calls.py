@@ -13,6 +13,7 @@ Tests: ``tests/unit/controlplane/front/test_own_calls.py``.
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -29,6 +30,7 @@ from agent.controlplane.front.event_stream import (
     AskEvents,
     TooManyReaders,
 )
+from agent.controlplane.front.noting import note_plain
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
@@ -98,7 +100,12 @@ class OwnCalls:
         router.add_post(EVENTS_PATH, self._events_call)
 
     async def _asked(self, request: web.Request, kind: type[_Asked]) -> _Asked:
-        """Return what an operator asks.
+        """Return what an operator asks; raises ``_Refused``."""
+        asked, _ = await self._asked_by(request, kind)
+        return asked
+
+    async def _asked_by(self, request: web.Request, kind: type[_Asked]) -> tuple[_Asked, object]:
+        """Return what an operator asks, and who it is.
 
         Raises:
             _Refused: the sender is none, or the body cannot be read.
@@ -106,9 +113,9 @@ class OwnCalls:
         try:
             self._operators.expect(request)
             raw = await self._bodies.read(request)
-            self._operators.check(request, await bodies.digest(raw))
+            caller = self._operators.check(request, await bodies.digest(raw))
             prove(request)
-            return msgspec.json.decode(raw or b"{}", type=kind)
+            return msgspec.json.decode(raw or b"{}", type=kind), caller
         except ApiError as error:
             raise _Refused(error.status, str(error)) from None
         except (BodyRefused, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -136,9 +143,22 @@ class OwnCalls:
 
     async def _rotate_call(self, request: web.Request) -> web.Response:
         try:
-            asked = await self._asked(request, RotateKeys)
+            asked, caller = await self._asked_by(request, RotateKeys)
         except _Refused as refused:
             return _problem(refused.status, str(refused))
+        answer = await self._rotated(asked)
+        note_plain(
+            self._parts,
+            request,
+            caller,
+            operation="RotateSecretKeys",
+            request_id=str(uuid.uuid4()),
+            asked={"forgetOld": asked.forget_old},
+            error="" if answer.status == 200 else "ServerException",
+        )
+        return answer
+
+    async def _rotated(self, asked: RotateKeys) -> web.Response:
         keeper = self._parts.secrets
         if keeper is None:
             return _problem(400, "this control endpoint keeps no secrets")

@@ -30,6 +30,7 @@ from agent.controlplane.front.bodies import (
     BodyTooLarge,
     EncodingUnknown,
 )
+from agent.controlplane.front.callers import AGENT
 from agent.controlplane.front.codecs.table import Codecs
 from agent.controlplane.front.errors import (
     ApiError,
@@ -41,6 +42,7 @@ from agent.controlplane.front.errors import (
     UnsupportedFeatureException,
     UnsupportedMediaTypeException,
 )
+from agent.controlplane.front.noting import Progress
 from agent.controlplane.monitoring.figures import OTHER, Call
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
@@ -149,8 +151,10 @@ class ServiceApi:
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one call; never raises except for cancellation."""
         began = time.monotonic()
-        operation, answer = await self._answer(request)
-        call = Call(self._model.name, self._counted(operation), answer.status)
+        progress = Progress(str(uuid.uuid4()))
+        answer, error = await self._answer(request, progress)
+        progress.note(self._parts, request, self._model, error)
+        call = Call(self._model.name, self._counted(progress.operation), answer.status)
         self._parts.figures.called(call, time.monotonic() - began)
         return answer
 
@@ -162,16 +166,21 @@ class ServiceApi:
         )
         return operation if is_known else OTHER
 
-    async def _answer(self, request: web.Request) -> tuple[str, web.Response]:
-        """Return the operation, as far as it is known, and the answer."""
-        request_id = str(uuid.uuid4())
+    async def _answer(
+        self, request: web.Request, progress: Progress
+    ) -> tuple[web.Response, ApiError | None]:
+        """Return the answer, and the error that it tells."""
+        request_id = progress.request_id
         target = request.headers.get("X-Amz-Target", "")
-        operation = target.rpartition(".")[2]
+        progress.operation = target.rpartition(".")[2]
         about = {"target": target, "request_id": request_id}
         codec = self._codecs.of(request)
         try:
-            operation, response = await self._call(request, codec)
-            return operation, _sent(codec.answer(operation, response, request_id))
+            response = await self._call(request, codec, progress)
+            reply = codec.answer(progress.operation, response, request_id)
+            progress.answered = response
+            progress.size_bytes += len(reply.body)
+            return _sent(reply), None
         except ApiError as error:
             failure: ApiError = error
         except StoreFailure as error:
@@ -184,24 +193,26 @@ class ServiceApi:
         except Exception:  # noqa: BLE001 - whatever fails, the client gets a response and others go on
             _log.exception("call failed", **about)
             failure = _failed(request_id)
-        return operation, _sent(codec.error(failure, request_id))
+        return _sent(codec.error(failure, request_id)), failure
 
-    async def _call(self, request: web.Request, codec: Codec) -> tuple[str, dict[str, Any]]:
-        """Answer a call; return its operation and the response."""
+    async def _call(self, request: web.Request, codec: Codec, progress: Progress) -> dict[str, Any]:
+        """Answer a call; return the response."""
         # Without its body, a form names no operation, and then none for agents.
         named = self._named(request, codec)
         agents = self._agents
         for_agents = agents is not None and agents.serves(named)
         self._expect(request, named)
         raw_body = await self._body(request)
-        as_agent = self._let_in(request, named, await bodies.digest(raw_body))
+        progress.caller = self._let_in(request, named, await bodies.digest(raw_body))
+        as_agent = progress.caller == AGENT
         prove(request)
         body = await self._inflated(request, raw_body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
-            read = await asyncio.to_thread(self._read, request, codec, body, for_agents)
+            read = await asyncio.to_thread(self._read, request, codec, body, progress, for_agents)
         else:
-            read = self._read(request, codec, body, for_agents)
-        operation, checked, raw = read
+            read = self._read(request, codec, body, progress, for_agents)
+        operation, (checked, raw) = progress.operation, read
+        progress.asked, progress.size_bytes = checked, len(body)
         if agents is not None and as_agent:
             agents.permit(operation, checked)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
@@ -209,7 +220,7 @@ class ServiceApi:
                 response = await agents.call(operation, checked, raw, request)
             else:
                 response = await self._handler(operation)(self._parts, checked)
-        return operation, self._model.answer(operation, response)
+        return self._model.answer(operation, response)
 
     def _expect(self, request: web.Request, operation: str) -> None:
         """Check that the caller could be admitted, before its body is known.
@@ -227,8 +238,8 @@ class ServiceApi:
             if agents is None or not agents.may_know(request):
                 raise
 
-    def _let_in(self, request: web.Request, operation: str, digest: str) -> bool:
-        """Check that the caller may make the call; return whether it is an agent.
+    def _let_in(self, request: web.Request, operation: str, digest: str) -> object:
+        """Check that the caller may make the call; return the operator, or ``AGENT``.
 
         Raises:
             ApiError: the call is acceptable neither for an operator nor for an agent.
@@ -236,15 +247,14 @@ class ServiceApi:
         agents = self._agents
         if agents is not None and (self._agents_only or agents.serves(operation)):
             agents.verify(request, digest)
-            return True
+            return AGENT
         try:
-            self._operators.check(request, digest)
+            return self._operators.check(request, digest)
         except ApiError:
             # Amazon's agent makes some of the operators' calls, signed like all of its calls.
             if agents is None or not agents.knows(request, digest):
                 raise
-            return True
-        return False
+            return AGENT
 
     def _handler(self, operation: str) -> Handler:
         handler = self._handlers.get(operation)
@@ -257,16 +267,22 @@ class ServiceApi:
         return handler
 
     def _read(
-        self, request: web.Request, codec: Codec, body: bytes, for_agents: bool
-    ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Return the operation, and the request as checked and as it came."""
+        self,
+        request: web.Request,
+        codec: Codec,
+        body: bytes,
+        progress: Progress,
+        for_agents: bool,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the request as checked and as it came; note its operation."""
         operation, raw = codec.read(request, body)
+        progress.operation = operation
         # The model's check has already refused anything that is not an object.
         checked = self._model.check(operation, raw)
         if not for_agents:
             # Agents may repeat messages of the engine, which are cleaned, not refused.
             self._check_request(checked)
-        return operation, checked, raw
+        return checked, raw
 
     def _named(self, request: web.Request, codec: Codec) -> str:
         if self._agents_only:
