@@ -154,6 +154,7 @@ class _StoreCommands(click.Group):
 @log_options.log_options
 @event_options.event_options
 @audit_options.audit_options
+@forward_options.forward_options
 @fleet_options.fleet_options
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
@@ -248,6 +249,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         logs=log_options.settings(given),
         event_webhook_file=event_options.webhook_file(given),
         audit=audit_options.settings(given, data_dir),
+        forward=forward_options.targets(given),
         fleet=fleet_options.plan(given),
     )
 

@@ -124,6 +124,7 @@ class _Plan(NamedTuple):
 @log_options.log_options
 @event_options.event_options
 @audit_options.audit_options
+@forward_options.forward_options
 def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **given: Any) -> int:
     """Run a control endpoint and an agent on this host.
 
@@ -146,6 +147,7 @@ def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **giv
         *log_options.arguments(given),
         *event_options.arguments(given),
         *audit_options.arguments(given),
+        *forward_options.arguments(given),
     )
     plan = _Plan(address, data_dir.absolute(), config, settings, is_open, handed_on)
     if len(os.fsencode(plan.socket)) > listen.SOCKET_PATH_LIMIT:

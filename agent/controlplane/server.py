@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
 from agent.controlplane.front.applications import Applications
+from agent.controlplane.front.forward_targets import Target
 from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
@@ -72,6 +74,7 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.controlplane.front.forwarder import Forwarder
     from agent.controlplane.store.contract import Store
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
@@ -123,6 +126,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Names the webhook that gets all events (``events.webhook_file``); None for none."""
     audit: AuditSettings | None = None
     """Where calls of operators are recorded; None for nowhere."""
+    forward: Mapping[str, Target] = {}
+    """Where calls of services that are not served go, by their names (``front.forward_targets``)."""
     fleet: RangePlan | None = None
     """How the network of tasks is cut into ranges of hosts; None where there is no network between hosts."""
 
@@ -146,7 +151,8 @@ async def serve(
     Raises:
         StoreFailure: the store cannot be opened, or another process has it open.
         ListenFailure: an address cannot be bound.
-        ConfigError: an address is invalid, or the TLS files, keys or tokens cannot be used.
+        ConfigError: an address is invalid, the TLS files, keys or tokens cannot be used, or calls of a service
+            that is served here are to be sent on.
     """
     tls = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
     for address in (settings.listen, *settings.agent_listen):
@@ -194,7 +200,8 @@ async def serve(
         monitoring = Monitoring(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
         )
-        applications = await Applications.open(parts, wire, ecs, monitoring)
+        forwarder = await _forwarder(parts, settings.forward, cleanup)
+        applications = await Applications.open(parts, wire, ecs, monitoring, forwarder)
         access = await _OperatorAccess.open(settings, agent_tokens)
         front = await Front.open(
             settings,
@@ -272,6 +279,19 @@ async def _audit(
     trail = await Trail.open(settings)
     cleanup.push_async_callback(trail.close)
     return trail
+
+
+async def _forwarder(
+    parts: Parts, targets: Mapping[str, Target], cleanup: contextlib.AsyncExitStack
+) -> Forwarder | None:
+    """Return what sends calls on, which ``cleanup`` closes; None if no calls are."""
+    if not targets:
+        return None
+    from agent.controlplane.front.forwarder import Forwarder  # noqa: PLC0415 - rarely needed
+
+    forwarder = await Forwarder.open(parts, targets)
+    cleanup.push_async_callback(forwarder.close)
+    return forwarder
 
 
 async def _agent_parts(

@@ -1,4 +1,4 @@
-"""The aiohttp handler for all AWS clients: routes to a served service, or returns an error.
+"""The aiohttp handler for all AWS clients: routes to a served service, sends on, or returns an error.
 
 A client whose ``AWS_ENDPOINT_URL`` sends every service here gets, for other services, an error that
 says which ones are served, in the format of the service that it meant.
@@ -18,6 +18,9 @@ from agent.controlplane.front.protocols import Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from agent.controlplane.front.forwarder import Forwarder
+    from agent.controlplane.front.service_api import OperatorSide
+
     Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CODES = {
@@ -30,7 +33,7 @@ _STATUS = 400
 
 
 class ServiceRouter:
-    """Routes requests of AWS clients to the served services; stateless."""
+    """Routes requests of AWS clients to the served services, or to others elsewhere; stateless."""
 
     def __init__(
         self,
@@ -39,6 +42,8 @@ class ServiceRouter:
         *,
         default: str,
         variables: Mapping[str, str],
+        forwarder: Forwarder | None = None,
+        operators: OperatorSide,
     ) -> None:
         """Take the served services.
 
@@ -48,10 +53,14 @@ class ServiceRouter:
                 the paths of CBOR.
             default: the service that answers a bare ``POST /`` with what is missing.
             variables: the usual names of the services, and the variables for their endpoints.
+            forwarder: sends calls of other services on; None to refuse them.
+            operators: decides whose calls are sent on.
         """
         self._services = dict(services)
         self._targets = dict(targets)
         self._default = self._services[default]
+        self._forwarder = forwarder
+        self._operators = operators
         self._titles = _listed(variables)
         self._variables = _listed(variables.values())
 
@@ -72,7 +81,11 @@ class ServiceRouter:
         served = self._services.get(self._targets.get(target, addressed.service))
         if served is not None:
             return await served(request)
-        return self._not_served(addressed)
+        forwarder = self._forwarder
+        goes_to = None if forwarder is None else forwarder.target(addressed.service)
+        if forwarder is None or goes_to is None:
+            return self._not_served(addressed)
+        return await forwarder.answer(request, addressed, goes_to, self._operators)
 
     def _not_served(self, addressed: protocols.Addressed) -> web.Response:
         request_id = str(uuid.uuid4())
