@@ -10,6 +10,7 @@
     services/      keeps the wanted number of tasks running: deployments, events, health
     agents/        registration, orders and reports, with two protocols
     roles/         credentials of the roles that tasks name, from STS
+    audit/         records of calls in CloudTrail's shape, in files that rotate
     secrets/       parameters and secrets that control keeps, encrypted
     store/         the contract of the store, and its implementation with SQLite
     monitoring/    metrics of control and scrape targets, for Prometheus

@@ -7,6 +7,7 @@ control's problems. After a failure, the next records are tried all the same.
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -32,7 +33,18 @@ READ_MOST_BYTES: Final = 32 * 2**20
 _READERS: Final = 2
 _CALL_BYTES: Final = 1024
 """What a call takes beside its bodies."""
-_UNUSABLE: Final = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+_UNUSABLE: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENOTDIR,
+        errno.EPERM,
+        errno.EROFS,
+    }
+)
+"""What does not mend itself, as a full disk may."""
 
 _log = structlog.get_logger(__name__)
 
@@ -66,11 +78,12 @@ class Trail:
         file = TrailFile(settings)
         try:
             await asyncio.to_thread(file.check)
-        except _UNUSABLE as error:
-            raise ConfigError(
-                f"audit file {settings.file}: {error.strerror}; choose another file, or turn the audit trail off"
-            ) from None
         except OSError as error:
+            if error.errno in _UNUSABLE:
+                raise ConfigError(
+                    f"audit file {settings.file}: {error.strerror}; choose another file, or turn the audit trail "
+                    "off"
+                ) from None
             _log.error("audit file cannot be opened", error=error.strerror, file=str(settings.file))
         return cls(file, settings)
 

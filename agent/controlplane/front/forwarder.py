@@ -47,9 +47,11 @@ if TYPE_CHECKING:
 
 BODY_MOST_BYTES: Final = 16 * 2**20
 """Of a body that must be read before it is sent on; DynamoDB's largest requests are as large."""
-_AT_ONCE: Final = 64
-_WHOLE_BODIES: Final = 4
-"""Bodies that are read first take memory, so only so many are taken at once."""
+_AT_ONCE: Final = 512
+_LARGE_BYTES: Final = 128 * 1024
+_LARGE_BODIES: Final = 4
+"""Large bodies that are read first take memory, so only so many are taken at once. Small ones, such as those of calls
+that wait for a message at the target, delay nobody."""
 _CONNECT_S: Final = 10.0
 _SILENCE_S: Final = 60.0
 """How long the target, or the caller, may pause."""
@@ -88,7 +90,7 @@ class Forwarder:
         self.targets = dict(targets)
         self._session = session
         self._bodies = Bodies(BODY_MOST_BYTES)
-        self._rooms = asyncio.Semaphore(_WHOLE_BODIES)
+        self._rooms = asyncio.Semaphore(_LARGE_BODIES)
 
     @classmethod
     async def open(cls, parts: Parts, targets: Mapping[str, Target]) -> Forwarder:
@@ -148,7 +150,9 @@ class Forwarder:
             return None, _UNSIGNED
         if not request.body_exists:
             return b"", hashlib.sha256(b"").hexdigest()
-        await room.enter_async_context(self._rooms)
+        length = request.content_length
+        if length is None or length > _LARGE_BYTES:
+            await room.enter_async_context(self._rooms)
         body = await self._bodies.read(request)
         return body, await bodies.digest(body)
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LARGE_BYTES = 48 * 2**20
 CHUNK = b"x" * 65536
+WAITING = 12
 
 
 class Elsewhere:
@@ -42,6 +43,7 @@ class Elsewhere:
         self.digests: list[str] = []
         self.were_whole: list[bool] = []
         self.url = ""
+        self.all_wait = asyncio.Barrier(WAITING)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Elsewhere]:
@@ -68,6 +70,8 @@ class Elsewhere:
             raise
         self.were_whole.append(True)
         self.digests.append(content.hexdigest())
+        if request.headers.get("X-Amz-Target", "").endswith(".DescribeTable"):
+            await self.all_wait.wait()
         if request.headers.get("X-Amz-Target"):
             body = json.dumps({"TableNames": ["t"]})
             return web.Response(text=body, content_type="application/x-amz-json-1.0")
@@ -284,6 +288,23 @@ async def test_a_target_that_is_away_is_named(tmp_path: Path, service: str, oper
     error = caught.value.response["Error"]
     assert error["Code"] == "ServiceUnavailable"
     assert f"Calls of {service} go to {gone}, which does not answer" in error["Message"]
+
+
+async def test_calls_that_wait_at_the_target_delay_no_others(
+    tmp_path: Path, elsewhere: Elsewhere
+) -> None:
+    async with control(tmp_path, f"dynamodb={elsewhere.url}") as (endpoint, key):
+        request = AWSRequest("POST", f"{endpoint.url}/", data=b"{}")
+        request.headers["X-Amz-Target"] = "DynamoDB_20120810.DescribeTable"
+        SigV4Auth(Credentials(key.id, key.secret), "dynamodb", "us-east-1").add_auth(request)
+
+        async def call() -> int:
+            headers = dict(request.headers.items())
+            async with endpoint.session.post(endpoint.url, data=b"{}", headers=headers) as answer:
+                return answer.status
+
+        async with asyncio.timeout(60):
+            assert await asyncio.gather(*(call() for _ in range(WAITING))) == [200] * WAITING
 
 
 async def test_a_target_can_see_its_own_host(tmp_path: Path, elsewhere: Elsewhere) -> None:
