@@ -47,6 +47,9 @@ _COMMANDS = {
     "secret": _Entry(
         "agent.cli.secret:secret", "Store secrets in this control, for sites without AWS."
     ),
+    "user": _Entry(
+        "agent.cli.user:user", "Give people and programs keys of this control, with policies."
+    ),
     "events": _Entry(
         "agent.cli.events:events", "Show what happens to tasks, hosts and services of this control."
     ),

@@ -14,7 +14,7 @@ from agent.config.values import SecretText
 from agent.config.variable import Bounds, setting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False, repr=False, eq=False)
 class MetricsSettings(TaskEndpointSettings):
     """What concerns metrics; see ``Settings``, which includes all of these."""
 

@@ -44,11 +44,13 @@ from agent.controlplane.events import sending
 from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
-from agent.controlplane.front.applications import Applications
+from agent.controlplane.front.applications import Applications, variables_for_tasks
 from agent.controlplane.front.forward_targets import Target
 from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
+from agent.controlplane.iam.directory import Directory
+from agent.controlplane.iam.user_records import sealed_kinds
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.log_settings import LogSettings, keep_logs
 from agent.controlplane.metric_store import facts
@@ -59,6 +61,7 @@ from agent.controlplane.monitoring.reader_tokens import ReaderTokens
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.parts import Parts
 from agent.controlplane.roles.issuer import RoleIssuer
+from agent.controlplane.roles.local import LocalRoles
 from agent.controlplane.roles.settings import RoleSettings
 from agent.controlplane.roles.sts import StsRoles
 from agent.controlplane.scaling.action_loop import ActionLoop
@@ -172,20 +175,22 @@ async def serve(
             StsRoles.open(settings.roles, region=settings.region)
         )
         keeper = await SecretKeeper.open(
-            store, settings.secret_keys or settings.data_dir / SECRET_KEYS
+            store, settings.secret_keys or settings.data_dir / SECRET_KEYS, sealed_kinds()
         )
-        issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time)
-        metrics = await MetricStore.open(
-            settings.data_dir / METRICS_FILE, partial(facts.read, store)
-        )
-        cleanup.push_async_callback(metrics.close)
+        directory = await Directory.open(store, keeper, names)
+        local = LocalRoles(directory, names, clock=time.time, duration_s=settings.roles.duration_s)
+        issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time, local=local)
+        metrics = await _metrics(settings.data_dir, store, cleanup)
         audit = await _audit(settings.audit, cleanup)
         parts = Parts(
             store=store,
             names=names,
             zone=settings.zone or f"{settings.region}a",
             secrets=keeper,
+            directory=directory,
+            is_open=settings.keys_file is None,
             roles=issuer,
+            task_variables=await variables_for_tasks(settings.roles.task_endpoint, settings.region),
             keeps_logs=settings.keeps_logs and settings.logs.are_kept,
             log_store=logs.store,
             forwarders=logs.forwarders,
@@ -200,9 +205,10 @@ async def serve(
         monitoring = Monitoring(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
         )
-        forwarder = await _forwarder(parts, settings.forward, cleanup)
-        applications = await Applications.open(parts, wire, ecs, monitoring, forwarder)
-        access = await _OperatorAccess.open(settings, agent_tokens)
+        applications = await Applications.open(
+            parts, wire, ecs, monitoring, await _forwarder(parts, settings.forward, cleanup)
+        )
+        access = await _OperatorAccess.open(settings, agent_tokens, names, directory)
         front = await Front.open(
             settings,
             tls,
@@ -221,6 +227,7 @@ async def serve(
             background = [
                 group.create_task(wakeups.run(), name="wake-ups"),
                 group.create_task(issuer.run(), name="role credentials"),
+                group.create_task(directory.run(), name="users and roles"),
                 group.create_task(agent_parts.groups.run(), name="security groups"),
                 group.create_task(agent_parts.fleet.run(), name="fleet network"),
                 group.create_task(agent_parts.names.run(), name="names for hosts"),
@@ -268,6 +275,13 @@ async def serve(
             for task in background:
                 task.cancel()
     _log.info("control endpoint stopped")
+
+
+async def _metrics(data_dir: Path, store: Store, cleanup: contextlib.AsyncExitStack) -> MetricStore:
+    """Return the figures of tasks and hosts, which ``cleanup`` closes."""
+    metrics = await MetricStore.open(data_dir / METRICS_FILE, partial(facts.read, store))
+    cleanup.push_async_callback(metrics.close)
+    return metrics
 
 
 async def _audit(
@@ -329,13 +343,20 @@ class _OperatorAccess:
         return self._file is None and self._is_loopback
 
     @classmethod
-    async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _OperatorAccess:
+    async def open(
+        cls,
+        settings: ControlSettings,
+        agent_tokens: AgentTokens,
+        names: Names,
+        directory: Directory,
+    ) -> _OperatorAccess:
         """Read the keys; raises ``ConfigError`` if the file of keys cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
-            return cls(None, Open(), is_loopback=is_local)
+            return cls(None, Open(names), is_loopback=is_local)
         found = await asyncio.to_thread(keys.load, file)
-        return cls(file, Signed(found, note=agent_tokens.note), is_loopback=is_local)
+        signed = Signed(found, note=agent_tokens.note, names=names, directory=directory)
+        return cls(file, signed, is_loopback=is_local)
 
     async def reload(self) -> None:
         """Reload the file of keys; an invalid file changes nothing."""

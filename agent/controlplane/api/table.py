@@ -128,7 +128,7 @@ ROLES = Api(
     reasons=iam_errors.REASONS,
     named=ApiNames("iam", "IAM", "AWS_ENDPOINT_URL_IAM"),
 )
-"""Roles alone, which are kept and shown."""
+"""Users, their keys, and roles."""
 
 TRAIL = Api(
     "cloudtrail",

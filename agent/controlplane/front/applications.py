@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.longpoll.http import AgentWire
     from agent.controlplane.api.table import Api
     from agent.controlplane.front.forwarder import Forwarder
-    from agent.controlplane.front.service_api import OperatorSide
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.monitoring.calls import Monitoring
+    from agent.controlplane.names import Names
     from agent.controlplane.parts import Parts
     from agent.controlplane.store.contract import Store
 
@@ -87,6 +88,11 @@ class Applications:
         return cls(parts, apis, deferred, wire, ecs, monitoring, forwarder)
 
     @property
+    def names(self) -> Names:
+        """The names of this control endpoint."""
+        return self._parts.names
+
+    @property
     def endpoint_variables(self) -> list[str]:
         """The variables in which AWS tools look for what is served here; not that of logs if they are off."""
         parts = self._parts
@@ -97,7 +103,7 @@ class Applications:
         ]
 
     def for_operators(
-        self, operators: OperatorSide, *, own_names_only: bool = False
+        self, operators: Operators, *, own_names_only: bool = False
     ) -> web.Application:
         """Return all routes: the AWS APIs for admitted operators, and the agents' protocols."""
         later = [DeferredApi(self._parts, api, operators) for api in self._deferred]
@@ -147,7 +153,7 @@ class Applications:
         return app
 
     def _application(
-        self, operators: OperatorSide, *, own_names_only: bool = False
+        self, operators: Operators, *, own_names_only: bool = False
     ) -> web.Application:
         app = web.Application(middlewares=[no_pages(own_names_only=own_names_only)])
         app.router.add_get("/healthz", self._health)
@@ -162,6 +168,28 @@ class Applications:
             return web.Response(status=503, text=f"{problem}\n")
         # Control does its work without logs; whoever looks is told.
         return web.Response(text="".join(f"{line}\n" for line in ("ok", *self._parts.troubles())))
+
+
+async def variables_for_tasks(url: str, region: str) -> dict[str, str]:
+    """Return the variables with which the SDKs in a task find all that is served here.
+
+    Args:
+        url: under which tasks reach this control endpoint; if empty, there are no variables.
+        region: of this control endpoint.
+    """
+    if not url:
+        return {}
+    models = [
+        await asyncio.to_thread(ApiModel.load, api.service) for api in APIS if api.named is None
+    ]
+    found = [model.endpoint_variable for model in models]
+    found += [api.named.endpoint_variable for api in APIS if api.named is not None]
+    return dict.fromkeys(found, url) | {
+        "AWS_DEFAULT_REGION": region,
+        "AWS_REGION": region,
+        # Otherwise SDKs put "data-" before the host for DiscoverInstances.
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
+    }
 
 
 async def problem_of(store: Store) -> str:

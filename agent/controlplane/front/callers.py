@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from agent.controlplane.front.operators import Caller
+from agent.controlplane.authorization.caller import AGENT, ROLE
 
 if TYPE_CHECKING:
+    from agent.controlplane.authorization.caller import Caller
     from agent.controlplane.names import Names
 
-AGENT: Final = "agent"
-"""The caller of what an agent does with a token of its own."""
 
+def identity(caller: Caller, names: Names) -> dict[str, Any]:
+    """Return the identity of a caller; it has nothing secret.
 
-def identity(caller: object, names: Names) -> dict[str, Any]:
-    """Return the identity of a caller, which is what ``OperatorSide.check`` has returned, or ``AGENT``.
-
-    A key is a user of its name. The owner of control, by its Unix socket, is root.
+    Keys of the file of keys, and the owner of control, are root, with the name of the key.
     """
-    account = {"accountId": names.account}
-    if not isinstance(caller, Caller):
-        return {"type": "AWSService", "invokedBy": str(caller)}
-    if not caller.key_id:
-        kind = "Root" if caller.name == "root" else "Unknown"
-        known = {"principalId": names.account, "arn": names.root()} if kind == "Root" else {}
-        return {"type": kind, **known, **account, "userName": caller.name}
-    return {
-        "type": "IAMUser",
-        "principalId": caller.key_id,
-        "arn": f"arn:{names.partition}:iam::{names.account}:user/{caller.name}",
-        **account,
-        "accessKeyId": caller.key_id,
-        "userName": caller.name,
+    if caller.type == AGENT:
+        return {"type": "AWSService", "invokedBy": "agent"}
+    made: dict[str, Any] = {
+        "type": caller.type,
+        "principalId": caller.user_id or names.account,
+        "arn": caller.arn,
+        "accountId": names.account,
     }
+    if caller.key_id:
+        made["accessKeyId"] = caller.key_id
+    if caller.type == ROLE:
+        issuer = {
+            "type": "Role",
+            "principalId": caller.user_id.partition(":")[0],
+            "arn": caller.role_arn,
+            "accountId": names.account,
+            "userName": caller.role_arn.rpartition("/")[2],
+        }
+        return made | {"sessionContext": {"sessionIssuer": issuer}}
+    return made | {"userName": caller.name}

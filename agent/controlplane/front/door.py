@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from agent.controlplane.front.forwarder import Forwarder
-    from agent.controlplane.front.service_api import OperatorSide
+    from agent.controlplane.front.operators import Operators
 
     Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -30,6 +30,12 @@ _CODES = {
 }
 _CODE = "UnknownOperationException"
 _STATUS = 400
+_NOT_SIGNED = {
+    Protocol.JSON: ("MissingAuthenticationTokenException", 400),
+    Protocol.QUERY: ("MissingAuthenticationToken", 403),
+    Protocol.EC2: ("AuthFailure", 401),
+    Protocol.S3: ("AccessDenied", 403),
+}
 
 
 class ServiceRouter:
@@ -43,7 +49,7 @@ class ServiceRouter:
         default: str,
         variables: Mapping[str, str],
         forwarder: Forwarder | None = None,
-        operators: OperatorSide,
+        operators: Operators,
     ) -> None:
         """Take the served services.
 
@@ -70,7 +76,9 @@ class ServiceRouter:
         Raises:
             web.HTTPNotFound: no AWS client would send it.
         """
-        addressed = protocols.addressed(request.headers, request.query, request.content_type)
+        addressed = protocols.addressed(
+            request.headers, request.query, request.content_type, request.path
+        )
         if addressed is None:
             if (request.method, request.path) == ("POST", "/"):
                 return await self._default(request)
@@ -83,21 +91,26 @@ class ServiceRouter:
             return await served(request)
         forwarder = self._forwarder
         goes_to = None if forwarder is None else forwarder.target(addressed.service)
-        if forwarder is None or goes_to is None:
-            return self._not_served(addressed)
-        return await forwarder.answer(request, addressed, goes_to, self._operators)
+        if forwarder is not None and goes_to is not None:
+            return await forwarder.answer(request, addressed, goes_to, self._operators)
+        is_signed = "Authorization" in request.headers or "X-Amz-Credential" in request.query
+        return self._not_served(addressed, is_signed=is_signed)
 
-    def _not_served(self, addressed: protocols.Addressed) -> web.Response:
+    def _not_served(self, addressed: protocols.Addressed, *, is_signed: bool) -> web.Response:
         request_id = str(uuid.uuid4())
+        code, status = _CODES.get(addressed.protocol, _CODE), _STATUS
+        if not is_signed:
+            # A signature would name the service.
+            code, status = _NOT_SIGNED.get(addressed.protocol, _NOT_SIGNED[Protocol.JSON])
         error = protocols.error(
             addressed.protocol,
-            _CODES.get(addressed.protocol, _CODE),
-            f"This endpoint serves {self._titles}, not {addressed.service}. Set "
+            code,
+            f"{'' if is_signed else 'Missing Authentication Token. '}This endpoint serves {self._titles}, not {addressed.service}. Set "
             f"{self._variables} instead of AWS_ENDPOINT_URL, so that nothing else is sent here.",
             request_id,
         )
         headers = {"Content-Type": error.content_type, "x-amzn-RequestId": request_id}
-        return web.Response(status=_STATUS, body=error.body, headers=headers | dict(error.headers))
+        return web.Response(status=status, body=error.body, headers=headers | dict(error.headers))
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -40,9 +40,10 @@ from agent.listening.connection import prove
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from agent.controlplane.authorization.caller import Caller
     from agent.controlplane.front.forward_targets import Target
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.front.protocols import Addressed
-    from agent.controlplane.front.service_api import OperatorSide
     from agent.controlplane.parts import Parts
 
 BODY_MOST_BYTES: Final = 16 * 2**20
@@ -119,7 +120,7 @@ class Forwarder:
         request: web.Request,
         addressed: Addressed,
         target: Target,
-        operators: OperatorSide,
+        operators: Operators,
     ) -> web.StreamResponse:
         """Answer a call with what the target answers, or an error in the protocol of the call."""
         request_id = str(uuid.uuid4())
@@ -127,9 +128,13 @@ class Forwarder:
             operators.expect(request)
             async with contextlib.AsyncExitStack() as room:
                 body, digest = await self._body(request, addressed, room)
-                caller = operators.check(request, digest)
+                operation = operation_of(request, body or b"")
+                action = f"{addressed.service}:{operation or request.method}"
+                caller = operators.check(request, digest, action)
                 prove(request)
-                call = _Forwarded(self._parts, request, addressed, target, caller, request_id)
+                call = _Forwarded(
+                    self._parts, request, addressed, target, caller, request_id, operation
+                )
                 return await call.run(self._session, body, digest)
         except ApiError as error:
             return _error(addressed, *refusal(addressed.protocol, error), str(error), request_id)
@@ -166,8 +171,9 @@ class _Forwarded:
         request: web.Request,
         addressed: Addressed,
         target: Target,
-        caller: object,
+        caller: Caller,
         request_id: str,
+        operation: str,
     ) -> None:
         self._parts = parts
         self._request = request
@@ -175,13 +181,12 @@ class _Forwarded:
         self._target = target
         self._caller = caller
         self._request_id = request_id
-        self._operation = ""
+        self._operation = operation
 
     async def run(
         self, session: aiohttp.ClientSession, body: bytes | None, digest: str
     ) -> web.StreamResponse:
         """Send the call on, and return the answer, which was sent by then unless it is an error of ours."""
-        self._operation = operation_of(self._request, body or b"")
         request = self._request
         data = None
         if body is not None:

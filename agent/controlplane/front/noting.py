@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from agent.controlplane.audit.record import AuditedCall, is_recorded
+from agent.controlplane.authorization.caller import Caller
 from agent.controlplane.front.callers import identity
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Progress(Struct):
 
     request_id: str
     operation: str = ""
-    caller: object | None = None
+    caller: Caller | None = None
     """None until the caller is known; such a call is not recorded."""
     asked: Any = None
     answered: Any = None
@@ -64,7 +65,7 @@ class Progress(Struct):
 def note_plain(  # noqa: PLR0913 - what a record has
     parts: Parts,
     request: web.Request,
-    caller: object,
+    caller: Caller,
     *,
     source: str = OWN_SOURCE,
     operation: str,
@@ -89,7 +90,7 @@ def note_plain(  # noqa: PLR0913 - what a record has
     )
 
 
-def _common(parts: Parts, request: web.Request, caller: object) -> dict[str, Any]:
+def _common(parts: Parts, request: web.Request, caller: Caller) -> dict[str, Any]:
     """Return what is known of every call."""
     return {
         "at": parts.clock(),

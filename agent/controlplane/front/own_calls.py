@@ -6,7 +6,8 @@ POST ``/control/usage``              ``AskUsage`` → ``fleet_views.FleetView``
 POST ``/control/events``             ``AskEvents`` → a stream (``event_stream``)
 ================================== ============================================================
 
-JSON both ways; who may call them is checked as for all calls of operators. An error is ``{"message": ...}``.
+JSON both ways; who may call them is checked as for all calls of operators: a policy allows them as
+``control:RotateSecretKeys``, ``control:GetUsage`` and ``control:StreamEvents``. An error is ``{"message": ...}``.
 
 Tests: ``tests/unit/controlplane/front/test_own_calls.py``.
 """
@@ -31,13 +32,14 @@ from agent.controlplane.front.event_stream import (
     TooManyReaders,
 )
 from agent.controlplane.front.noting import note_plain
+from agent.controlplane.front.operators import CALLER
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
     from agent.controlplane.front.event_stream import EventStream
-    from agent.controlplane.front.service_api import OperatorSide
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.parts import Parts
 
 ROTATE_PATH: Final = "/control/rotate-secret-keys"
@@ -87,7 +89,7 @@ class AskUsage(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 class OwnCalls:
     """Answers the calls of operators at one address."""
 
-    def __init__(self, parts: Parts, operators: OperatorSide, events: EventStream) -> None:
+    def __init__(self, parts: Parts, operators: Operators, events: EventStream) -> None:
         self._parts = parts
         self._operators = operators
         self._bodies = Bodies(_BODY_BYTES)
@@ -99,23 +101,18 @@ class OwnCalls:
         router.add_post(USAGE_PATH, self._usage_call)
         router.add_post(EVENTS_PATH, self._events_call)
 
-    async def _asked(self, request: web.Request, kind: type[_Asked]) -> _Asked:
-        """Return what an operator asks; raises ``_Refused``."""
-        asked, _ = await self._asked_by(request, kind)
-        return asked
-
-    async def _asked_by(self, request: web.Request, kind: type[_Asked]) -> tuple[_Asked, object]:
-        """Return what an operator asks, and who it is.
+    async def _asked(self, request: web.Request, kind: type[_Asked], action: str) -> _Asked:
+        """Return what an operator asks, whose policies must allow an action.
 
         Raises:
-            _Refused: the sender is none, or the body cannot be read.
+            _Refused: the sender is none, may not, or the body cannot be read.
         """
         try:
             self._operators.expect(request)
             raw = await self._bodies.read(request)
-            caller = self._operators.check(request, await bodies.digest(raw))
+            self._operators.check(request, await bodies.digest(raw), action)
             prove(request)
-            return msgspec.json.decode(raw or b"{}", type=kind), caller
+            return msgspec.json.decode(raw or b"{}", type=kind)
         except ApiError as error:
             raise _Refused(error.status, str(error)) from None
         except (BodyRefused, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -123,7 +120,7 @@ class OwnCalls:
 
     async def _usage_call(self, request: web.Request) -> web.Response:
         try:
-            asked = await self._asked(request, AskUsage)
+            asked = await self._asked(request, AskUsage, "control:GetUsage")
             found = await fleet_usage.read(self._parts, asked.cluster)
         except _Refused as refused:
             return _problem(refused.status, str(refused))
@@ -135,7 +132,8 @@ class OwnCalls:
 
     async def _events_call(self, request: web.Request) -> web.StreamResponse:
         try:
-            return await self._events.answer(request, await self._asked(request, AskEvents))
+            asked = await self._asked(request, AskEvents, "control:StreamEvents")
+            return await self._events.answer(request, asked)
         except _Refused as refused:
             return _problem(refused.status, str(refused))
         except TooManyReaders as error:
@@ -143,14 +141,14 @@ class OwnCalls:
 
     async def _rotate_call(self, request: web.Request) -> web.Response:
         try:
-            asked, caller = await self._asked_by(request, RotateKeys)
+            asked = await self._asked(request, RotateKeys, "control:RotateSecretKeys")
         except _Refused as refused:
             return _problem(refused.status, str(refused))
         answer = await self._rotated(asked)
         note_plain(
             self._parts,
             request,
-            caller,
+            request[CALLER],
             operation="RotateSecretKeys",
             request_id=str(uuid.uuid4()),
             asked={"forgetOld": asked.forget_old},

@@ -4,8 +4,8 @@
 response has an ``x-amzn-RequestId``. An unexpected failure is a 500 ``ServerException`` with the request
 id, logged once, here.
 
-``front.operators`` decides who may call, depending on the address of the request. Calls that agents
-make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
+``front.operators`` decides who may call, depending on the address of the request, and ``front.permissions``
+what users and sessions of roles may do. The admitted caller is in ``request[CALLER]``. Calls that agents make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
 calls.
 
 Tests: ``tests/unit/controlplane/api/ecs/test_service_api.py``,
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 from aiohttp import web
 
+from agent.controlplane.authorization.caller import AGENT, Caller, answering
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import (
     Bodies,
@@ -30,7 +31,6 @@ from agent.controlplane.front.bodies import (
     BodyTooLarge,
     EncodingUnknown,
 )
-from agent.controlplane.front.callers import AGENT
 from agent.controlplane.front.codecs.table import Codecs
 from agent.controlplane.front.errors import (
     ApiError,
@@ -43,6 +43,8 @@ from agent.controlplane.front.errors import (
     UnsupportedMediaTypeException,
 )
 from agent.controlplane.front.noting import Progress
+from agent.controlplane.front.operators import CALLER, Admitted
+from agent.controlplane.front.permissions import Permissions
 from agent.controlplane.monitoring.figures import OTHER, Call
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.controlplane.front.codecs.contract import Codec, Reply
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.front.service_model import ApiModel
     from agent.controlplane.parts import Handler, Handlers, Parts
 
@@ -58,6 +61,9 @@ BODY_LIMIT_BYTES = 1024 * 1024
 HANDLER_TIMEOUT_S = 60.0
 _CHECK_IN_THREAD_BYTES = 32 * 1024
 """Checking a large request may take half a second; others must not wait for it."""
+
+_AGENT = Admitted(Caller(AGENT, "agent"))
+"""Whoever signs with one of control's tokens."""
 
 _log = structlog.get_logger(__name__)
 
@@ -92,16 +98,6 @@ class AgentSide(Protocol):
         """Answer a call; ``asked`` has the members that the model knows; raises ``ApiError``."""
 
 
-class OperatorSide(Protocol):
-    """Decides who may use the endpoint; implemented in ``front.operators``."""
-
-    def expect(self, request: web.Request, /) -> None:
-        """Check that ``check`` could succeed with some body; raises ``ApiError``."""
-
-    def check(self, request: web.Request, digest: str, /) -> object:
-        """Check that the caller is admitted, by the SHA-256 of the body; raises ``ApiError``."""
-
-
 class ServiceApi:
     """Answers the calls of one API; stateless, any number of calls run concurrently."""
 
@@ -111,7 +107,7 @@ class ServiceApi:
         model: ApiModel,
         handlers: Handlers,
         *,
-        operators: OperatorSide,
+        operators: Operators,
         check: Callable[[Mapping[str, Any]], None],
         agents: AgentSide | None = None,
         agents_only: bool = False,
@@ -143,6 +139,7 @@ class ServiceApi:
         self._reasons = reasons or {}
         self._operators = operators
         self._check_request = check
+        self._permissions = Permissions(parts, model.name, self._handlers)
         self._agents = agents
         self._agents_only = agents_only
         self._codecs = Codecs(model)
@@ -203,8 +200,8 @@ class ServiceApi:
         for_agents = agents is not None and agents.serves(named)
         self._expect(request, named)
         raw_body = await self._body(request)
-        progress.caller = self._let_in(request, named, await bodies.digest(raw_body))
-        as_agent = progress.caller == AGENT
+        admitted = self._let_in(request, named, await bodies.digest(raw_body))
+        request[CALLER] = progress.caller = admitted.caller
         prove(request)
         body = await self._inflated(request, raw_body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
@@ -213,9 +210,14 @@ class ServiceApi:
             read = self._read(request, codec, body, progress, for_agents)
         operation, (checked, raw) = progress.operation, read
         progress.asked, progress.size_bytes = checked, len(body)
-        if agents is not None and as_agent:
+        if agents is not None and admitted.caller.type == AGENT:
             agents.permit(operation, checked)
+        answering(admitted.caller, admitted.grants)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
+            if admitted.grants is not None:
+                await self._permissions.check(
+                    request, admitted.caller, admitted.grants, operation, checked
+                )
             if agents is not None and for_agents:
                 response = await agents.call(operation, checked, raw, request)
             else:
@@ -238,8 +240,8 @@ class ServiceApi:
             if agents is None or not agents.may_know(request):
                 raise
 
-    def _let_in(self, request: web.Request, operation: str, digest: str) -> object:
-        """Check that the caller may make the call; return the operator, or ``AGENT``.
+    def _let_in(self, request: web.Request, operation: str, digest: str) -> Admitted:
+        """Return the caller, an operator or an agent.
 
         Raises:
             ApiError: the call is acceptable neither for an operator nor for an agent.
@@ -247,14 +249,14 @@ class ServiceApi:
         agents = self._agents
         if agents is not None and (self._agents_only or agents.serves(operation)):
             agents.verify(request, digest)
-            return AGENT
+            return _AGENT
         try:
-            return self._operators.check(request, digest)
+            return self._operators.admit(request, digest)
         except ApiError:
             # Amazon's agent makes some of the operators' calls, signed like all of its calls.
             if agents is None or not agents.knows(request, digest):
                 raise
-            return AGENT
+            return _AGENT
 
     def _handler(self, operation: str) -> Handler:
         handler = self._handlers.get(operation)

@@ -28,6 +28,7 @@ _SHOWN = 64
 """How many characters of a client's value an error repeats at most."""
 QUERY_ERRORS = {
     "AccessDeniedException": ("AccessDenied", 403),
+    "ExpiredTokenException": ("ExpiredToken", 403),
     "IncompleteSignatureException": ("IncompleteSignature", 400),
     "InvalidParameterException": ("ValidationError", 400),
     "InvalidSignatureException": ("SignatureDoesNotMatch", 403),

@@ -120,7 +120,7 @@ class Front:
             server = await _listening(site, applications.for_agents(), bounds)
             self._served.append(server)
         if unix is not None:
-            owner = applications.for_operators(Owner())
+            owner = applications.for_operators(Owner(applications.names))
             self._served.append(await _listening_unix(unix, owner, bounds))
 
     @property

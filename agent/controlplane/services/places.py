@@ -143,7 +143,7 @@ def target_of(
     is_ip = group.target_type == "ip"
     return TargetRecord(
         group_arn=arn,
-        id=address if is_ip else host.ec2_instance_id or host.id,
+        id=address if is_ip else host.shown_ec2_id,
         port=host_port,
         address=address,
         task_id=task.id,

@@ -70,7 +70,7 @@ class SeenHost(Record, frozen=True):
     @property
     def instance_id(self) -> str:
         """Its id in EC2: that of the instance that it is, or one that follows from its id here."""
-        return self.ec2_instance_id or f"i-{self.id[:17]}"
+        return records.ec2_id(self.id, self.ec2_instance_id)
 
 
 class _Attachment(Record, frozen=True):

@@ -161,7 +161,7 @@ async def _host_addresses(parts: Parts, wanted: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     async for _, instance in access.scan(parts.store, InstanceRecord, records.INSTANCES):
         if instance.status != "INACTIVE":
-            names = wanted & {instance.id, instance.ec2_instance_id}
+            names = wanted & {instance.id, instance.shown_ec2_id}
             found |= dict.fromkeys(names, host_ports.host_address(instance))
     for name in sorted(wanted):
         if name not in found:

@@ -104,9 +104,9 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
         "list_topics",
         sign=False,
     )
-    assert code == "InvalidAction"
+    assert code == "MissingAuthenticationToken"
     assert text.startswith(
-        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
+        "Missing Authentication Token. This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
         "Amazon EventBridge, ServiceDiscovery, Elastic Load Balancing v2, AWS STS, IAM and CloudTrail, "
         "not a service"

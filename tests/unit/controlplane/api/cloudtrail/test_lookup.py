@@ -230,9 +230,9 @@ async def test_who_has_called_and_what_was_refused(tmp_path: Path) -> None:
             assert answer.status == 200
         first, second, third = await recorded(file, lambda records: len(records) == 3)
     assert first["userIdentity"] == {
-        "type": "IAMUser",
-        "principalId": key.id,
-        "arn": "arn:aws:iam::000000000000:user/default",
+        "type": "Root",
+        "principalId": "000000000000",
+        "arn": "arn:aws:iam::000000000000:root",
         "accountId": "000000000000",
         "accessKeyId": key.id,
         "userName": "default",
