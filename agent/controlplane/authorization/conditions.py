@@ -126,16 +126,22 @@ def _arns(
     texts: Sequence[str], operator: str, *, has_variables: bool
 ) -> tuple[Test, frozenset[str]]:
     """Compare part by part, so that no wildcard reaches over a colon of the first five."""
-    wanted = []
+    wanted: list[list[Patterns]] = []
+    literal: set[str] = set()
     for text in texts:
         parts = text.split(":", _ARN_PARTS - 1)
         if text == "*":
             parts = ["*"] * _ARN_PARTS
         if len(parts) != _ARN_PARTS:
             raise ConditionInvalid(f"{operator}: {text[:_SHOWN]!a} is not an ARN")
-        wanted.append([Patterns([part], has_variables=has_variables) for part in parts])
+        if not {"*", "?", "$"} & set(text):
+            literal.add(text)
+        else:
+            wanted.append([Patterns([part], has_variables=has_variables) for part in parts])
 
     def test(value: str, values: Values) -> bool:
+        if value in literal:
+            return True
         parts = value.split(":", _ARN_PARTS - 1)
         return len(parts) == _ARN_PARTS and any(
             all(pattern.match(part, values) for pattern, part in zip(each, parts, strict=True))

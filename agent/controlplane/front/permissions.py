@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from agent.controlplane.authorization.actions.rows import Resource
+    from agent.controlplane.authorization.actions.rows import Also, Resource
     from agent.controlplane.authorization.caller import Caller
     from agent.controlplane.authorization.grants import Grants
     from agent.controlplane.names import Names
@@ -118,6 +118,8 @@ class Permissions:
             passed += await self._roles_of_definition(members)
         for one in passed:
             await self._check_passed(one, request, caller, grants)
+        for other in row.also(asked):
+            await self._check_other(other, request, caller, grants)
 
     async def _check_passed(
         self, one: Passed, request: web.Request, caller: Caller, grants: Grants
@@ -127,6 +129,17 @@ class Permissions:
         )
         values = _values_of_call(request, caller, {}) | {"iam:passedtoservice": (one.service,)}
         _expect(caller, PASS_ROLE, arn, grants.decide(PASS_ROLE, arn, values))
+
+    async def _check_other(
+        self, other: Also, request: web.Request, caller: Caller, grants: Grants
+    ) -> None:
+        arn = await self._arn(other.resource, caller)
+        keys = grants.keys(other.action)
+        values: Values = {}
+        if keys:
+            values = _values_of_call(request, caller, {})
+            values |= await self._values_of_row(other.values, keys, caller)
+        _expect(caller, other.action, arn, grants.decide(other.action, arn, values))
 
     async def _roles_of_definition(self, members: Mapping[str, Any]) -> list[Passed]:
         """Return the roles that a task gets from its definition, because no override replaces them."""

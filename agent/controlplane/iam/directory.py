@@ -79,7 +79,9 @@ class _Holder:
         if self._statements is None:
             documents = [*map(managed.document, self.record.attached), *self.record.inline.values()]
             self._statements = tuple(
-                statement for document in documents for statement in self._compiled(document)
+                statement
+                for document in documents
+                for statement in _compiled(document, self.record.name)
             )
         return self._statements
 
@@ -88,17 +90,6 @@ class _Holder:
         if self._grants is None:
             self._grants = Grants(self.statements)
         return self._grants
-
-    def _compiled(self, document: str) -> tuple[Statement, ...]:
-        try:
-            return policy.compile_permissions(document, SERVICES)
-        except PolicyInvalid as error:
-            _log.error(
-                "policy cannot be evaluated, so it forbids all",
-                of=self.record.name,
-                error=str(error),
-            )
-            return policy.compile_permissions(_NOTHING, SERVICES)
 
 
 class Directory:
@@ -303,8 +294,7 @@ class Directory:
         )
         grants = holder.grants
         if session.policy:
-            limits = policy.compile_permissions(session.policy, SERVICES)
-            grants = Grants(holder.statements, limits)
+            grants = Grants(holder.statements, _compiled(session.policy, role.name))
         if len(holder.opened) >= _OPENED_MOST:
             holder.opened.clear()
         opened = holder.opened[key_id] = Credential(session.secret, caller, grants)
@@ -354,3 +344,12 @@ def _record(kv: KeyValue) -> IamUserRecord | IamRoleRecord | None:
         return None if user is None else user.record
     role = access.read(IamRoleRecord, kv)
     return None if role is None else role.record
+
+
+def _compiled(document: str, name: str) -> tuple[Statement, ...]:
+    """Return the statements of a document of a user or role; of one that cannot be compiled, one that denies all."""
+    try:
+        return policy.compile_permissions(document, SERVICES)
+    except PolicyInvalid as error:
+        _log.error("policy cannot be evaluated, so it forbids all", of=name, error=str(error))
+        return policy.compile_permissions(_NOTHING, SERVICES)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane.authorization.actions.rows import (
+    Also,
     Asked,
     Kind,
     Named,
@@ -109,6 +110,12 @@ def _task_sets(asked: Asked) -> list[Resource]:
         else asked.arn("ecs", f"task-set/{_cluster_name(asked)}/{service}/{text}")
         for text in of
     ]
+
+
+def run_later(asked: Asked, cluster: str, definition: str) -> Also:
+    """Return what a target that runs tasks at some time needs: what RunTask would need now."""
+    values = texts({"ecs:cluster": _cluster_arn(asked, cluster)})
+    return Also("ecs:RunTask", _definition(definition), values)
 
 
 def _definition(text: str) -> Resource:

@@ -51,6 +51,14 @@ class Passed(NamedTuple):
     """Such as ``ecs-tasks.amazonaws.com``."""
 
 
+class Also(NamedTuple):
+    """Another action that a request needs, because it has it done later."""
+
+    action: str
+    resource: Resource
+    values: Values
+
+
 Resource = str | Named
 Resources = Callable[[Asked], list[Resource]]
 Values = Mapping[str, tuple[Resource, ...]]
@@ -62,6 +70,10 @@ def _nothing(_asked: Asked) -> list[Resource]:
 
 def _no_values(_asked: Asked) -> Values:
     return {}
+
+
+def _nothing_else(_asked: Asked) -> list[Also]:
+    return []
 
 
 def _no_values_of(_names: Names, _arn: str) -> Values:
@@ -85,6 +97,8 @@ class Row(NamedTuple):
     """Of keys that depend on the resource, by its ARN; they count more than those of the request."""
     passes: Callable[[Asked], list[Passed]] = _no_roles
     """Roles on which ``iam:PassRole`` must be allowed besides."""
+    also: Callable[[Asked], list[Also]] = _nothing_else
+    """Other actions that must be allowed besides."""
 
 
 def given(*members: str) -> Resources:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from agent.controlplane.authorization.actions.ecs import run_later
 from agent.controlplane.authorization.actions.rows import (
+    Also,
     Asked,
     Passed,
     Resource,
@@ -38,6 +40,17 @@ def _target_roles(asked: Asked) -> list[Passed]:
     return [Passed(role, "events.amazonaws.com") for role in roles]
 
 
+def _runs(asked: Asked) -> list[Also]:
+    """Return what targets need that run tasks; nobody assumes their roles here, so who puts them must be allowed."""
+    members = asked.members
+    targets = [*members.get("Targets", ()), *([members["Target"]] if "Target" in members else [])]
+    return [
+        run_later(asked, one.get("Arn", ""), parameters.get("TaskDefinitionArn", ""))
+        for one in targets
+        if (parameters := one.get("EcsParameters"))
+    ]
+
+
 def _rule_role(asked: Asked) -> list[Passed]:
     role = asked.members.get("RoleArn")
     return [Passed(role, "events.amazonaws.com")] if role else []
@@ -59,7 +72,7 @@ _OF_SCHEDULER: Final[Mapping[str, Resources]] = {
 SCHEDULER: Final[Mapping[str, Row]] = {
     **{name: Row(f"scheduler:{name}", found) for name, found in _OF_SCHEDULER.items()},
     **{
-        name: Row(f"scheduler:{name}", _schedule, passes=_target_role)
+        name: Row(f"scheduler:{name}", _schedule, passes=_target_role, also=_runs)
         for name in ("CreateSchedule", "UpdateSchedule")
     },
 }
@@ -81,7 +94,7 @@ _OF_EVENTS: Final[Mapping[str, Resources]] = {
 EVENTS: Final[Mapping[str, Row]] = {
     **{name: Row(f"events:{name}", found) for name, found in _OF_EVENTS.items()},
     "PutRule": Row("events:PutRule", _rule, passes=_rule_role),
-    "PutTargets": Row("events:PutTargets", _of_rule, passes=_target_roles),
+    "PutTargets": Row("events:PutTargets", _of_rule, passes=_target_roles, also=_runs),
 }
 
 _SCALING: Final = "application-autoscaling"

@@ -276,6 +276,41 @@ async def test_roles_are_passed_by_those_who_may(control: KeyedControl) -> None:
     assert (code, "iam:PassRole" in text) == ("AccessDeniedException", True)
 
 
+async def test_what_runs_tasks_later_needs_to_be_allowed_to_run_them(control: KeyedControl) -> None:
+    await control.call("ecs", "register_task_definition", **definition())
+    for name in ("shop", "mail"):
+        await control.call("ecs", "create_cluster", clusterName=name)
+    keys = await control.user(
+        "ann",
+        allow(["events:*", "scheduler:*", "iam:PassRole"]),
+        allow("ecs:RunTask", Condition=OF_SHOP),
+    )
+    await control.call("events", "put_rule", keys, Name="r", ScheduleExpression="rate(1 hour)")
+    for cluster, may in (("shop", True), ("mail", False)):
+        runs = {"TaskDefinitionArn": ecs_arn("task-definition/web:1")}
+        role = f"arn:aws:iam::{ACCOUNT}:role/any"
+        target = {"Arn": ecs_arn(f"cluster/{cluster}"), "RoleArn": role, "EcsParameters": runs}
+        puts: list[tuple[str, str, dict[str, Any]]] = [
+            ("events", "put_targets", {"Rule": "r", "Targets": [{"Id": "1", **target}]}),
+            (
+                "scheduler",
+                "create_schedule",
+                {
+                    "Name": cluster,
+                    "ScheduleExpression": "rate(1 hour)",
+                    "FlexibleTimeWindow": {"Mode": "OFF"},
+                    "Target": target,
+                },
+            ),
+        ]
+        for service, operation, request in puts:
+            if may:
+                await control.call(service, operation, keys, **request)
+            else:
+                code, text = await control.refused(service, operation, keys, **request)
+                assert (code, "ecs:RunTask" in text) == ("AccessDeniedException", True), service
+
+
 # -- changes count at once --------------------------------------------------------------------
 
 
