@@ -17,12 +17,18 @@ from agent.controlplane.audit.files import AuditSettings
 from agent.controlplane.front import keys
 from tests.support.aws_client import AwsClient
 from tests.support.control_endpoint import Endpoint, control_endpoint, definition
+from tests.support.keyed_control import KeyedControl, allow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
 CANARY = "c4n4ry-of-a-secret"
+TRUSTS_ACCOUNT = {
+    "Effect": "Allow",
+    "Principal": {"AWS": "arn:aws:iam::000000000000:root"},
+    "Action": "sts:AssumeRole",
+}
 
 
 @pytest.fixture
@@ -246,3 +252,35 @@ async def test_who_has_called_and_what_was_refused(tmp_path: Path) -> None:
     assert third["userIdentity"]["type"] == "Root"
     assert third["sourceIPAddress"] == "unix socket"
     assert key.secret not in file.read_text()
+
+
+async def test_calls_of_users_and_roles_are_recorded_with_their_names(tmp_path: Path) -> None:
+    """Keys that are made, sessions and refusals by a policy; no secret of a key is told."""
+    async with KeyedControl.running(tmp_path) as control:
+        ann = await control.user("ann", allow("iam:*"))
+        session = await control.session(await control.role("all", TRUSTS_ACCOUNT, allow("*")))
+        code, _ = await control.refused("ecs", "create_cluster", ann, clusterName="theirs")
+        assert code == "AccessDeniedException"
+        await control.call("ecs", "create_cluster", session, clusterName="ours")
+        file = tmp_path / "audit" / "audit.jsonl"
+        records = await recorded(
+            file,
+            lambda found: found and found[-1]["requestParameters"] == {"clusterName": "ours"},
+        )
+    refused, done = records[-2:]
+    assert (refused["userIdentity"]["type"], refused["userIdentity"]["userName"]) == (
+        "IAMUser",
+        "ann",
+    )
+    assert refused["userIdentity"]["accessKeyId"] == ann.id
+    assert (refused["errorCode"], refused["responseElements"]) == ("AccessDeniedException", None)
+    issuer = done["userIdentity"]["sessionContext"]["sessionIssuer"]
+    assert (done["userIdentity"]["type"], issuer["userName"]) == ("AssumedRole", "all")
+    names = [record["eventName"] for record in records]
+    assert {"CreateUser", "PutUserPolicy", "CreateAccessKey", "CreateRole", "AssumeRole"} <= set(
+        names
+    )
+    text = file.read_text()
+    for secret in (ann.secret, session.secret, session.token, control.root.secret):
+        assert secret
+        assert secret not in text
