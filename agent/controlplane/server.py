@@ -242,7 +242,12 @@ async def serve(
                 group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
                     _reload(
-                        agent_tokens, access, keeper, monitoring.tokens, reload or asyncio.Event()
+                        agent_tokens,
+                        access,
+                        keeper,
+                        directory,
+                        monitoring.tokens,
+                        reload or asyncio.Event(),
                     ),
                     name="reload",
                 ),
@@ -375,6 +380,7 @@ async def _reload(
     agent_tokens: AgentTokens,
     access: _OperatorAccess,
     keeper: SecretKeeper,
+    directory: Directory,
     readers: ReaderTokens,
     asked: asyncio.Event,
 ) -> None:
@@ -387,6 +393,10 @@ async def _reload(
         asked.clear()
         await access.reload()
         await keeper.reload()
+        try:
+            await directory.reopen()
+        except StoreFailure as error:
+            _log.error("sessions of roles not reloaded", error=str(error))
         try:
             await readers.reload()
         except ConfigError as error:

@@ -209,6 +209,12 @@ class Directory:
             self._revisions[key] = at
             self._drop(key)
 
+    async def reopen(self) -> None:
+        """Open again what could not be opened before, because the keys of secrets have been read again."""
+        for page in [page async for page in access.pages(self._store, user_records.SESSION_KEYS)]:
+            for kv in page:
+                self._take_session_key(kv, is_gone=False)
+
     async def _again(self) -> None:
         try:
             await self._read_all()
