@@ -61,7 +61,15 @@ _LISTERS: Final[Mapping[str, _Lister]] = {
     "scheduler": _Lister(
         "ListTagsForResource", lambda arn: {"ResourceArn": arn}, lambda found: found.get("Tags")
     ),
+    "secretsmanager": _Lister(
+        "DescribeSecret", lambda arn: {"SecretId": arn}, lambda found: found.get("Tags")
+    ),
     "servicediscovery": _BY_UPPER_ARN,
+    "ssm": _Lister(
+        "ListTagsForResource",
+        lambda arn: {"ResourceType": "Parameter", "ResourceId": arn},
+        lambda found: found.get("TagList"),
+    ),
 }
 _IAM: Final = {
     "role": _Lister(

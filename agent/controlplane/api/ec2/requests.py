@@ -17,7 +17,7 @@ from agent.controlplane.front import pages
 from agent.controlplane.security_groups import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from agent.controlplane.front.errors import ApiError
     from agent.controlplane.parts import Parts
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TAGS_MOST: Final = 50
+TAG_KEY_MOST, TAG_VALUE_MOST = 127, 255
+"""Characters."""
 PAGE_LEAST, PAGE_MOST = 5, 1000
 _SHOWN: Final = 64
 
@@ -60,13 +62,24 @@ def tags(request: Mapping[str, Any], resource: str) -> dict[str, str]:
             raise InvalidParameterValue(
                 f"'{kind[:_SHOWN]}' is not a valid taggable resource type for this operation."
             )
-        for tag in specification.get("Tags", ()):
-            key = tag.get("Key", "")
-            if not key or key.lower().startswith("aws:"):
-                raise InvalidParameterValue("Tag keys must not be empty, nor begin with 'aws:'.")
-            found[key] = tag.get("Value", "")
+        found |= checked_tags(specification.get("Tags", ()))
     if len(found) > TAGS_MOST:
         raise InvalidParameterValue(f"A resource can have at most {TAGS_MOST} tags.")
+    return found
+
+
+def checked_tags(given: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return tags by their keys; raises ``InvalidParameterValue``."""
+    found: dict[str, str] = {}
+    for tag in given:
+        key, value = tag.get("Key", ""), tag.get("Value", "")
+        if not key or key.lower().startswith("aws:"):
+            raise InvalidParameterValue("Tag keys must not be empty, nor begin with 'aws:'.")
+        if len(key) > TAG_KEY_MOST or len(value) > TAG_VALUE_MOST:
+            raise InvalidParameterValue(
+                f"The key of a tag can have at most {TAG_KEY_MOST} characters, its value {TAG_VALUE_MOST}."
+            )
+        found[key] = value
     return found
 
 

@@ -69,6 +69,16 @@ async def update_role(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+async def update_role_description(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Change the description of a role, and return the role; UpdateRole has replaced this call."""
+    changed = await stored.change(
+        parts.store,
+        requests.role_name(request),
+        lambda old: replace(old, description=request["Description"]),
+    )
+    return {"Role": _shown(changed, parts.names)}
+
+
 async def update_assume_role_policy(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Change who may assume a role."""
     trust = _trust(request["PolicyDocument"])
@@ -172,4 +182,5 @@ HANDLERS: Handlers = {
     "UntagRole": untag_role,
     "UpdateAssumeRolePolicy": update_assume_role_policy,
     "UpdateRole": update_role,
+    "UpdateRoleDescription": update_role_description,
 }

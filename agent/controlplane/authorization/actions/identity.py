@@ -64,6 +64,7 @@ _OF_A_ROLE: Final = (
     "UntagRole",
     "UpdateAssumeRolePolicy",
     "UpdateRole",
+    "UpdateRoleDescription",
 )
 _OF_A_USER: Final = (
     "CreateAccessKey",

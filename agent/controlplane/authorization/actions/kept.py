@@ -32,6 +32,14 @@ def _parameter(asked: Asked, text: str) -> str:
     return asked.names.parameter(parts[0])
 
 
+def _tagged(asked: Asked) -> list[Resource]:
+    return [_parameter(asked, asked.members["ResourceId"])]
+
+
+def _below(asked: Asked) -> list[Resource]:
+    return [asked.names.parameter(f"{asked.members['Path'].strip('/')}/")]
+
+
 def _new_secret(asked: Asked) -> list[Resource]:
     return [asked.names.stored_secret(f"{asked.members['Name']}-??????")]
 
@@ -47,7 +55,12 @@ SSM: Final[Mapping[str, Row]] = {
             "PutParameter",
         )
     },
+    **{
+        name: Row(f"ssm:{name}", _tagged)
+        for name in ("AddTagsToResource", "ListTagsForResource", "RemoveTagsFromResource")
+    },
     "DescribeParameters": Row("ssm:DescribeParameters"),
+    "GetParametersByPath": Row("ssm:GetParametersByPath", _below),
 }
 SECRETS: Final[Mapping[str, Row]] = {
     **{
@@ -55,9 +68,15 @@ SECRETS: Final[Mapping[str, Row]] = {
         for name in (
             "DeleteSecret",
             "DescribeSecret",
+            "GetResourcePolicy",
             "GetSecretValue",
+            "ListSecretVersionIds",
             "PutSecretValue",
             "RestoreSecret",
+            "TagResource",
+            "UntagResource",
+            "UpdateSecret",
+            "UpdateSecretVersionStage",
         )
     },
     "CreateSecret": Row("secretsmanager:CreateSecret", _new_secret),

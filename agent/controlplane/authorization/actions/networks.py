@@ -33,6 +33,13 @@ def _new_group(asked: Asked) -> list[Resource]:
     return [asked.arn("ec2", "security-group/*"), *of_vpc]
 
 
+def _tagged(asked: Asked) -> list[Resource]:
+    return [
+        asked.arn("ec2", f"security-group{'-rule' if text.startswith('sgr-') else ''}/{text}")
+        for text in listed(asked.members.get("Resources"))
+    ]
+
+
 EC2: Final[Mapping[str, Row]] = {
     **{
         name: Row(f"ec2:{name}", _groups)
@@ -59,6 +66,9 @@ EC2: Final[Mapping[str, Row]] = {
         )
     },
     "CreateSecurityGroup": Row("ec2:CreateSecurityGroup", _new_group),
+    "CreateTags": Row("ec2:CreateTags", _tagged),
+    "DeleteTags": Row("ec2:DeleteTags", _tagged),
+    "DescribeVpcAttribute": Row("ec2:DescribeVpcAttribute", named("ec2", "vpc/", "VpcId")),
 }
 
 _BALANCING: Final = "elasticloadbalancing"

@@ -83,4 +83,6 @@ CLOUDWATCH: Final[Mapping[str, Row]] = {
     "ListMetrics": Row("cloudwatch:ListMetrics"),
     "ListTagsForResource": Row("cloudwatch:ListTagsForResource", given("ResourceARN")),
     "PutMetricAlarm": Row("cloudwatch:PutMetricAlarm", named("cloudwatch", "alarm:", "AlarmName")),
+    "TagResource": Row("cloudwatch:TagResource", given("ResourceARN")),
+    "UntagResource": Row("cloudwatch:UntagResource", given("ResourceARN")),
 }

@@ -164,6 +164,17 @@ async def test_a_policy_for_one_thing_by_its_arn(control: KeyedControl) -> None:
     names = ["/shop/a", "/mail/a"]
     code, text = await control.refused("ssm", "get_parameters", keys, Names=names)
     assert (code, "parameter/mail/a" in text) == ("AccessDeniedException", True)
+    below = await control.call("ssm", "get_parameters_by_path", keys, Path="/shop")
+    assert [one["Name"] for one in below["Parameters"]] == ["/shop/a"]
+    for path in ("/", "/mail", "/sho"):
+        code, _ = await control.refused("ssm", "get_parameters_by_path", keys, Path=path)
+        assert code == "AccessDeniedException", path
+    tag = {"ResourceType": "Parameter", "Tags": [{"Key": "a", "Value": "b"}]}
+    await control.call("ssm", "add_tags_to_resource", keys, ResourceId="/shop/a", **tag)
+    code, _ = await control.refused(
+        "ssm", "add_tags_to_resource", keys, ResourceId="/mail/a", **tag
+    )
+    assert code == "AccessDeniedException"
     made = await control.call(
         "secretsmanager", "create_secret", keys, Name="shop", SecretString="x"
     )
@@ -192,6 +203,13 @@ async def test_security_groups_by_name_are_those_of_the_id(control: KeyedControl
         code, _ = await control.refused("ec2", "delete_security_group", keys, **given)
         assert code == "UnauthorizedOperation"
     await control.call("ec2", "delete_security_group", keys, GroupName="shop")
+    keys = await control.user("bob", allow("ec2:CreateTags", f"{arn}/{ids['mail']}"))
+    tags = [{"Key": "a", "Value": "b"}]
+    await control.call("ec2", "create_tags", keys, Resources=[ids["mail"]], Tags=tags)
+    default = await control.call("ec2", "describe_security_groups", GroupNames=["default"])
+    both = [ids["mail"], default["SecurityGroups"][0]["GroupId"]]
+    code, _ = await control.refused("ec2", "create_tags", keys, Resources=both, Tags=tags)
+    assert code == "UnauthorizedOperation"
 
 
 async def test_tags_of_requests_and_resources(control: KeyedControl) -> None:
@@ -223,6 +241,23 @@ async def test_tags_of_requests_and_resources(control: KeyedControl) -> None:
         else:
             code, _ = await control.refused("ecs", "delete_cluster", keys, cluster=name)
             assert code == "AccessDeniedException"
+
+
+async def test_tags_of_parameters_and_secrets(control: KeyedControl) -> None:
+    tags = [{"Key": "Team", "Value": "shop"}]
+    of_shop = {"StringEquals": {"aws:ResourceTag/Team": "shop"}}
+    keys = await control.user("ann", allow(["ssm:*", "secretsmanager:*"], Condition=of_shop))
+    for name, given in (("/shop", {"Tags": tags}), ("/mail", {})):
+        await control.call("ssm", "put_parameter", Name=name, Value="x", Type="String", **given)
+        await control.call("secretsmanager", "create_secret", Name=name, SecretString="x", **given)
+    await control.call("ssm", "get_parameter", keys, Name="/shop")
+    await control.call("secretsmanager", "get_secret_value", keys, SecretId="/shop")
+    for service, call, member in (
+        ("ssm", "get_parameter", "Name"),
+        ("secretsmanager", "get_secret_value", "SecretId"),
+    ):
+        code, _ = await control.refused(service, call, keys, **{member: "/mail"})
+        assert code == "AccessDeniedException"
 
 
 async def test_roles_are_passed_by_those_who_may(control: KeyedControl) -> None:

@@ -229,6 +229,18 @@ async def test_hosts_are_instances(
     assert not (await ec2.call("describe_instances"))["Reservations"]
 
 
+async def test_attributes_of_the_vpc(ec2: AwsClient) -> None:
+    for name, is_on in (
+        ("enableDnsSupport", True),
+        ("enableDnsHostnames", False),
+        ("enableNetworkAddressUsageMetrics", False),
+    ):
+        shown = await ec2.call("describe_vpc_attribute", VpcId=VPC, Attribute=name)
+        assert shown == {"VpcId": VPC, f"{name[:1].upper()}{name[1:]}": {"Value": is_on}}
+    code, _ = await ec2.refused("describe_vpc_attribute", VpcId="vpc-1", Attribute=name)
+    assert code == "InvalidVpcID.NotFound"
+
+
 async def test_a_proxy_finds_tasks_as_on_amazon_ecs(endpoint: Endpoint, ec2: AwsClient) -> None:
     """The calls of Traefik's provider for ECS, in their order: each task's port and its host's address."""
     await endpoint.call("CreateCluster")

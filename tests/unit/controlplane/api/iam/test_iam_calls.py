@@ -92,6 +92,8 @@ async def test_a_role_from_its_creation_to_its_end(iam: AwsClient) -> None:
 
 async def test_a_role_is_changed(iam: AwsClient) -> None:
     await made(iam, Tags=[{"Key": "Team", "Value": "shop"}])
+    role = await iam.call("update_role_description", RoleName="web", Description="newer")
+    assert role["Role"]["Description"] == "newer"
     await iam.call("update_role", RoleName="web", Description="new", MaxSessionDuration=7200)
     other = {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": {"AWS": "*"}}]}
     await iam.call("update_assume_role_policy", RoleName="web", PolicyDocument=json.dumps(other))
