@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import logs
-from agent.cli import event_options, fleet_options, listen, log_options, role_options
+from agent.cli import (
+    audit_options,
+    event_options,
+    fleet_options,
+    forward_options,
+    listen,
+    log_options,
+    role_options,
+)
 from agent.cli.client import CliError
 from agent.cli.env import TOKENS
 from agent.config import load, values
@@ -145,6 +153,8 @@ class _StoreCommands(click.Group):
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
+@audit_options.audit_options
+@forward_options.forward_options
 @fleet_options.fleet_options
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
@@ -238,6 +248,8 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
         event_webhook_file=event_options.webhook_file(given),
+        audit=audit_options.settings(given, data_dir),
+        forward=forward_options.targets(given),
         fleet=fleet_options.plan(given),
     )
 

@@ -16,7 +16,8 @@
     fleet_network/ a range of task addresses for each host
     agents/        registration, orders and reports, with two protocols
     roles/         credentials of the roles that tasks name, from STS
-    iam/           roles that operators create; they are kept and shown
+    iam/           users and roles that operators create, with their policies
+    audit/         records of calls in CloudTrail's shape, in files that rotate
     secrets/       parameters and secrets that control keeps, encrypted
     store/         the contract of the store, and its implementation with SQLite
     monitoring/    metrics of control and scrape targets, for Prometheus

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from agent.controlplane import records
 from agent.controlplane.api.table import APIS, ECS, LOGS
+from agent.controlplane.front import forward_targets
 from agent.controlplane.front.deferred import DeferredApi
 from agent.controlplane.front.door import ServiceRouter
 from agent.controlplane.front.event_stream import EventStream
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.amazon.wire import EcsWire
     from agent.controlplane.agents.longpoll.http import AgentWire
     from agent.controlplane.api.table import Api
+    from agent.controlplane.front.forwarder import Forwarder
     from agent.controlplane.front.operators import Operators
     from agent.controlplane.monitoring.calls import Monitoring
     from agent.controlplane.names import Names
@@ -44,7 +46,9 @@ class Applications:
         wire: AgentWire,
         ecs: EcsWire,
         monitoring: Monitoring,
+        forwarder: Forwarder | None,
     ) -> None:
+        self._forwarder = forwarder
         self._parts = parts
         self._apis = [(api, model, api.handlers()) for api, model in apis]
         self._deferred = deferred
@@ -59,16 +63,29 @@ class Applications:
 
     @classmethod
     async def open(
-        cls, parts: Parts, wire: AgentWire, ecs: EcsWire, monitoring: Monitoring
+        cls,
+        parts: Parts,
+        wire: AgentWire,
+        ecs: EcsWire,
+        monitoring: Monitoring,
+        forwarder: Forwarder | None = None,
     ) -> Applications:
-        """Load the models of the served APIs, except those that are read at the first request."""
+        """Load the models of the served APIs, except those that are read at the first request.
+
+        Raises:
+            ConfigError: calls of a service that is served are to be sent on.
+        """
         apis = [
             (api, await asyncio.to_thread(ApiModel.load, api.service))
             for api in APIS
             if api.named is None
         ]
         deferred = [api for api in APIS if api.named is not None]
-        return cls(parts, apis, deferred, wire, ecs, monitoring)
+        served = [model.signing_name for _, model in apis]
+        served += [api.named.signing_name for api in deferred if api.named is not None]
+        if forwarder is not None:
+            forward_targets.check_not_served(forwarder.targets, served)
+        return cls(parts, apis, deferred, wire, ecs, monitoring, forwarder)
 
     @property
     def names(self) -> Names:
@@ -109,6 +126,8 @@ class Applications:
             default=ECS.service,
             variables={model.title: model.endpoint_variable for _, model, _ in self._apis}
             | {each.names.title: each.names.endpoint_variable for each in later},
+            forwarder=self._forwarder,
+            operators=operators,
         )
         app = self._application(operators, own_names_only=own_names_only)
         OwnCalls(self._parts, operators, self._events).add_routes(app.router)
