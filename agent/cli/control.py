@@ -19,6 +19,7 @@ import click
 from agent import logs
 from agent.cli import (
     audit_options,
+    console_options,
     event_options,
     fleet_options,
     forward_options,
@@ -150,6 +151,7 @@ class _StoreCommands(click.Group):
     "given, a --listen on the loopback stays plain HTTP.",
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
+@console_options.console_option(console_options.OFF)
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
@@ -250,6 +252,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         event_webhook_file=event_options.webhook_file(given),
         audit=audit_options.settings(given, data_dir),
         forward=forward_options.targets(given),
+        console=console_options.console(given),
         fleet=fleet_options.plan(given),
     )
 

@@ -15,6 +15,7 @@
     security_groups/  rules of task networks       vpc/        hosts and networks in terms of EC2
     fleet_network/ a range of task addresses for each host
     agents/        registration, orders and reports, with two protocols
+    console/       a page for browsers, which calls the APIs and is told what has changed
     roles/         credentials of the roles that tasks name, from STS
     iam/           users and roles that operators create, with their policies
     audit/         records of calls in CloudTrail's shape, in files that rotate

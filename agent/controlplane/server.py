@@ -7,6 +7,7 @@
     /v1/...               our agents' long poll
     GET  /healthz         200 "ok" if the store answers, else 503
     GET  /metrics, /prometheus/...  for programs that watch the fleet
+    GET  /console/        a page for operators, if it is on
 
 With a token file, the long poll requires a token, and Amazon's agent must sign with one.
 
@@ -39,6 +40,7 @@ from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.audit.files import AuditSettings
 from agent.controlplane.audit.trail import Trail
 from agent.controlplane.backups import Backups, Schedule
+from agent.controlplane.console.admission import Console
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
 from agent.controlplane.fleet_network.ranges import RangePlan
@@ -131,6 +133,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Where calls of operators are recorded; None for nowhere."""
     forward: Mapping[str, Target] = {}
     """Where calls of services that are not served go, by their names (``front.forward_targets``)."""
+    console: Console = Console.OFF
+    """Whether ``listen`` serves the console, and for whom."""
     fleet: RangePlan | None = None
     """How the network of tasks is cut into ranges of hosts; None where there is no network between hosts."""
 
@@ -206,7 +210,13 @@ async def serve(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
         )
         applications = await Applications.open(
-            parts, wire, ecs, monitoring, await _forwarder(parts, settings.forward, cleanup)
+            parts,
+            wire,
+            ecs,
+            monitoring,
+            forwarder=await _forwarder(parts, settings.forward, cleanup),
+            console=settings.console,
+            has_keys=settings.keys_file is not None,
         )
         access = await _OperatorAccess.open(settings, agent_tokens, names, directory)
         front = await Front.open(

@@ -14,6 +14,7 @@
     forwarder.py  forward_targets.py  forwarded_names.py  forwarded_errors.py   sends calls of other services on
     codecs/                       the protocols: JSON, query (forms and XML), CBOR
     errors.py  pages.py           ``ApiError``; ``nextToken`` values
+    own_calls.py  event_stream.py calls of our own, which no API of AWS has
 
 Signatures cover the bytes that were sent. A call that its headers already rule out is answered without
 reading its body. Bodies are decompressed in a thread and up to a limit. Knows no single operations:

@@ -55,10 +55,12 @@ class AccessDenied(ApiError):
     code = "AccessDeniedException"
 
 
-def check_one(caller: Caller, grants: Grants, action: str, request: web.Request) -> None:
-    """Check one action on ``*``; raises ``AccessDenied``."""
+def check_one(
+    caller: Caller, grants: Grants, action: str, request: web.Request, resource: str = ANY
+) -> None:
+    """Check one action on an ARN, or on ``*``; raises ``AccessDenied``."""
     values = _values_of_call(request, caller, {}) if grants.keys(action) else {}
-    _expect(caller, action, ANY, grants.decide(action, ANY, values))
+    _expect(caller, action, resource, grants.decide(action, resource, values))
 
 
 class Permissions:

@@ -99,7 +99,9 @@ class Front:
             await front._serve(
                 settings.socket,
                 applications,
-                applications.for_operators(operators, own_names_only=own_names_only),
+                applications.for_operators(
+                    operators, own_names_only=own_names_only, with_console=True
+                ),
                 bounds,
             )
         except BaseException:
