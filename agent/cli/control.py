@@ -18,9 +18,11 @@ import click
 
 from agent import logs
 from agent.cli import (
+    audit_options,
     console_options,
     event_options,
     fleet_options,
+    forward_options,
     listen,
     log_options,
     role_options,
@@ -153,6 +155,8 @@ class _StoreCommands(click.Group):
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
+@audit_options.audit_options
+@forward_options.forward_options
 @fleet_options.fleet_options
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
@@ -246,6 +250,8 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
         event_webhook_file=event_options.webhook_file(given),
+        audit=audit_options.settings(given, data_dir),
+        forward=forward_options.targets(given),
         console=console_options.console(given),
         fleet=fleet_options.plan(given),
     )

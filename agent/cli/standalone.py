@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from agent.cli import console_options, event_options, listen, log_options, output, role_options
+from agent.cli import (
+    audit_options,
+    console_options,
+    event_options,
+    forward_options,
+    listen,
+    log_options,
+    output,
+    role_options,
+)
 from agent.cli.client import AgentClient, CliError
 from agent.cli.env import DATA_DIRS, TOKENS
 from agent.cli.supervise import Child, ChildGaveUp
@@ -117,6 +126,8 @@ class _Plan(NamedTuple):
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
+@audit_options.audit_options
+@forward_options.forward_options
 def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **given: Any) -> int:
     """Run a control endpoint and an agent on this host.
 
@@ -138,6 +149,8 @@ def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **giv
         *role_options.arguments(given),
         *log_options.arguments(given),
         *event_options.arguments(given),
+        *audit_options.arguments(given),
+        *forward_options.arguments(given),
         *console_options.arguments(given),
     )
     plan = _Plan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
@@ -13,6 +13,7 @@ from agent.controlplane.console import admission
 from agent.controlplane.console.admission import Console, KeylessReaders
 from agent.controlplane.console.files import PageFiles, PageSettings
 from agent.controlplane.console.stream import ChangeStream
+from agent.controlplane.front import forward_targets
 from agent.controlplane.front.deferred import DeferredApi
 from agent.controlplane.front.door import ServiceRouter
 from agent.controlplane.front.event_stream import EventStream
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.amazon.wire import EcsWire
     from agent.controlplane.agents.longpoll.http import AgentWire
     from agent.controlplane.api.table import Api
+    from agent.controlplane.front.forwarder import Forwarder
     from agent.controlplane.front.operators import Operators
     from agent.controlplane.monitoring.calls import Monitoring
     from agent.controlplane.names import Names
@@ -37,22 +39,30 @@ if TYPE_CHECKING:
 HEALTH_LIMIT_S = 5.0
 
 
+class _ServedApis(NamedTuple):
+    """The APIs; a deferred one is loaded at the first request."""
+
+    loaded: Sequence[tuple[Api, ApiModel]]
+    deferred: Sequence[Api]
+
+
 class Applications:
     """Builds applications that share the same parts and agent protocols."""
 
     def __init__(
         self,
         parts: Parts,
-        apis: Sequence[tuple[Api, ApiModel]],
-        deferred: Sequence[Api],
+        apis: _ServedApis,
         wire: AgentWire,
         ecs: EcsWire,
         monitoring: Monitoring,
+        forwarder: Forwarder | None,
         page: PageFiles | None,
     ) -> None:
+        self._forwarder = forwarder
         self._parts = parts
-        self._apis = [(api, model, api.handlers()) for api, model in apis]
-        self._deferred = deferred
+        self._apis = [(api, model, api.handlers()) for api, model in apis.loaded]
+        self._deferred = apis.deferred
         self._wire = wire
         self._ecs = ecs
         self._monitoring = monitoring
@@ -73,6 +83,7 @@ class Applications:
         ecs: EcsWire,
         monitoring: Monitoring,
         *,
+        forwarder: Forwarder | None = None,
         console: Console = Console.OFF,
         has_keys: bool = True,
     ) -> Applications:
@@ -83,8 +94,12 @@ class Applications:
             wire: our agents' long poll.
             ecs: the protocol of Amazon's agent.
             monitoring: for programs that watch.
+            forwarder: sends calls of services that are not served elsewhere; None to refuse them.
             console: whether there is one, and for whom.
             has_keys: whether operators have keys with which they sign.
+
+        Raises:
+            ConfigError: calls of a service that is served are to be sent on.
         """
         apis = [
             (api, await asyncio.to_thread(ApiModel.load, api.service))
@@ -92,8 +107,12 @@ class Applications:
             if api.named is None
         ]
         deferred = [api for api in APIS if api.named is not None]
+        served = [model.signing_name for _, model in apis]
+        served += [api.named.signing_name for api in deferred if api.named is not None]
+        if forwarder is not None:
+            forward_targets.check_not_served(forwarder.targets, served)
         page = await _page(parts, console, has_keys=has_keys)
-        return cls(parts, apis, deferred, wire, ecs, monitoring, page)
+        return cls(parts, _ServedApis(apis, deferred), wire, ecs, monitoring, forwarder, page)
 
     @property
     def names(self) -> Names:
@@ -147,6 +166,8 @@ class Applications:
             default=ECS.service,
             variables={model.title: model.endpoint_variable for _, model, _ in self._apis}
             | {each.names.title: each.names.endpoint_variable for each in later},
+            forwarder=self._forwarder,
+            operators=operators,
         )
         app = self._application(
             operators,

@@ -15,6 +15,7 @@ Tests: ``tests/unit/controlplane/front/test_own_calls.py``.
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -34,6 +35,8 @@ from agent.controlplane.front.event_stream import (
     AskEvents,
     TooManyReaders,
 )
+from agent.controlplane.front.noting import note_plain
+from agent.controlplane.front.operators import CALLER
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
@@ -111,7 +114,7 @@ class OwnCalls:
         """Return what an operator asks, whose policies must allow an action: on a cluster, if it names one.
 
         Raises:
-            _Refused: the sender is none, may not, or the body cannot be read.
+            _Refused: the sender is not an operator, may not do this, or the body cannot be read.
         """
         try:
             self._operators.expect(request)
@@ -163,6 +166,19 @@ class OwnCalls:
             asked = await self._asked(request, RotateKeys, "control:RotateSecretKeys")
         except _Refused as refused:
             return _problem(refused.status, str(refused))
+        answer = await self._rotated(asked)
+        note_plain(
+            self._parts,
+            request,
+            request[CALLER],
+            operation="RotateSecretKeys",
+            request_id=str(uuid.uuid4()),
+            asked={"forgetOld": asked.forget_old},
+            error="" if answer.status == 200 else "ServerException",
+        )
+        return answer
+
+    async def _rotated(self, asked: RotateKeys) -> web.Response:
         keeper = self._parts.secrets
         if keeper is None:
             return _problem(400, "this control endpoint keeps no secrets")

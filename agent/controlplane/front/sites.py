@@ -203,6 +203,7 @@ def address(
         keys_file=str(settings.keys_file or ""),
         certificate=str(settings.tls_certificate) if has_tls else "",
         socket=str(settings.socket or ""),
+        audit_file=str(settings.audit.file) if settings.audit else "",
         endpoint_variables=endpoint_variables,
     )
 
