@@ -47,8 +47,14 @@ _COMMANDS = {
     "secret": _Entry(
         "agent.cli.secret:secret", "Store secrets in this control, for sites without AWS."
     ),
+    "user": _Entry(
+        "agent.cli.user:user", "Give people and programs keys of this control, with policies."
+    ),
     "events": _Entry(
         "agent.cli.events:events", "Show what happens to tasks, hosts and services of this control."
+    ),
+    "audit": _Entry(
+        "agent.cli.audit:audit", "Show who changed what through the APIs of this control."
     ),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to fix."),

@@ -9,6 +9,8 @@ import contextlib
 import http.client
 import socket
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlencode
+from xml.etree import ElementTree as ET
 
 import msgspec
 
@@ -18,11 +20,13 @@ from agent.cli.client import CliError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from xml.etree.ElementTree import Element
 
     from agent.controlplane.front.address import Address
 
 ANSWER_LIMIT_S: Final = 60.0
 _TARGETS: Final = {"ssm": "AmazonSSM"}
+_VERSIONS: Final = {"iam": "2010-05-08"}
 
 
 class ControlApi:
@@ -55,11 +59,26 @@ class ControlApi:
         }
         return self.post("/", request, headers)
 
+    def query(self, service: str, operation: str, **members: str) -> Element:
+        """Make a call of an API that takes forms and answers in XML; return its result.
+
+        Raises:
+            CliError: with the text of its error.
+        """
+        form = urlencode({"Action": operation, "Version": _VERSIONS[service], **members})
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            # Names the service; on this socket nobody checks a signature.
+            "Authorization": f"AWS4-HMAC-SHA256 Credential=owner/20260101/us-east-1/{service}/aws4_request",
+        }
+        with self._asked("/", form.encode(), headers) as response:
+            return _result(operation, response.status, response.read())
+
     def post(
         self, path: str, request: dict[str, Any], headers: dict[str, str] | None = None
     ) -> dict[str, Any]:
         """Make a call and return the fields of its answer; raises ``CliError``."""
-        with self._asked(path, request, headers or {}) as response:
+        with self._asked(path, msgspec.json.encode(request), headers or {}) as response:
             return _fields(response.status, response.read())
 
     def stream(self, path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -68,7 +87,7 @@ class ControlApi:
         Raises:
             CliError: the call is refused, or nothing comes any more, not even an empty line.
         """
-        with self._asked(path, request, {}) as response:
+        with self._asked(path, msgspec.json.encode(request), {}) as response:
             if response.status != 200:
                 _fields(response.status, response.read())
             for line in response:
@@ -77,7 +96,7 @@ class ControlApi:
 
     @contextlib.contextmanager
     def _asked(
-        self, path: str, request: dict[str, Any], headers: dict[str, str]
+        self, path: str, body: bytes, headers: dict[str, str]
     ) -> Iterator[http.client.HTTPResponse]:
         given = {"Content-Type": "application/json"} | headers
         connection = http.client.HTTPConnection("localhost", timeout=ANSWER_LIMIT_S)
@@ -85,7 +104,7 @@ class ControlApi:
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.settimeout(ANSWER_LIMIT_S)
             connection.sock.connect(self.address.socket)
-            connection.request("POST", path, body=msgspec.json.encode(request), headers=given)
+            connection.request("POST", path, body=body, headers=given)
             yield connection.getresponse()
         except PermissionError:
             raise CliError(
@@ -98,6 +117,24 @@ class ControlApi:
             ) from None
         finally:
             connection.close()
+
+
+def _result(operation: str, status: int, raw: bytes) -> Element:
+    """Return the element of the result, or the whole answer of a call that has none; without name spaces."""
+    try:
+        root = ET.fromstring(raw)  # noqa: S314 - from control, over a socket of its owner
+    except ET.ParseError:
+        raise CliError(
+            f"the control endpoint answered {status} with something else than XML; use the ecs-agent of "
+            "its version"
+        ) from None
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    if status != 200:
+        code, message = root.findtext("Error/Code", ""), root.findtext("Error/Message", "")
+        raise CliError(f"{code}: {message}")
+    result = root.find(f"{operation}Result")
+    return root if result is None else result
 
 
 def _fields(status: int, raw: bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Tests: ``tests/unit/cli/test_role_options.py``.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.roles.settings import RoleSettings
 
+_URL: Final = re.compile(r"https?://[^/\s@]+/?")
 _SHORTEST_S: Final = 900.0
 _LONGEST_S: Final = 12 * 3600.0
 """What STS accepts."""
@@ -25,6 +27,13 @@ _LONGEST_S: Final = 12 * 3600.0
 
 def role_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options to a command, which takes them as keyword arguments."""
+    command = click.option(
+        "--task-endpoint",
+        default="",
+        metavar="URL",
+        help="Tell tasks with a task role that this control endpoint keeps that their AWS SDKs reach it under "
+        "this URL, for example http://10.0.0.5:6820. [default: tell them nothing]",
+    )(command)
     return click.option(
         "--role-duration",
         default="1h",
@@ -43,13 +52,27 @@ def settings(given: Mapping[str, Any], environ: Mapping[str, str]) -> RoleSettin
         RoleSettings,
     )
 
-    return RoleSettings(environ=Environ(environ), duration_s=_duration_s(given["role_duration"]))
+    return RoleSettings(
+        environ=Environ(environ),
+        duration_s=_duration_s(given["role_duration"]),
+        task_endpoint=_url(given["task_endpoint"]),
+    )
 
 
 def arguments(given: Mapping[str, Any]) -> list[str]:
     """Return the options again as arguments, for a child process; checks them as ``settings`` does."""
     _duration_s(given["role_duration"])
-    return ["--role-duration", given["role_duration"]]
+    url = _url(given["task_endpoint"])
+    return ["--role-duration", given["role_duration"], *(["--task-endpoint", url] if url else [])]
+
+
+def _url(text: str) -> str:
+    if text and not _URL.fullmatch(text):
+        raise CliError(
+            f"--task-endpoint {text}: must be http://HOST:PORT or https://HOST:PORT",
+            exit_code=ExitCode.USAGE,
+        )
+    return text.rstrip("/")
 
 
 def _duration_s(text: str) -> float:

@@ -68,6 +68,7 @@ def _run(config: str, notifier: Notifier, sockets: HeldSockets) -> int:
 
     from agent import start  # noqa: PLC0415 - after lean_imports
 
+    lean_imports.end()
     start.adopt_log(settings)
     return start.main(settings, reread=read, notifier=notifier, sockets=sockets)
 

@@ -14,7 +14,7 @@ from agent.config.joining import Joining
 from agent.config.variable import Bounds, setting
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False, repr=False, eq=False)
 class ImageSettings(Joining):
     """What concerns images; see ``Settings``, which includes all of these."""
 

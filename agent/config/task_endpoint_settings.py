@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False, repr=False, eq=False)
 class TaskEndpointSettings(ImageSettings):
     """What concerns 169.254.170.2; see ``Settings``, which includes all of these."""
 

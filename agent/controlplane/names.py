@@ -155,7 +155,7 @@ class Names:
         )
 
     def root(self) -> str:
-        """Return the principal for ``registeredBy``: always root, because there are no users."""
+        """Return the ARN of the account's root: of who may do everything."""
         return f"arn:{self.partition}:iam::{self.account}:root"
 
 

@@ -17,6 +17,8 @@ from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.services.view import ServiceView
 
 if TYPE_CHECKING:
+    from agent.controlplane.audit.trail import Trail
+    from agent.controlplane.iam.directory import Directory
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.metric_store.store import MetricStore
@@ -37,8 +39,14 @@ class Parts:
     """Unix seconds."""
     secrets: SecretKeeper | None = None
     """None where control keeps no secrets."""
+    directory: Directory | None = None
+    """Knows users and roles; None where there are none."""
+    is_open: bool = False
+    """Whether everyone may make all calls (``--open``)."""
     roles: RoleSource = field(default_factory=NoRoles, repr=False)
     """Has the credentials of tasks' roles."""
+    task_variables: Mapping[str, str] = field(default_factory=dict)
+    """For containers of tasks with a role that is kept here: where their SDKs find this control endpoint."""
     keeps_logs: bool = True
     """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     log_store: LogStore | None = None
@@ -51,6 +59,8 @@ class Parts:
     """Whether there should be one."""
     metrics: MetricStore | None = None
     """The figures of tasks and hosts; None where control keeps none."""
+    audit: Trail | None = None
+    """Records the calls of operators; None where control keeps no audit trail."""
     problems: Sequence[Callable[[], str]] = ()
     """Each returns what does not work in another part, for a person; empty for nothing."""
     figures: Figures = field(default_factory=Figures, repr=False)

@@ -183,9 +183,19 @@ class InstanceRecord(Record, frozen=True):
     deregistered_at: float = 0.0
 
     @property
+    def shown_ec2_id(self) -> str:
+        """Its id for tools that ask EC2 about hosts, see ``ec2_id``."""
+        return ec2_id(self.id, self.ec2_instance_id)
+
+    @property
     def attribute_values(self) -> dict[str, str | None]:
         """Attribute values by name, for placement and the query language."""
         return {name: attribute.value for name, attribute in self.attributes.items()}
+
+
+def ec2_id(instance_id: str, ec2_instance_id: str) -> str:
+    """Return a host's id in EC2: that of the instance that it is, or else one that follows from its id here."""
+    return ec2_instance_id or f"i-{instance_id[:17]}"
 
 
 class AliveRecord(Record, frozen=True):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
-from tests.bench import groups, measures, plumbing, services
+from tests.bench import groups, logs_load, measures, plumbing, services
 from tests.bench.acs import ScriptedAcs
 from tests.bench.control import ScriptedControl
 from tests.bench.floor import RawEngine
@@ -33,18 +33,27 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
     parser.add_argument(
         "--part",
-        choices=["all", "sampling", "plumbing", "groups", "network", "services"],
+        choices=["all", "sampling", "plumbing", "groups", "network", "services", "start", "logs"],
         default="all",
         help="sampling: only what it costs to sample idle containers each second; plumbing: only "
         "what it costs to connect a sandbox; groups: only what changes of security groups cost; "
-        "network: only launches in each network mode; services: what a thousand services on a "
-        "thousand hosts cost control, which is in no other part",
+        "network: only launches in each network mode; start: only starts without tasks; services: "
+        "what a thousand services on a thousand hosts cost control, which is in no other part; logs: what "
+        "control's log store holds out, likewise",
+    )
+    parser.add_argument(
+        "--gigabytes",
+        type=float,
+        default=10,
+        help="of lines that are stored before logs are measured",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ecs-bench-") as directory:
         if options.part == "services":
             rows = asyncio.run(services.measured(Path(directory), options.rounds, _say))
+        elif options.part == "logs":
+            rows = asyncio.run(logs_load.measured(Path(directory), options.gigabytes, _say))
         else:
             rows = asyncio.run(_run(Path(directory), options))
     if options.json:
@@ -71,7 +80,7 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
         return changes
     image = await asyncio.to_thread(_image)
     sampling = []
-    if options.part != "network":
+    if options.part not in ("network", "start"):
         sampling = await _sampling(directory, image, options, _say)
     if options.part == "sampling":
         return sampling
@@ -85,6 +94,8 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
     try:
         await control.until_polled(0.1)
         await asyncio.sleep(3)  # the pool fills up
+        if options.part == "start":
+            return await measures.fresh_start(bench)
         rows = [
             await measures.one_task(bench, "awsvpc", "bridge", 0.55),
             await measures.one_task(bench, "none", "none", 0.55),
@@ -93,7 +104,7 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
             *await measures.bursts(bench, 90, 8),
             *await measures.idle(bench, 50, options.seconds, 2.0),
             *(await measures.idle(bench, options.containers, options.seconds, 1.5))[:3],
-            await measures.fresh_start(bench),
+            *await measures.fresh_start(bench),
             *await _both_wires(directory, bench),
             *sampling,
             *connected,

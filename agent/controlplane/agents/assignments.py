@@ -25,11 +25,11 @@ from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionC
 from agent.controlplane.definition import overrides, payload
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
 from agent.model import payload as payload_model
-from agent.model.payload import Credentials
+from agent.model.payload import Credentials, RoleType
 from agent.model.wire import Assignment, Assignments, TaskCredentials
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from agent.controlplane.access import Found
     from agent.controlplane.agents.leases import Leases
@@ -99,10 +99,18 @@ class AssignmentReader:
                 desired=order.assignment.desired_status,
                 keeps_logs=takes_logs and self._parts.keeps_logs,
                 credentials=self._credentials(task),
+                variables=self._variables(task),
             )
         except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:
             _log.error("payload cannot be built", task=task.arn, error=repr(error))
             return None
+
+    def _variables(self, task: TaskRecord) -> Mapping[str, str]:
+        """Return what tells the SDKs in a task where this control endpoint is, if its role is kept here."""
+        role, directory = task.roles.get(RoleType.APPLICATION), self._parts.directory
+        if role is None or directory is None or directory.role(role.arn) is None:
+            return {}
+        return self._parts.task_variables
 
     def _credentials(self, task: TaskRecord) -> dict[str, Credentials]:
         """Return the credentials of a task's roles; of those not issued yet, what names them."""

@@ -67,6 +67,7 @@ def build(
     desired: str,
     keeps_logs: bool = True,
     credentials: Mapping[str, Credentials] = MappingProxyType({}),
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> TaskPayload:
     """Return the payload for the task's agent.
 
@@ -77,11 +78,12 @@ def build(
         desired: RUNNING or STOPPED.
         keeps_logs: whether control keeps the logs of the driver ``awslogs``, and not CloudWatch Logs.
         credentials: of its roles, by their ``RoleType``.
+        variables: of all containers, unless their definition sets them.
     """
     body = overrides.effective(definition.definition, task.overrides)
     mode = network_mode(body)
     records = {container.name: container for container in task.containers}
-    environment = _EXECUTION_ENVIRONMENT.get(task.launch_type, {})
+    environment = _EXECUTION_ENVIRONMENT.get(task.launch_type, {}) | dict(variables)
     logs = LogPlace(
         region=names.region,
         task_id=ids.task_id(task.arn),

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from agent.controlplane.api.table import Api, ApiNames
-    from agent.controlplane.front.service_api import OperatorSide
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.parts import Parts
 
 
 class DeferredApi:
     """Serves one API; any number of calls run concurrently."""
 
-    def __init__(self, parts: Parts, api: Api, operators: OperatorSide) -> None:
+    def __init__(self, parts: Parts, api: Api, operators: Operators) -> None:
         """Take the parts; nothing is read before the first call.
 
         Raises:

@@ -29,6 +29,9 @@ OPEN: Final = "open"
 """Key id and secret that ``ecs-agent env`` gives to tools for a control that requires no keys."""
 _PREFIX: Final = "ECSK"
 """Key ids created here begin with it; those of AWS begin with an ``A``."""
+OF_USERS: Final = "ECSU"
+OF_SESSIONS: Final = "ECSS"
+"""With what ids of keys begin that users of this control and sessions of its roles have."""
 _LIMIT_BYTES: Final = 64 * 1024
 _SECRET_BYTES: Final = 30
 """40 characters in base64, as on AWS."""
@@ -75,7 +78,7 @@ def load(file: Path, *, owner: int | None = None) -> dict[str, Key]:
 
 def is_own(key_id: str) -> bool:
     """Tell whether a key is one that a control endpoint made, or the one for an open one. Pure."""
-    return key_id == OPEN or key_id.startswith(_PREFIX)
+    return key_id == OPEN or key_id.startswith((_PREFIX, OF_USERS, OF_SESSIONS))
 
 
 def _parse(file: Path, text: str) -> dict[str, Key]:

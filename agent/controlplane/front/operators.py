@@ -1,15 +1,17 @@
-"""Authentication of operators: by a signature with one of control's keys, or as the owner.
+"""Authentication of operators: by a signature with a key that control knows, or as the owner.
 
 There are three ways, and each address uses one of them:
 
-- TCP: a signature with a key from the file, in a header or presigned (``front.signatures``). A captured
+- TCP: a signature with a key from the file, of a user or of a role's session (``iam.directory``), in a header
+  or presigned (``front.signatures``). A captured
   signature is soon useless: a signature is only valid for a few seconds after its first use. It is not
   limited to one use, because clients sign equal calls within one second identically.
 - the Unix socket: the kernel says who calls; root and the user that control runs as need no key.
 - ``--open``, for labs: everyone who can reach the port.
 
-Web pages in a browser are never operators: requests with an ``Origin`` are refused. If no key is
-required, requests with the name of another host are refused too (DNS rebinding).
+Web pages in a browser are never operators: requests with an ``Origin`` are refused, except those of control's own
+console (``console.admission``). If no key is required, requests with the name of another host are refused too
+(DNS rebinding).
 """
 
 from __future__ import annotations
@@ -27,9 +29,15 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from msgspec import Struct
 
-from agent.controlplane.front import signatures
+from agent.controlplane.authorization.actions.rows import ANY
+from agent.controlplane.authorization.caller import ROOT, Caller
+from agent.controlplane.authorization.grants import Grants
+from agent.controlplane.front import permissions, signatures
 from agent.controlplane.front.errors import ApiError
 from agent.controlplane.front.signatures import Claim, SignatureRefused, SignedRequest
+from agent.controlplane.iam.directory import SessionExpired
+from agent.controlplane.iam.sessions import SessionInvalid
+from agent.controlplane.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +45,10 @@ if TYPE_CHECKING:
     from aiohttp.typedefs import Handler, Middleware
 
     from agent.controlplane.front.keys import Key
+    from agent.controlplane.iam.directory import Directory
 
+CALLER: Final = web.RequestKey("caller", Caller)
+"""Where a request has its caller, once it is admitted: ``request[CALLER]``."""
 SAME_SIGNATURE_S: Final = 5.0
 """How long one signature is valid. The SDKs sign with whole seconds, and repeat a failed call."""
 _REMEMBERED: Final = 100_000
@@ -47,11 +58,12 @@ _PEER: Final = struct.Struct("3i")
 _NAMES_OF_HERE: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
-class Caller(Struct, frozen=True):
-    """The caller of a request."""
+class Admitted(Struct, frozen=True):
+    """A caller that is one of the operators."""
 
-    name: str
-    """Name of the key; ``root`` for the owner on the Unix socket, ``anyone`` with ``--open``."""
+    caller: Caller
+    grants: Grants | None = None
+    """What its policies say; None for one who may do everything."""
 
 
 class Forbidden(ApiError):
@@ -61,37 +73,92 @@ class Forbidden(ApiError):
     code = "AccessDeniedException"
 
 
-class Open:
+class Operators:
+    """Decides who is an operator at one address; the base of all ways."""
+
+    def expect(self, request: web.Request) -> None:
+        """Check that ``admit`` could succeed with some body; raises ``ApiError``."""
+        raise NotImplementedError
+
+    def admit(self, request: web.Request, digest: str) -> Admitted:
+        """Return the caller, who has yet to be permitted what the call does; raises ``ApiError``.
+
+        Args:
+            request: the call.
+            digest: SHA-256 of its body as it was sent, in hexadecimal.
+        """
+        raise NotImplementedError
+
+    def check(self, request: web.Request, digest: str, action: str = "") -> Caller:
+        """Return a caller who may do everything, or whose policies allow an action on ``*``.
+
+        The request then has the caller, under ``CALLER``.
+
+        Args:
+            request: the call.
+            digest: as in ``admit``.
+            action: such as ``control:GetUsage``; without one, policies allow nothing.
+
+        Raises:
+            ApiError: the caller is not admitted, or not permitted.
+        """
+        return permit(request, self.admit(request, digest), action)
+
+
+def permit(
+    request: web.Request, admitted: Admitted, action: str = "", resource: str = ANY
+) -> Caller:
+    """Return a caller who may do everything, or whose policies allow an action on a resource.
+
+    The request then has the caller, under ``CALLER``. Raises ``ApiError``.
+    """
+    if admitted.grants is not None:
+        permissions.check_one(
+            admitted.caller, admitted.grants, action or "control:*", request, resource
+        )
+    request[CALLER] = admitted.caller
+    return admitted.caller
+
+
+class Open(Operators):
     """Admits everyone."""
 
-    def expect(self, _request: web.Request) -> None:
+    def __init__(self, names: Names | None = None) -> None:
+        """Take the names of this control endpoint, for the ARN of its root."""
+        self._admitted = Admitted(Caller(ROOT, "anyone", (names or Names()).root()))
+
+    def expect(self, request: web.Request) -> None:
         """Return, because anyone may call."""
 
-    def check(self, _request: web.Request, _digest: str) -> Caller:
+    def admit(self, _request: web.Request, _digest: str) -> Admitted:
         """Return a caller without a name."""
-        return Caller("anyone")
+        return self._admitted
 
 
-class Nobody:
+class Nobody(Operators):
     """Admits no operators: for an address that only serves agents."""
 
-    def expect(self, _request: web.Request) -> None:
+    def expect(self, request: web.Request) -> None:
         """Raise ``Forbidden``."""
         raise Forbidden("This address serves agents only")
 
-    def check(self, _request: web.Request, _digest: str) -> Caller:
+    def admit(self, _request: web.Request, _digest: str) -> Admitted:
         """Raise ``Forbidden``."""
         raise Forbidden("This address serves agents only")
 
 
-class Owner:
+class Owner(Operators):
     """Admits root and the owner on a Unix socket, who could read the keys anyway."""
+
+    def __init__(self, names: Names | None = None) -> None:
+        """Take the names of this control endpoint, for the ARN of its root."""
+        self._admitted = Admitted(Caller(ROOT, "root", (names or Names()).root()))
 
     def expect(self, request: web.Request) -> None:
         """Return for the owner; raises ``Forbidden`` for other users of this machine."""
-        self.check(request, "")
+        self.admit(request, "")
 
-    def check(self, request: web.Request, _digest: str) -> Caller:
+    def admit(self, request: web.Request, _digest: str) -> Admitted:
         """Return the caller; raises ``Forbidden`` for other users of this machine."""
         wire: socket.socket | None = (
             request.transport.get_extra_info("socket") if request.transport else None
@@ -102,11 +169,11 @@ class Owner:
         _pid, uid, _gid = _PEER.unpack(raw)
         if uid not in (0, os.geteuid()):
             raise Forbidden(f"User {uid} may not use this endpoint through its socket; {_MEND}")
-        return Caller("root")
+        return self._admitted
 
 
-class Signed:
-    """Admits callers who sign with a key; for one event loop."""
+class Signed(Operators):
+    """Admits callers who sign with a key of the file, of a user or of a session; for one event loop."""
 
     def __init__(
         self,
@@ -114,22 +181,33 @@ class Signed:
         *,
         note: Callable[[str, str], None],
         clock: Callable[[], float] = time.time,
+        names: Names | None = None,
+        directory: Directory | None = None,
     ) -> None:
         """Take the keys.
 
         Args:
-            keys: by their ids.
+            keys: those of the file, by their ids; who has one may do everything.
             note: called with the peer and the reason of each refusal.
             clock: Unix seconds.
+            names: of this control endpoint, for the ARN of its root.
+            directory: knows the keys of users and sessions; None where there are none.
         """
-        self._keys = keys
+        self._names = names or Names()
+        self._directory = directory
+        self._keys: dict[str, tuple[str, Admitted]] = {}
+        self.take(keys)
         self._note = note
         self._clock = clock
         self._seen = _Seen()
 
     def take(self, keys: Mapping[str, Key]) -> None:
-        """Admit only callers with one of these keys, by their ids, from now on."""
-        self._keys = keys
+        """Admit, of callers with keys of the file, only those with one of these from now on."""
+        arn = self._names.root()
+        self._keys = {
+            key.id: (key.secret, Admitted(Caller(ROOT, key.name, arn, key.id)))
+            for key in keys.values()
+        }
 
     def expect(self, request: web.Request) -> None:
         """Check that one of our keys may have signed a call; does not need its body.
@@ -140,7 +218,7 @@ class Signed:
         with self._noted(request):
             self._claim(_call(request))
 
-    def check(self, request: web.Request, digest: str) -> Caller:
+    def admit(self, request: web.Request, digest: str) -> Admitted:
         """Return the caller.
 
         Args:
@@ -161,31 +239,46 @@ class Signed:
             self._note(request.remote or "", f"{error.name}: {error}")
             raise
 
-    def _claim(self, call: SignedRequest) -> tuple[Claim, Key]:
+    def _claim(self, call: SignedRequest) -> tuple[Claim, str, Admitted]:
         if not signatures.is_signed(call):
             raise SignatureRefused(
                 "MissingAuthenticationTokenException", f"Missing Authentication Token: {_MEND}"
             )
         claim = signatures.read_claim(call)
         signatures.check_time(claim, self._clock())
-        key = self._keys.get(claim.key_id)
-        if key is None:
-            raise SignatureRefused(
-                "UnrecognizedClientException",
-                f"The security token included in the request is invalid: {_MEND}",
-            )
-        return claim, key
+        known = self._keys.get(claim.key_id)
+        if known is not None:
+            return claim, *known
+        return claim, *self._of_directory(claim)
 
-    def _check(self, call: SignedRequest) -> Caller:
-        claim, key = self._claim(call)
+    def _of_directory(self, claim: Claim) -> tuple[str, Admitted]:
+        """Return the secret of a key of a user or session, and whose it is; raises ``SignatureRefused``."""
+        try:
+            if self._directory is not None and self._directory.may_know(claim.key_id):
+                found = self._directory.credential(claim.key_id, claim.token, self._clock())
+                return found.secret, Admitted(found.caller, found.grants)
+        except SessionExpired:
+            raise SignatureRefused(
+                "ExpiredTokenException",
+                "The security token included in the request is expired",
+            ) from None
+        except SessionInvalid:
+            pass
+        raise SignatureRefused(
+            "UnrecognizedClientException",
+            f"The security token included in the request is invalid: {_MEND}",
+        )
+
+    def _check(self, call: SignedRequest) -> Admitted:
+        claim, secret, admitted = self._claim(call)
         signatures.check_whole(call, claim)
-        if not signatures.makers((key.secret,), call, claim):
+        if not signatures.makers((secret,), call, claim):
             raise signatures.mismatch(_MEND)
         if claim.expires_s is None and self._seen.is_old(claim.signature, self._clock()):
             raise signatures.mismatch(
                 f"it was used more than {SAME_SIGNATURE_S:g} s ago; sign each call again"
             )
-        return Caller(key.name)
+        return admitted
 
 
 def _call(request: web.Request, digest: str = "") -> SignedRequest:
@@ -209,16 +302,19 @@ class _Seen:
         return now - self._first.setdefault(digest, now) > SAME_SIGNATURE_S
 
 
-def no_pages(*, own_names_only: bool) -> Middleware:
+def no_pages(
+    *, own_names_only: bool, admits: Callable[[web.Request], bool] | None = None
+) -> Middleware:
     """Return the middleware that refuses requests of web pages, which have an ``Origin`` header.
 
     Args:
         own_names_only: also refuse requests with the name of another host.
+        admits: tells which requests with an ``Origin`` are not refused for it; None for none.
     """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if "Origin" in request.headers:
+        if "Origin" in request.headers and not (admits is not None and admits(request)):
             return web.Response(status=403, text="not for web pages\n")
         if own_names_only and not is_own_name(request.headers.get("Host", "")):
             return web.Response(status=403, text="call this host by an address\n")

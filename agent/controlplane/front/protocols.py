@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 CBOR_PROTOCOL = "rpc-v2-cbor"
 FORM = "application/x-www-form-urlencoded"
+UNNAMED = "a service of AWS"
+"""The service of a request that does not say which one it means, because it is not signed."""
 _SERVICE_LIMIT = 64
+_BY_PATH = {"schedules": "scheduler", "schedule-groups": "scheduler"}
+"""Services by the first element of paths that no other has."""
 
 # Bounded, so that a header with many beginnings is not searched to its end from each of them.
 _SCOPE = re.compile(
@@ -62,7 +66,7 @@ class ErrorAnswer:
 
 
 def addressed(
-    headers: Mapping[str, str], query: Mapping[str, str], content_type: str
+    headers: Mapping[str, str], query: Mapping[str, str], content_type: str, path: str = "/"
 ) -> Addressed | None:
     """Return the service that a request is for; None if no AWS client would send the request.
 
@@ -70,6 +74,7 @@ def addressed(
         headers: of the request; names in any case.
         query: parameters of its URL.
         content_type: of its body, without parameters.
+        path: of its URL; unsigned requests to a service with paths of its own are known by it.
     """
     match = _SCOPE.search(headers.get("Authorization", "")) or _PRESIGNED.fullmatch(
         unquote(query.get("X-Amz-Credential", ""))
@@ -77,12 +82,13 @@ def addressed(
     scope = match[1] if match else ""
     target = headers.get("X-Amz-Target", "")
     if headers.get("Smithy-Protocol") == CBOR_PROTOCOL:
-        return Addressed(scope or "a service of AWS", Protocol.CBOR)
+        return Addressed(scope or UNNAMED, Protocol.CBOR)
     if target:
         return Addressed(scope or target.split(".")[0][:_SERVICE_LIMIT], Protocol.JSON)
     if content_type == FORM or "Action" in query:
         protocol = Protocol.EC2 if scope == "ec2" else Protocol.QUERY
-        return Addressed(scope or "a service of AWS", protocol)
+        return Addressed(scope or UNNAMED, protocol)
+    scope = scope or _BY_PATH.get(path.split("/", 2)[1] if path[:1] == "/" else "", "")
     if not scope:
         return None
     return Addressed(scope, Protocol.S3 if scope == "s3" else Protocol.REST_JSON)

@@ -4,8 +4,8 @@
 response has an ``x-amzn-RequestId``. An unexpected failure is a 500 ``ServerException`` with the request
 id, logged once, here.
 
-``front.operators`` decides who may call, depending on the address of the request. Calls that agents
-make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
+``front.operators`` decides who may call, depending on the address of the request, and ``front.permissions``
+what users and sessions of roles may do. The admitted caller is in ``request[CALLER]``. Calls that agents make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
 calls.
 
 Tests: ``tests/unit/controlplane/api/ecs/test_service_api.py``,
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 from aiohttp import web
 
+from agent.controlplane.authorization.caller import AGENT, Caller, answering
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import (
     Bodies,
@@ -41,6 +42,9 @@ from agent.controlplane.front.errors import (
     UnsupportedFeatureException,
     UnsupportedMediaTypeException,
 )
+from agent.controlplane.front.noting import Progress
+from agent.controlplane.front.operators import CALLER, Admitted
+from agent.controlplane.front.permissions import Permissions
 from agent.controlplane.monitoring.figures import OTHER, Call
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.controlplane.front.codecs.contract import Codec, Reply
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.front.service_model import ApiModel
     from agent.controlplane.parts import Handler, Handlers, Parts
 
@@ -56,6 +61,9 @@ BODY_LIMIT_BYTES = 1024 * 1024
 HANDLER_TIMEOUT_S = 60.0
 _CHECK_IN_THREAD_BYTES = 32 * 1024
 """Checking a large request may take half a second; others must not wait for it."""
+
+_AGENT = Admitted(Caller(AGENT, "agent"))
+"""Whoever signs with one of control's tokens."""
 
 _log = structlog.get_logger(__name__)
 
@@ -90,16 +98,6 @@ class AgentSide(Protocol):
         """Answer a call; ``asked`` has the members that the model knows; raises ``ApiError``."""
 
 
-class OperatorSide(Protocol):
-    """Decides who may use the endpoint; implemented in ``front.operators``."""
-
-    def expect(self, request: web.Request, /) -> None:
-        """Check that ``check`` could succeed with some body; raises ``ApiError``."""
-
-    def check(self, request: web.Request, digest: str, /) -> object:
-        """Check that the caller is admitted, by the SHA-256 of the body; raises ``ApiError``."""
-
-
 class ServiceApi:
     """Answers the calls of one API; stateless, any number of calls run concurrently."""
 
@@ -109,7 +107,7 @@ class ServiceApi:
         model: ApiModel,
         handlers: Handlers,
         *,
-        operators: OperatorSide,
+        operators: Operators,
         check: Callable[[Mapping[str, Any]], None],
         agents: AgentSide | None = None,
         agents_only: bool = False,
@@ -141,6 +139,7 @@ class ServiceApi:
         self._reasons = reasons or {}
         self._operators = operators
         self._check_request = check
+        self._permissions = Permissions(parts, model.name, self._handlers)
         self._agents = agents
         self._agents_only = agents_only
         self._codecs = Codecs(model)
@@ -149,8 +148,10 @@ class ServiceApi:
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one call; never raises except for cancellation."""
         began = time.monotonic()
-        operation, answer = await self._answer(request)
-        call = Call(self._model.name, self._counted(operation), answer.status)
+        progress = Progress(str(uuid.uuid4()))
+        answer, error = await self._answer(request, progress)
+        progress.note(self._parts, request, self._model, error)
+        call = Call(self._model.name, self._counted(progress.operation), answer.status)
         self._parts.figures.called(call, time.monotonic() - began)
         return answer
 
@@ -162,16 +163,21 @@ class ServiceApi:
         )
         return operation if is_known else OTHER
 
-    async def _answer(self, request: web.Request) -> tuple[str, web.Response]:
-        """Return the operation, as far as it is known, and the answer."""
-        request_id = str(uuid.uuid4())
+    async def _answer(
+        self, request: web.Request, progress: Progress
+    ) -> tuple[web.Response, ApiError | None]:
+        """Return the answer, and the error that it tells."""
+        request_id = progress.request_id
         target = request.headers.get("X-Amz-Target", "")
-        operation = target.rpartition(".")[2]
+        progress.operation = target.rpartition(".")[2]
         about = {"target": target, "request_id": request_id}
         codec = self._codecs.of(request)
         try:
-            operation, response = await self._call(request, codec)
-            return operation, _sent(codec.answer(operation, response, request_id))
+            response = await self._call(request, codec, progress)
+            reply = codec.answer(progress.operation, response, request_id)
+            progress.answered = response
+            progress.size_bytes += len(reply.body)
+            return _sent(reply), None
         except ApiError as error:
             failure: ApiError = error
         except StoreFailure as error:
@@ -184,32 +190,39 @@ class ServiceApi:
         except Exception:  # noqa: BLE001 - whatever fails, the client gets a response and others go on
             _log.exception("call failed", **about)
             failure = _failed(request_id)
-        return operation, _sent(codec.error(failure, request_id))
+        return _sent(codec.error(failure, request_id)), failure
 
-    async def _call(self, request: web.Request, codec: Codec) -> tuple[str, dict[str, Any]]:
-        """Answer a call; return its operation and the response."""
+    async def _call(self, request: web.Request, codec: Codec, progress: Progress) -> dict[str, Any]:
+        """Answer a call; return the response."""
         # Without its body, a form names no operation, and then none for agents.
         named = self._named(request, codec)
         agents = self._agents
         for_agents = agents is not None and agents.serves(named)
         self._expect(request, named)
         raw_body = await self._body(request)
-        as_agent = self._let_in(request, named, await bodies.digest(raw_body))
+        admitted = self._let_in(request, named, await bodies.digest(raw_body))
+        request[CALLER] = progress.caller = admitted.caller
         prove(request)
         body = await self._inflated(request, raw_body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
-            read = await asyncio.to_thread(self._read, request, codec, body, for_agents)
+            read = await asyncio.to_thread(self._read, request, codec, body, progress, for_agents)
         else:
-            read = self._read(request, codec, body, for_agents)
-        operation, checked, raw = read
-        if agents is not None and as_agent:
+            read = self._read(request, codec, body, progress, for_agents)
+        operation, (checked, raw) = progress.operation, read
+        progress.asked, progress.size_bytes = checked, len(body)
+        if agents is not None and admitted.caller.type == AGENT:
             agents.permit(operation, checked)
+        answering(admitted.caller, admitted.grants)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
+            if admitted.grants is not None:
+                await self._permissions.check(
+                    request, admitted.caller, admitted.grants, operation, checked
+                )
             if agents is not None and for_agents:
                 response = await agents.call(operation, checked, raw, request)
             else:
                 response = await self._handler(operation)(self._parts, checked)
-        return operation, self._model.answer(operation, response)
+        return self._model.answer(operation, response)
 
     def _expect(self, request: web.Request, operation: str) -> None:
         """Check that the caller could be admitted, before its body is known.
@@ -227,8 +240,8 @@ class ServiceApi:
             if agents is None or not agents.may_know(request):
                 raise
 
-    def _let_in(self, request: web.Request, operation: str, digest: str) -> bool:
-        """Check that the caller may make the call; return whether it is an agent.
+    def _let_in(self, request: web.Request, operation: str, digest: str) -> Admitted:
+        """Return the caller, an operator or an agent.
 
         Raises:
             ApiError: the call is acceptable neither for an operator nor for an agent.
@@ -236,15 +249,14 @@ class ServiceApi:
         agents = self._agents
         if agents is not None and (self._agents_only or agents.serves(operation)):
             agents.verify(request, digest)
-            return True
+            return _AGENT
         try:
-            self._operators.check(request, digest)
+            return self._operators.admit(request, digest)
         except ApiError:
             # Amazon's agent makes some of the operators' calls, signed like all of its calls.
             if agents is None or not agents.knows(request, digest):
                 raise
-            return True
-        return False
+            return _AGENT
 
     def _handler(self, operation: str) -> Handler:
         handler = self._handlers.get(operation)
@@ -257,16 +269,22 @@ class ServiceApi:
         return handler
 
     def _read(
-        self, request: web.Request, codec: Codec, body: bytes, for_agents: bool
-    ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Return the operation, and the request as checked and as it came."""
+        self,
+        request: web.Request,
+        codec: Codec,
+        body: bytes,
+        progress: Progress,
+        for_agents: bool,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the request as checked and as it came; note its operation."""
         operation, raw = codec.read(request, body)
+        progress.operation = operation
         # The model's check has already refused anything that is not an object.
         checked = self._model.check(operation, raw)
         if not for_agents:
             # Agents may repeat messages of the engine, which are cleaned, not refused.
             self._check_request(checked)
-        return operation, checked, raw
+        return checked, raw
 
     def _named(self, request: web.Request, codec: Codec) -> str:
         if self._agents_only:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, unquote_plus
 
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -38,6 +38,7 @@ _SCOPE: Final = re.compile(
 _STAMP: Final = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _IN_QUERY: Final = "X-Amz-Signature"
+_TOKEN: Final = "X-Amz-Security-Token"  # noqa: S105 - name of a header
 
 
 class SignatureRefused(ApiError):
@@ -46,6 +47,10 @@ class SignatureRefused(ApiError):
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
+
+
+class SignatureOutOfDate(SignatureRefused):
+    """A request was signed too long ago, or in the future."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ class Claim:
     stamp: str
     expires_s: int | None = None
     """How long a presigned URL is valid; None for a signature in a header."""
+    token: str = field(default="", repr=False)
+    """The session token that came with it; empty for none."""
 
 
 def is_signed(call: SignedRequest) -> bool:
@@ -91,8 +98,8 @@ def read_claim(call: SignedRequest) -> Claim:
     if header is not None:
         scheme, _, rest = header.strip().partition(" ")
         parts = dict(_PART.findall(rest))
-        stamp = call.headers.get("X-Amz-Date", "")
-        expires = None
+        stamp, expires = call.headers.get("X-Amz-Date", ""), None
+        token = call.headers.get(_TOKEN, "")
     else:
         query = dict(_pairs(call.target.partition("?")[2]))
         if _IN_QUERY not in query:
@@ -105,6 +112,7 @@ def read_claim(call: SignedRequest) -> Claim:
             for name in ("Credential", "SignedHeaders", "Signature")
         }
         stamp, expires = query.get("X-Amz-Date", ""), query.get("X-Amz-Expires", "")
+        token = query.get(_TOKEN, "")
     scope = _SCOPE.fullmatch(parts.get("Credential", ""))
     signature = parts.get("Signature", "")
     if scheme != _ALGORITHM or scope is None or not _HEX.fullmatch(signature):
@@ -118,11 +126,12 @@ def read_claim(call: SignedRequest) -> Claim:
         raise broken("SignedHeaders names a header twice")
     if not stamp.startswith(date):
         raise broken("the date of the credential scope is not that of X-Amz-Date")
-    return Claim(key_id, date, region, service, signed, signature, stamp, _seconds(expires))
+    seconds = _seconds(expires)
+    return Claim(key_id, date, region, service, signed, signature, stamp, seconds, token)
 
 
 def check_time(claim: Claim, now: float) -> None:
-    """Raise ``SignatureRefused`` if a call was signed too long before or after now (Unix seconds)."""
+    """Raise ``SignatureOutOfDate`` if a call was signed too long before or after now (Unix seconds)."""
     signed_at, here = _moment(claim.stamp), _text(now)
     good_for_s = SKEW_S if claim.expires_s is None else claim.expires_s
     if signed_at < now - good_for_s:
@@ -139,7 +148,7 @@ def check_time(claim: Claim, now: float) -> None:
         )
     else:
         return
-    raise SignatureRefused("InvalidSignatureException", text)
+    raise SignatureOutOfDate("InvalidSignatureException", text)
 
 
 def check_whole(call: SignedRequest, claim: Claim) -> None:
@@ -165,7 +174,8 @@ def makers(secrets: Sequence[str], call: SignedRequest, claim: Claim) -> list[st
         text = None
         found = []
         for secret in secrets:
-            auth = SigV4Auth(Credentials(claim.key_id, secret), claim.service, claim.region)
+            signer = S3SigV4Auth if claim.service == "s3" else SigV4Auth
+            auth = signer(Credentials(claim.key_id, secret), claim.service, claim.region)
             # It is known, so do not compute it again for each secret.
             auth.payload = lambda _: call.digest
             text = text or auth.string_to_sign(request, auth.canonical_request(request))

@@ -99,7 +99,9 @@ class Front:
             await front._serve(
                 settings.socket,
                 applications,
-                applications.for_operators(operators, own_names_only=own_names_only),
+                applications.for_operators(
+                    operators, own_names_only=own_names_only, with_console=True
+                ),
                 bounds,
             )
         except BaseException:
@@ -120,7 +122,7 @@ class Front:
             server = await _listening(site, applications.for_agents(), bounds)
             self._served.append(server)
         if unix is not None:
-            owner = applications.for_operators(Owner())
+            owner = applications.for_operators(Owner(applications.names))
             self._served.append(await _listening_unix(unix, owner, bounds))
 
     @property
@@ -201,6 +203,7 @@ def address(
         keys_file=str(settings.keys_file or ""),
         certificate=str(settings.tls_certificate) if has_tls else "",
         socket=str(settings.socket or ""),
+        audit_file=str(settings.audit.file) if settings.audit else "",
         endpoint_variables=endpoint_variables,
     )
 

@@ -53,4 +53,9 @@ def role_key(name: str) -> str:
 
 def new_role_id() -> str:
     """Return the id of a new role, with the prefix of IAM."""
-    return "AROA" + "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))
+    return unique_id("AROA")
+
+
+def unique_id(prefix: str) -> str:
+    """Return a new id as IAM makes them, with the prefix of its kind."""
+    return prefix + "".join(secrets.choice(_ID_LETTERS) for _ in range(_ID_LENGTH))

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.controlplane.agents.wakeups import WakeUps
-    from agent.controlplane.front.service_api import OperatorSide
+    from agent.controlplane.front.operators import Operators
     from agent.controlplane.monitoring.fleet_view import Counts
     from agent.controlplane.monitoring.reader_tokens import ReaderTokens
     from agent.controlplane.parts import Parts
@@ -63,7 +63,7 @@ class Monitoring:
         self._started_at = time.time()
         self._refused = RepeatedWarning("call for metrics refused", clock=time.monotonic)
 
-    def add_routes(self, router: web.UrlDispatcher, operators: OperatorSide) -> None:
+    def add_routes(self, router: web.UrlDispatcher, operators: Operators) -> None:
         """Add the calls to an application of an address where ``operators`` decides who is one."""
         for path, call in (
             (METRICS_PATH, self._metrics_call),
@@ -73,7 +73,7 @@ class Monitoring:
             router.add_get(path, self._answering(call, operators))
 
     def _answering(
-        self, call: Callable[[web.Request], Awaitable[web.Response]], operators: OperatorSide
+        self, call: Callable[[web.Request], Awaitable[web.Response]], operators: Operators
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handler(request: web.Request) -> web.Response:
             if not self._may_read(request, operators):
@@ -92,12 +92,12 @@ class Monitoring:
 
         return handler
 
-    def _may_read(self, request: web.Request, operators: OperatorSide) -> bool:
+    def _may_read(self, request: web.Request, operators: Operators) -> bool:
         if self.tokens.admits(request.headers.get("Authorization")):
             return True
         try:
             operators.expect(request)
-            operators.check(request, _NO_BODY)
+            operators.check(request, _NO_BODY, "control:GetMetrics")
         except ApiError:
             return False
         return True
@@ -133,6 +133,7 @@ class Monitoring:
             is_store_well=counts is not None and not parts.store.problem,
             polls=self._wakeups.held,
             troubles=len(parts.troubles()),
+            audited=(parts.audit.written, parts.audit.lost) if parts.audit else None,
         )
         fleet = families.of_fleet(counts) if counts is not None else ()
         return [*families.of_control(state), *fleet, *families.of_figures(parts.figures)]

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from agent.controlplane.roles import words
 from agent.errors import AgentError
 from agent.model.payload import Credentials, RoleType
 
@@ -20,7 +21,12 @@ class Assumed(Struct, frozen=True):
 
 
 class RoleRefused(AgentError):
-    """STS will not give credentials of the role; it said so about this role."""
+    """STS, or this control endpoint for a role of its own, will not give credentials of the role."""
+
+    def __init__(self, text: str, *, mend: str = words.TRUST_MEND) -> None:
+        """Take why, and what to do about it."""
+        super().__init__(text)
+        self.mend = mend
 
 
 class RoleAwaited(AgentError):
@@ -79,8 +85,8 @@ class RoleSource(Protocol):
     def waiting(self, task_id: str) -> str:
         """Return why a task has not got its credentials, for a person; empty for no reason."""
 
-    async def problem(self) -> str:
-        """Return why no role can be assumed at all, with the mend; empty where one can be."""
+    async def problem(self, role_type: str, role: str) -> str:
+        """Return why a role of a task cannot be assumed, with the mend; empty where it may be."""
 
 
 class NoRoles:
@@ -100,6 +106,6 @@ class NoRoles:
         """Return nothing."""
         return ""
 
-    async def problem(self) -> str:
+    async def problem(self, _role_type: str, _role: str) -> str:
         """Return that it gives none."""
         return "this control endpoint gives tasks no credentials of roles; leave the role out"

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.controlplane.roles.contract import Assume, Assumed
+    from agent.controlplane.roles.local import LocalRoles
     from agent.controlplane.store.contract import KeyValue, Store
 
 NEW_AT_ONCE: Final = 8
@@ -117,19 +118,22 @@ class RoleIssuer:
         *,
         wake: Callable[[str], None],
         clock: Callable[[], float],
+        local: LocalRoles | None = None,
         dice: random.Random | None = None,
     ) -> None:
         """Take what to work with; ``run`` must run.
 
         Args:
             store: where the tasks are.
-            assume: gives credentials.
+            assume: gives credentials of roles of AWS.
             wake: is told the id of an instance for which there is something new.
             clock: Unix seconds.
+            local: gives those of roles that are kept here; None where there are none.
             dice: spreads what would come at one moment.
         """
         self._store = store
         self._assume = assume
+        self._local = local
         self._wake = wake
         self._clock = clock
         self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
@@ -173,8 +177,10 @@ class RoleIssuer:
             return ""
         return next((role.trouble for role in task.roles.values() if role.issued is None), "")
 
-    async def problem(self) -> str:
-        """Return why no role can be assumed at all, with the mend; empty where one can be."""
+    async def problem(self, role_type: str, role: str) -> str:
+        """Return why a role of a task cannot be assumed, with the mend; empty where it may be."""
+        if self._local is not None and self._local.has(role_type, role):
+            return ""
         return await self._assume.problem()
 
     # -- which tasks there are ----------------------------------------------------------------
@@ -297,9 +303,9 @@ class RoleIssuer:
             is_new = role.issued is None and not role.started
             try:
                 async with self._new if is_new else self._renewed:
-                    found = await self._assume.assume(role.arn, role.task_id)
+                    found = await self._assumed(role)
             except RoleRefused as error:
-                if await self._is_given_up(role, str(error)):
+                if await self._is_given_up(role, error):
                     return
                 failures += 1
             except RoleAwaited as error:
@@ -315,6 +321,11 @@ class RoleIssuer:
                 await self._renewal_is_due(self._take(role, found))
                 continue
             await asyncio.sleep(self._wait_s(failures))
+
+    async def _assumed(self, role: _Role) -> Assumed:
+        if self._local is not None and self._local.has(role.role_type, role.arn):
+            return await self._local.assume(role.arn, role.task_id)
+        return await self._assume.assume(role.arn, role.task_id)
 
     def _take(self, role: _Role, found: Assumed) -> float:
         """Issue what came; return for how many seconds it is good."""
@@ -350,11 +361,11 @@ class RoleIssuer:
                 return
             await asyncio.sleep(min(left_s, LOOK_S))
 
-    async def _is_given_up(self, role: _Role, told: str) -> bool:
-        """Note that STS refuses a role; tell whether its task is ordered to stop for it."""
+    async def _is_given_up(self, role: _Role, refusal: RoleRefused) -> bool:
+        """Note that a role is refused; tell whether its task is ordered to stop for it."""
         now = asyncio.get_running_loop().time()
         role.refused_since = now if role.refused_since is None else role.refused_since
-        self._note(role, told)
+        self._note(role, str(refusal))
         if role.started or role.issued is not None or now - role.refused_since < REFUSED_FOR_S:
             return False
         try:
@@ -363,7 +374,7 @@ class RoleIssuer:
                 role.cluster,
                 role.task_id,
                 code=FAILED_TO_START,
-                reason=words.refused(role.role_type, role.arn, told),
+                reason=words.refused(role.role_type, role.arn, str(refusal), refusal.mend),
                 now=self._clock(),
                 only_if=lambda task: not task.started_at,
             )

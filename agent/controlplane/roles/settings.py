@@ -23,5 +23,8 @@ class RoleSettings(Struct, frozen=True, kw_only=True):
 
     environ: Environ = field(default_factory=Environ)
     """Variables of AWS: keys, profile, region, endpoints, proxies (``sts.Environment``)."""
+    task_endpoint: str = ""
+    """URL under which tasks reach this control endpoint; tasks with a role that is kept here are told it, unless
+    it is empty."""
     duration_s: float = DURATION_S
     """How long credentials are to be valid."""

@@ -19,12 +19,17 @@ KEYS_MEND: Final = (
 )
 
 
-def refused(role_type: RoleType, role: str, told: str) -> str:
-    """Return the reason of a task that stops because STS refused one of its roles."""
+TRUST_MEND: Final = (
+    "The role's trust policy must name the owner of control's keys, who must be allowed to call "
+    "sts:AssumeRole on it."
+)
+
+
+def refused(role_type: RoleType, role: str, told: str, mend: str = TRUST_MEND) -> str:
+    """Return the reason of a task that stops because one of its roles was refused."""
     return reasons.clip(
         f"ECS was unable to assume the role '{role}' that was provided for this task as "
-        f"{MEMBERS[role_type]}: {told}. The role's trust policy must name the owner of control's keys, "
-        "who must be allowed to call sts:AssumeRole on it."
+        f"{MEMBERS[role_type]}: {told}. {mend}"
     )
 
 

@@ -53,8 +53,8 @@ class AlarmRecord(Record, frozen=True):
     period_s: int
     """A multiple of 60."""
     periods: int
-    datapoints: int
-    """How many of the periods must breach."""
+    datapoints: int | None
+    """How many of the periods must breach, as given; None for all."""
     threshold: float
     comparison: str
     treat_missing: str = MISSING
@@ -71,6 +71,11 @@ class AlarmRecord(Record, frozen=True):
     def key(self) -> str:
         """Where it is stored."""
         return f"{ALARMS}{self.name}"
+
+    @property
+    def datapoints_needed(self) -> int:
+        """How many of the periods must breach."""
+        return self.periods if self.datapoints is None else self.datapoints
 
 
 class State(Enum):
@@ -120,7 +125,7 @@ def evaluate(alarm: AlarmRecord, minutes: Mapping[int, Values], at: int) -> Eval
     if alarm.treat_missing == BREACHING:
         breaching += len(values) - len(given)
     newest = given[0] if given else None
-    if breaching >= alarm.datapoints:
+    if breaching >= alarm.datapoints_needed:
         return Evaluated(State.ALARM, newest, is_whole)
     is_unknown = not given and alarm.treat_missing == MISSING
     return Evaluated(State.UNKNOWN if is_unknown else State.OK, newest, is_whole)

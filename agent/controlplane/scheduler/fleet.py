@@ -211,7 +211,7 @@ def _instance(record: InstanceRecord, bookings: list[_Booking], *, connected: bo
         running_tasks=sum(1 for booking in bookings if booking.last_status == "RUNNING"),
         agent_connected=connected,
         agent_version=record.agent_version,
-        ec2_instance_id=record.ec2_instance_id,
+        ec2_instance_id=record.shown_ec2_id,
         hostname=resources.hostname,
         registered_at=record.registered_at,
         active=record.status == "ACTIVE",

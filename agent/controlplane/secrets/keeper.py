@@ -8,7 +8,9 @@ still sealed with an old key is sealed anew at the next start. One event loop.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 from msgspec.structs import replace
@@ -16,19 +18,21 @@ from msgspec.structs import replace
 from agent.controlplane import access
 from agent.controlplane.secrets import key_file, secret_records
 from agent.controlplane.secrets.sealing import Sealer, SecretsFailure
-from agent.controlplane.secrets.secret_records import ParameterRecord, SecretRecord
+from agent.controlplane.secrets.secret_records import ParameterRecord, Sealed, SecretRecord
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from agent.controlplane.records import Record
     from agent.controlplane.secrets.key_file import SecretKey
-    from agent.controlplane.secrets.secret_records import Sealed
     from agent.controlplane.store.contract import Store
 
 PARAMETER = "parameter"
 SECRET = "secret"  # noqa: S105 - a kind of thing
+
+Reseal = Callable[[Sealed, Sequence[str]], Sealed]
 
 _log = structlog.get_logger(__name__)
 
@@ -45,26 +49,51 @@ class Rotated(NamedTuple):
     """How many keys the file now has."""
 
 
+class SealedKind(NamedTuple):
+    """A kind of record of another package that has sealed values."""
+
+    prefix: str
+    """Of its keys in the store."""
+    kind: type[Record]
+    reseal: Callable[[Any, Reseal], Any]
+    """Returns a record whose sealed values were passed through a function, which takes each value and what it
+    is bound to."""
+
+
 class SecretKeeper:
     """Keeps the secrets of one store."""
 
-    def __init__(self, store: Store, file: Path, keys: Sequence[SecretKey]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        file: Path,
+        keys: Sequence[SecretKey],
+        others: Sequence[SealedKind] = (),
+    ) -> None:
         """Take the keys as they are in the file; ``open`` reads them."""
         self.store = store
         self.file = file
+        self._others = tuple(others)
         self._keys = tuple(keys)
         self._sealer = Sealer(self._keys)
         self.storing = asyncio.Lock()
         """Held from the sealing of a value until it is stored, so that no key goes meanwhile."""
 
     @classmethod
-    async def open(cls, store: Store, file: Path) -> SecretKeeper:
+    async def open(
+        cls, store: Store, file: Path, others: Sequence[SealedKind] = ()
+    ) -> SecretKeeper:
         """Read the keys; there may be none yet.
+
+        Args:
+            store: has what is sealed.
+            file: of the keys.
+            others: what else is sealed with them, besides parameters and secrets.
 
         Raises:
             ConfigError: the file cannot be used.
         """
-        return cls(store, file, await asyncio.to_thread(key_file.load, file))
+        return cls(store, file, await asyncio.to_thread(key_file.load, file), others)
 
     def __repr__(self) -> str:
         return f"SecretKeeper({str(self.file)!r}, {len(self._keys)} keys)"
@@ -130,6 +159,30 @@ class SecretKeeper:
         async for kv, secret in access.scan(self.store, SecretRecord, secret_records.SECRETS):
             if any(version.value.key != newest for version in secret.versions):
                 yield kv.key, await self._change(SecretRecord, kv.key, self._all_with_newest_key)
+        for other in self._others:
+            async for kv, record in access.scan(self.store, other.kind, other.prefix):
+                if not self._is_of_newest(other, record):
+                    decide = partial(self._resealed, other)
+                    yield kv.key, await self._change(other.kind, kv.key, decide)
+
+    def _resealed(self, other: SealedKind, record: Any) -> Any:
+        return other.reseal(record, self._again)
+
+    def _again(self, sealed: Sealed, what: Sequence[str]) -> Sealed:
+        """Return a value sealed with the newest key; raises ``SecretsFailure``."""
+        if sealed.key == self._sealer.key_id:
+            return sealed
+        return self._sealer.seal(self.unseal(sealed, what), what)
+
+    def _is_of_newest(self, other: SealedKind, record: Record) -> bool:
+        used: set[str] = set()
+
+        def note(sealed: Sealed, _what: Sequence[str]) -> Sealed:
+            used.add(sealed.key)
+            return sealed
+
+        other.reseal(record, note)
+        return used <= {self._sealer.key_id}
 
     async def _change(
         self,
@@ -162,12 +215,21 @@ class SecretKeeper:
 
     async def _begin(self) -> None:
         """Create the file with its first key, unless it was there once."""
-        for prefix in (secret_records.PARAMETERS, secret_records.SECRETS):
+        own = (secret_records.PARAMETERS, secret_records.SECRETS)
+        for prefix in own:
             if (await self.store.range(prefix, limit=1)).items:
                 raise SecretsFailure(
                     f"the file of secret keys {self.file} is gone, and there are secrets that need it; put "
                     "it back from a copy and reload control, or remove those secrets first"
                 )
+        for other in self._others:
+            async for _, record in access.scan(self.store, other.kind, other.prefix):
+                if not self._is_of_newest(other, record):
+                    raise SecretsFailure(
+                        f"the file of secret keys {self.file} is gone, and access keys of users or sessions "
+                        "of roles need it; put it back from a copy and reload control, or remove those "
+                        "users first"
+                    )
         await self._save((key_file.new_key(),))
         _log.info("secret keys created; keep a copy of the file", file=str(self.file))
 

@@ -17,7 +17,7 @@ from agent.controlplane.store.contract import Delete, Put, absent, unchanged
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from agent.controlplane.secrets.keeper import SecretKeeper
 
@@ -32,7 +32,7 @@ class TypeMissing(AgentError):
     """A new parameter needs a type."""
 
 
-async def put(
+async def put(  # noqa: PLR0913 - all that makes a parameter
     keeper: SecretKeeper,
     name: str,
     value: str,
@@ -40,6 +40,7 @@ async def put(
     kind: str = "",
     description: str | None = None,
     overwrite: bool,
+    tags: Mapping[str, str] | None = None,
     now: float,
 ) -> ParameterRecord:
     """Store a value as the next version of a parameter, and return it.
@@ -51,6 +52,7 @@ async def put(
         kind: its type; that of the parameter by default.
         description: that of the parameter by default.
         overwrite: whether there may be such a parameter.
+        tags: of a new parameter; an old one keeps its own.
         now: Unix seconds.
 
     Raises:
@@ -72,7 +74,7 @@ async def put(
             old = (
                 found.record
                 if found is not None
-                else ParameterRecord(name=name, type=kind, value=sealed)
+                else ParameterRecord(name=name, type=kind, value=sealed, tags=dict(tags or {}))
             )
             new = replace(
                 old,
@@ -102,6 +104,25 @@ async def find_by_arn_name(keeper: SecretKeeper, name: str) -> ParameterRecord |
 def value_of(keeper: SecretKeeper, record: ParameterRecord) -> str:
     """Return the value of a parameter; raises ``SecretsFailure``."""
     return keeper.unseal(record.value, (PARAMETER, record.name, str(record.version)))
+
+
+async def change_tags(
+    keeper: SecretKeeper, name: str, decide: Callable[[Mapping[str, str]], dict[str, str]]
+) -> bool:
+    """Change the tags of a parameter; return whether there is one.
+
+    Args:
+        keeper: keeps it.
+        name: of the parameter.
+        decide: pure; returns the new tags, and may raise to refuse.
+    """
+    changed = await access.change(
+        keeper.store,
+        ParameterRecord,
+        secret_records.parameter_key(name),
+        lambda old: replace(old, tags=decide(old.tags)),
+    )
+    return changed is not None
 
 
 async def delete(keeper: SecretKeeper, name: str) -> bool:

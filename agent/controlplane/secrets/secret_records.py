@@ -41,6 +41,7 @@ class ParameterRecord(Record, frozen=True):
     description: str = ""
     modified_at: float = 0.0
     modified_by: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 class SecretVersionRecord(Record, frozen=True):
@@ -66,6 +67,7 @@ class SecretRecord(Record, frozen=True):
     changed_at: float = 0.0
     deleted_at: float = 0.0
     """When it will be deleted for good; 0 for never."""
+    tags: dict[str, str] = field(default_factory=dict)
 
 
 def parameter_key(name: str) -> str:

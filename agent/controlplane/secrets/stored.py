@@ -22,7 +22,7 @@ from agent.controlplane.store.contract import Delete, Put, absent, unchanged
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from agent.controlplane.access import Found
     from agent.controlplane.names import Names
@@ -49,6 +49,10 @@ class SecretDeleted(AgentError):
     """The secret is marked for deletion."""
 
 
+class StageMisplaced(AgentError):
+    """A stage is not where a call takes it from, or may not be moved."""
+
+
 class TooManyStages(AgentError):
     """A secret would have more stages than it may have."""
 
@@ -62,6 +66,7 @@ async def create(  # noqa: PLR0913 - all that makes a secret
     is_binary: bool = False,
     version_id: str = "",
     description: str = "",
+    tags: Mapping[str, str] | None = None,
     now: float,
 ) -> SecretRecord:
     """Create a secret, with a first value or none, and return it.
@@ -81,6 +86,7 @@ async def create(  # noqa: PLR0913 - all that makes a secret
             name=name,
             arn=names.stored_secret(f"{name}-{suffix}"),
             description=description,
+            tags=dict(tags or {}),
             created_at=now,
             changed_at=now,
         )
@@ -92,7 +98,7 @@ async def create(  # noqa: PLR0913 - all that makes a secret
     raise SecretExists(name)
 
 
-async def put_value(
+async def put_value(  # noqa: PLR0913 - all that makes a version
     keeper: SecretKeeper,
     given: str,
     value: str,
@@ -100,6 +106,7 @@ async def put_value(
     is_binary: bool = False,
     version_id: str = "",
     stages: Sequence[str] = (CURRENT,),
+    description: str | None = None,
     now: float,
 ) -> tuple[SecretRecord, SecretVersionRecord]:
     """Store a value as a new version of a secret; return both.
@@ -111,6 +118,7 @@ async def put_value(
         is_binary: whether it is.
         version_id: id of the version; the same again with the same value changes nothing.
         stages: that are at this version from now on, and at no other.
+        description: of the secret; None to leave it.
         now: Unix seconds.
 
     Raises:
@@ -124,7 +132,7 @@ async def put_value(
         found = await _find(keeper, given)
         tries = access.ConflictRetries(found.kv.key)
         while True:
-            old = _alive(found.record)
+            old = alive(found.record)
             known = next((v for v in old.versions if v.id == version_id), None)
             if known is not None:
                 if keeper.unseal(known.value, (SECRET, old.name, known.id)) != value:
@@ -136,12 +144,43 @@ async def put_value(
                 version = await _version(
                     keeper, old.name, version_id, value, is_binary=is_binary, now=now
                 )
-            new = replace(old, versions=_staged(old.versions, version, stages), changed_at=now)
+            new = replace(
+                old,
+                versions=staged(old.versions, version, stages),
+                description=old.description if description is None else description,
+                changed_at=now,
+            )
             put = Put(found.kv.key, records.encode(new))
             if (await keeper.store.txn([unchanged(found.kv)], [put])).succeeded:
                 return new, next(v for v in new.versions if v.id == version.id)
             await tries.again()
             found = await _find(keeper, given)
+
+
+async def move_stage(
+    keeper: SecretKeeper, given: str, stage: str, *, to: str, from_: str, now: float
+) -> SecretRecord:
+    """Move a stage between versions, or take it from one; return the secret.
+
+    Args:
+        keeper: keeps it.
+        given: name or ARN of the secret.
+        stage: the stage.
+        to: id of the version that gets it; empty for none.
+        from_: id of the version that has it; empty if none has.
+        now: Unix seconds.
+
+    Raises:
+        SecretMissing: there is no such secret, or no such version.
+        SecretDeleted: it is marked for deletion.
+        StageMisplaced: another version has the stage, or ``AWSCURRENT`` would be nowhere.
+        TooManyStages: it would have too many.
+    """
+
+    def decide(old: SecretRecord) -> SecretRecord:
+        return replace(alive(old), versions=_moved(old.versions, stage, to, from_), changed_at=now)
+
+    return await change(keeper, given, decide)
 
 
 async def find(keeper: SecretKeeper, given: str) -> SecretRecord:
@@ -158,7 +197,7 @@ def version_of(
         SecretMissing: there is none.
         SecretDeleted: the secret is marked for deletion.
     """
-    _alive(record)
+    alive(record)
     wanted = stage or ("" if version_id else CURRENT)
     for version in record.versions:
         if version_id in ("", version.id) and (not wanted or wanted in version.stages):
@@ -182,7 +221,7 @@ async def delete(keeper: SecretKeeper, given: str, *, window_days: int, now: flo
     """
     if window_days:
         at = now + window_days * _DAY_S
-        return await _change(keeper, given, lambda old: replace(_alive(old), deleted_at=at))
+        return await change(keeper, given, lambda old: replace(alive(old), deleted_at=at))
     found = await _find(keeper, given)
     tries = access.ConflictRetries(found.kv.key)
     delete_it = [Delete(found.kv.key)]
@@ -194,7 +233,7 @@ async def delete(keeper: SecretKeeper, given: str, *, window_days: int, now: flo
 
 async def restore(keeper: SecretKeeper, given: str) -> SecretRecord:
     """Take back the deletion of a secret; raises ``SecretMissing``."""
-    return await _change(keeper, given, lambda old: replace(old, deleted_at=0.0))
+    return await change(keeper, given, lambda old: replace(old, deleted_at=0.0))
 
 
 async def every(keeper: SecretKeeper, *, start_after: str = "") -> AsyncIterator[SecretRecord]:
@@ -223,7 +262,7 @@ async def _version(
     return SecretVersionRecord(id=version_id, value=sealed, is_binary=is_binary, created_at=now)
 
 
-def _staged(
+def staged(
     versions: Sequence[SecretVersionRecord], new: SecretVersionRecord, stages: Sequence[str]
 ) -> list[SecretVersionRecord]:
     """Return the versions after stages have gone to one of them. Pure."""
@@ -248,18 +287,49 @@ def _staged(
     return [version for version in staged if version.stages]
 
 
+def _moved(
+    versions: Sequence[SecretVersionRecord], stage: str, to: str, from_: str
+) -> list[SecretVersionRecord]:
+    """Return the versions after ``move_stage``. Pure."""
+    by_id = {version.id: version for version in versions}
+    for one in (to, from_):
+        if one and one not in by_id:
+            raise SecretMissing(
+                f"Secrets Manager can't find the specified secret value for VersionId: {one}"
+            )
+    owner = next((version.id for version in versions if stage in version.stages), "")
+    if owner not in (from_, to) or (from_ and owner != from_):
+        has_it = f"is attached to version {owner}" if owner else "is not attached to a version"
+        raise StageMisplaced(
+            f"The staging label {stage} {has_it}; give that in RemoveFromVersionId."
+        )
+    if to:
+        return staged(versions, by_id[to], [stage])
+    if stage == CURRENT:
+        raise StageMisplaced(
+            f"You can only move staging label {CURRENT} to a different secret version. It can't be "
+            "completely removed."
+        )
+    left = [
+        replace(version, stages=[one for one in version.stages if one != stage])
+        for version in versions
+    ]
+    return [version for version in left if version.stages]
+
+
 def _same(
     keeper: SecretKeeper, record: SecretRecord, version_id: str, value: str | None
 ) -> SecretRecord:
     """Return a secret that was created by the same call before."""
-    _alive(record)
+    alive(record)
     known = next((v for v in record.versions if version_id and v.id == version_id), None)
     if known is None or value_of(keeper, record, known) != value:
         raise SecretExists(f"The operation failed because the secret {record.name} already exists.")
     return record
 
 
-def _alive(record: SecretRecord) -> SecretRecord:
+def alive(record: SecretRecord) -> SecretRecord:
+    """Return a secret; raises ``SecretDeleted`` for one that is marked for deletion. Pure."""
     if record.deleted_at:
         raise SecretDeleted(
             "You can't perform this operation on the secret because it was marked for deletion."
@@ -272,9 +342,10 @@ def _asked(version_id: str, stage: str) -> str:
     return ", ".join([*asked, *([f"staging label: {stage}"] if stage else [])])
 
 
-async def _change(
+async def change(
     keeper: SecretKeeper, given: str, decide: Callable[[SecretRecord], SecretRecord]
 ) -> SecretRecord:
+    """Change a secret and return it; ``decide`` is pure, and may raise to refuse. Raises ``SecretMissing``."""
     found = await _find(keeper, given)
     changed = await access.change(keeper.store, SecretRecord, found.kv.key, decide)
     if changed is None:

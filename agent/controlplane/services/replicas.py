@@ -139,10 +139,12 @@ def _is_stable(service: ServiceRecord, wanted: Wanted) -> bool:
 
 
 def _is_settled(service: ServiceRecord, wanted: Wanted, now: float) -> bool:
-    """Return whether all run, where there is no other deployment to go back to."""
+    """Return whether all run, where no other deployment, hook or load balancer waits for their health."""
     settled = sum(task.has_settled(now) for task in wanted.good)
     return (
         len(service.deployments) == 1
+        and service.primary.lifecycle is None
+        and not service.primary.load_balancers
         and _has_only(wanted)
         and len(wanted.good) == settled == service.desired_count
     )

@@ -31,6 +31,7 @@ AWS_ADDRESS = "198.51.100.10"
 """Address of this host at which containers of every mode reach the AWS."""
 VARIABLE = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
 BUCKET = "photos"
+TASKS = "ecs-tasks.amazonaws.com"
 CLIENT = """
 import json, sys, time, boto3, botocore.config
 session = boto3.Session(region_name=sys.argv[1])
@@ -43,6 +44,24 @@ while True:
         said = repr(error)
     print(json.dumps([session.get_credentials().access_key, said]), flush=True)
     time.sleep(0.5)
+"""
+OF_CONTROL = """
+import json, boto3, botocore.exceptions
+def said(service, call, **members):
+    try:
+        getattr(boto3.client(service), call)(**members)
+    except botocore.exceptions.ClientError as error:
+        return error.response["Error"]["Code"]
+    return "OK"
+print(json.dumps([
+    boto3.client("sts").get_caller_identity()["Arn"],
+    said("ecs", "list_clusters"),
+    said("ecs", "create_cluster", clusterName="x"),
+    said("logs", "create_log_group", logGroupName="/shop/a"),
+    said("logs", "create_log_group", logGroupName="/mail/a"),
+    said("secretsmanager", "list_secrets"),
+]), flush=True)
+import time; time.sleep(600)
 """
 RATE_PER_S, BURST = 10, 20
 """How often a task may ask for one path: little, so that also a flood on a slow machine is above it."""
@@ -90,8 +109,10 @@ class Site:
     def ecs(self) -> Any:
         return self.fleet.client()
 
-    def start(self, mode: str, command: list[str], env: dict[str, str], **more: Any) -> str:
-        """Run a task with a role of its own and return its ARN."""
+    def start(
+        self, mode: str, command: list[str], env: dict[str, str], *, role: str = "", **more: Any
+    ) -> str:
+        """Run a task with a role, that of AWS if none is given, and return its ARN."""
         container = {
             "command": command,
             "memory": 192,
@@ -103,7 +124,7 @@ class Site:
             "",
             mode=mode,
             containers=[container | more],
-            taskRoleArn=self.role,
+            taskRoleArn=role or self.role,
             volumes=[
                 {"name": f"v{n}", "host": {"sourcePath": path}}
                 for n, path in enumerate(_python_paths())
@@ -113,14 +134,14 @@ class Site:
         (arn,) = run(self.ecs, definition, **network)
         return arn
 
-    def python(self, mode: str, script: str, *arguments: str, **env: str) -> str:
+    def python(self, mode: str, script: str, *arguments: str, role: str = "", **env: str) -> str:
         """Run a script with the Python of this host in a container of a task."""
         mounts = [
             {"sourceVolume": f"v{n}", "containerPath": path, "readOnly": True}
             for n, path in enumerate(_python_paths())
         ]
         command = [sys.executable, "-c", script, *arguments]
-        return self.start(mode, command, env, mountPoints=mounts)
+        return self.start(mode, command, env, role=role, mountPoints=mounts)
 
     def container(self, arn: str) -> dict[str, Any]:
         """Return what the engine says of a task's container, once it runs."""
@@ -176,6 +197,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, busybox_image: str) -> Iterat
         aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=location)
         fleet = Fleet(directory)
         fleet.control.arguments += ["--region", REGION, "--role-duration", "15m"]
+        fleet.control.arguments += ["--task-endpoint", fleet.control.url]
         fleet.control.environment = {
             **aws.admin.environment(), "AWS_ENDPOINT_URL_STS": aws.url,
         }  # fmt: skip
@@ -226,6 +248,30 @@ def test_boto3_in_a_container_uses_the_role_of_its_task(site: Site, mode: str) -
     assert f" {arn} GetCredentials 2 default arn:aws:ecs:" in audit
     log = site.fleet.agents[0].log.read_text()
     assert not any(secret in audit + log for secret in (site.path_of(arn), key))
+
+
+def test_boto3_in_a_container_calls_control_with_a_role_kept_there(site: Site) -> None:
+    """With the SDK's defaults: address, region and keys all come from the task's environment."""
+    iam = site.fleet.client("iam")
+    trusts = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": TASKS}}
+    iam.create_role(RoleName="shop", AssumeRolePolicyDocument=json.dumps({"Statement": trusts}))
+    allowed = [
+        {"Effect": "Allow", "Action": "ecs:List*", "Resource": "*"},
+        {"Effect": "Allow", "Action": "logs:*", "Resource": "arn:aws:logs:*:*:log-group:/shop/*"},
+    ]
+    document = json.dumps({"Version": "2012-10-17", "Statement": allowed})
+    iam.put_role_policy(RoleName="shop", PolicyName="shop", PolicyDocument=document)
+    arn = site.python("host", OF_CONTROL, role="shop")
+    lines = eventually(lambda: site.said(arn).splitlines(), what="control answers")
+    assert json.loads(lines[-1]) == [
+        f"arn:aws:sts::000000000000:assumed-role/shop/{arn.rpartition('/')[2]}",
+        "OK",
+        "AccessDeniedException",
+        "OK",
+        "AccessDeniedException",
+        "AccessDeniedException",
+    ]
+    site.ecs.stop_task(task=arn)
 
 
 def test_whoever_knows_the_path_of_another_task_gets_nothing(site: Site) -> None:

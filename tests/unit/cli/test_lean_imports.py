@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support import certificates
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -117,4 +119,68 @@ import agent.start
 from aiohttp.web_fileresponse import CONTENT_TYPES
 assert not [path for path in opened if path.endswith("mime.types")]
 assert CONTENT_TYPES.guess_type("page.html")[0] == "text/html"
+""")
+
+
+def test_nothing_looks_for_garbage_while_importing() -> None:
+    run("""
+import gc
+from agent.cli import lean_imports
+lean_imports.begin()
+assert not gc.isenabled()
+import agent.start
+lean_imports.end()
+lean_imports.end()
+assert gc.isenabled() and gc.get_freeze_count() > 10_000
+""")
+
+
+def test_authorities_of_the_system_are_read_for_the_first_connection(tmp_path: Path) -> None:
+    made = certificates.make(tmp_path)
+    run(f"""
+import asyncio, os, ssl
+from agent.cli import lean_imports
+usual = ssl.create_default_context
+lean_imports.begin()
+import aiohttp
+from aiohttp import web
+from aiohttp.connector import _SSL_CONTEXT_VERIFIED as default
+assert ssl.create_default_context is usual
+assert default.verify_mode is ssl.CERT_REQUIRED and default.check_hostname
+assert default.cert_store_stats()["x509_ca"] == 0
+
+async def ask(port):
+    async with aiohttp.ClientSession() as session, session.get(f"https://localhost:{{port}}/") as answer:
+        return answer.status
+
+async def main():
+    own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    own.load_cert_chain({str(made.certificate)!r}, {str(made.key)!r})
+    app = web.Application()
+    app.router.add_get("/", answered)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=own)
+    await site.start()
+    port = runner.addresses[0][1]
+    os.environ["SSL_CERT_FILE"] = {str(made.ca)!r}
+    assert await ask(port) == 200
+    assert await ask(port) == 200
+    assert default.cert_store_stats()["x509_ca"] >= 1
+    from aiohttp import connector
+    connector._SSL_CONTEXT_VERIFIED = lean_imports._CertificatesLater(ssl.PROTOCOL_TLS_CLIENT)
+    os.environ["SSL_CERT_FILE"] = os.devnull
+    os.environ["SSL_CERT_DIR"] = os.devnull
+    try:
+        await ask(port)
+    except aiohttp.ClientConnectorCertificateError:
+        pass
+    else:
+        raise AssertionError("it trusted a certificate that nobody vouches for")
+    await runner.cleanup()
+
+async def answered(request):
+    return web.Response()
+
+asyncio.run(main())
 """)

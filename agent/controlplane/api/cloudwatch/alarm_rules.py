@@ -56,7 +56,6 @@ def read(request: Mapping[str, Any], now: float) -> AlarmRecord:
         raise MissingRequiredParameterException(f"The parameter {missing[0]} is required.")
     _check_actions(request.get("AlarmActions", ()))
     cluster, service = _service(request)
-    periods = request["EvaluationPeriods"]
     alarm = AlarmRecord(
         name=request["AlarmName"],
         cluster=cluster,
@@ -65,8 +64,8 @@ def read(request: Mapping[str, Any], now: float) -> AlarmRecord:
         metric=request["MetricName"],
         statistic=request["Statistic"],
         period_s=request["Period"],
-        periods=periods,
-        datapoints=request.get("DatapointsToAlarm", periods),
+        periods=request["EvaluationPeriods"],
+        datapoints=request.get("DatapointsToAlarm"),
         threshold=request["Threshold"],
         comparison=request["ComparisonOperator"],
         treat_missing=request.get("TreatMissingData", MISSING),
@@ -122,7 +121,7 @@ def _check(alarm: AlarmRecord) -> None:
         raise InvalidParameterCombinationException(
             f"Period times EvaluationPeriods must be at least a minute and at most {MINUTES_MOST}."
         )
-    if not 1 <= alarm.datapoints <= alarm.periods:
+    if not 1 <= alarm.datapoints_needed <= alarm.periods:
         raise InvalidParameterValueException(
             "DatapointsToAlarm must be between 1 and EvaluationPeriods."
         )

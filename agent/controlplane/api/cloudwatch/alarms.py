@@ -1,4 +1,4 @@
-"""Alarms on figures of a service: PutMetricAlarm, DescribeAlarms, DeleteAlarms.
+"""Alarms on figures of a service: PutMetricAlarm, DescribeAlarms, DeleteAlarms, and their tags.
 
 They start step scaling, and make deployments fail that watch them.
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api import name_pages
+from agent.controlplane.api import name_pages, tag_lists
 from agent.controlplane.api.cloudwatch import dimensions
 from agent.controlplane.api.cloudwatch.alarm_rules import read
 from agent.controlplane.api.cloudwatch.errors import (
@@ -30,7 +30,7 @@ from agent.controlplane.scaling.figures import Figures
 from agent.controlplane.store.contract import Delete, Put, as_read
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from agent.controlplane.parts import Handlers, Parts
 
@@ -167,7 +167,38 @@ async def list_tags(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     found = await access.find(parts.store, AlarmRecord, _key(request["ResourceARN"]))
     if found is None:
         raise _missing(request["ResourceARN"])
-    return {"Tags": [{"Key": key, "Value": value} for key, value in found.record.tags.items()]}
+    return {"Tags": tag_lists.shown(found.record.tags)}
+
+
+async def tag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Set tags of an alarm."""
+    given = request["Tags"]
+    await _change_tags(
+        parts,
+        request,
+        lambda old: tag_lists.merged(old, given, invalid=InvalidParameterValueException),
+    )
+    return {}
+
+
+async def untag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Remove tags of an alarm."""
+    gone = frozenset(request["TagKeys"])
+    await _change_tags(parts, request, lambda old: tag_lists.without(old, gone))
+    return {}
+
+
+async def _change_tags(
+    parts: Parts,
+    request: Mapping[str, Any],
+    decide: Callable[[Mapping[str, str]], dict[str, str]],
+) -> None:
+    arn = request["ResourceARN"]
+    changed = await access.change(
+        parts.store, AlarmRecord, _key(arn), lambda old: replace(old, tags=decide(old.tags))
+    )
+    if changed is None:
+        raise _missing(arn)
 
 
 def _key(arn: str) -> str:
@@ -186,4 +217,6 @@ HANDLERS: Handlers = {
     "DeleteAlarms": delete_alarms,
     "DescribeAlarms": describe_alarms,
     "ListTagsForResource": list_tags,
+    "TagResource": tag_resource,
+    "UntagResource": untag_resource,
 }

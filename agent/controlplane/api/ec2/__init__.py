@@ -1,10 +1,11 @@
-"""Calls of Amazon EC2: security groups, and what hosts and networks of tasks are in its terms.
+"""Calls of Amazon EC2: security groups, and hosts and networks of tasks in its terms.
 
 ::
 
     group_calls.py      CreateSecurityGroup, DeleteSecurityGroup, DescribeSecurityGroups
     rule_calls.py       the rules of groups; rule_shapes.py has them in requests and responses
-    network_calls.py    DescribeVpcs, DescribeSubnets, DescribeAvailabilityZones, DescribeRegions
+    tag_calls.py        CreateTags, DeleteTags: of groups and rules
+    network_calls.py    DescribeVpcs, DescribeVpcAttribute, DescribeSubnets, DescribeAvailabilityZones, DescribeRegions
     interface_calls.py  DescribeNetworkInterfaces: of tasks in ``awsvpc`` mode
     instance_calls.py   DescribeInstances: hosts
     requests.py         tags, filters and pages of requests

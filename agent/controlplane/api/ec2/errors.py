@@ -91,6 +91,10 @@ class UnsupportedOperation(ApiError):
     """Something of the call is not served here."""
 
 
+class TagLimitExceeded(ApiError):
+    """A resource would have too many tags."""
+
+
 class RulesPerSecurityGroupLimitExceeded(ApiError):
     """The group has too many rules."""
 

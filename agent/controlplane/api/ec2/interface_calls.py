@@ -57,6 +57,7 @@ def _filters(
         "addresses.private-ip-address": lambda one: of(one.ipv4),
         "addresses.association.public-ip": lambda one: of(one.public),
         "association.public-ip": lambda one: of(one.public),
+        "attachment.instance-owner-id": lambda _: [names.account],
         "attachment.status": lambda _: ["attached"],
         "availability-zone": lambda one: of(one.zone),
         "description": lambda one: [_description(one, names)],

@@ -1,4 +1,4 @@
-"""DescribeVpcs, DescribeSubnets, DescribeAvailabilityZones and DescribeRegions."""
+"""DescribeVpcs, DescribeVpcAttribute, DescribeSubnets, DescribeAvailabilityZones and DescribeRegions."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 _SHOWN: Final = 64
 _TRUE, _FALSE = ("true",), ("false",)
 
+_ATTRIBUTES: Final = {
+    "enableDnsSupport": True,
+    "enableDnsHostnames": False,
+    "enableNetworkAddressUsageMetrics": False,
+}
+
 
 class _Zone(NamedTuple):
     name: str
@@ -50,6 +56,15 @@ async def describe_vpcs(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
     found = requests.filtered(request, [vpc], known, lambda _: {})
     shown, token = requests.page("DescribeVpcs", request, found, lambda one: one)
     return {"Vpcs": [_vpc(one, names, blocks) for one in shown], "NextToken": token}
+
+
+async def describe_vpc_attribute(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Return one attribute of the VPC: names are resolved in it, and hosts have none of their own."""
+    requests.refuse_dry_run(request)
+    vpc, asked = group_records.vpc_id(parts.names), request["Attribute"]
+    if request["VpcId"] != vpc:
+        raise InvalidVpcNotFound(f"The vpc ID '{request['VpcId'][:_SHOWN]}' does not exist")
+    return {"VpcId": vpc, f"{asked[:1].upper()}{asked[1:]}": {"Value": _ATTRIBUTES[asked]}}
 
 
 async def describe_subnets(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -200,5 +215,6 @@ HANDLERS: Handlers = {
     "DescribeAvailabilityZones": describe_availability_zones,
     "DescribeRegions": describe_regions,
     "DescribeSubnets": describe_subnets,
+    "DescribeVpcAttribute": describe_vpc_attribute,
     "DescribeVpcs": describe_vpcs,
 }

@@ -10,6 +10,7 @@ from agent.controlplane.api.ec2 import (
     interface_calls,
     network_calls,
     rule_calls,
+    tag_calls,
 )
 from agent.controlplane.api.ec2.errors import TRANSLATIONS
 from agent.controlplane.api.translation import translated
@@ -23,6 +24,7 @@ def handlers() -> Handlers:
     served = {
         **group_calls.HANDLERS,
         **rule_calls.HANDLERS,
+        **tag_calls.HANDLERS,
         **network_calls.HANDLERS,
         **interface_calls.HANDLERS,
         **instance_calls.HANDLERS,

@@ -1,4 +1,4 @@
-"""What several calls of EC2 read of their requests: the group, tags, filters, pages."""
+"""What several calls of EC2 read from their requests: the group, tags, filters, pages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent.controlplane.front import pages
 from agent.controlplane.security_groups import stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from agent.controlplane.front.errors import ApiError
     from agent.controlplane.parts import Parts
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 TAGS_MOST: Final = 50
+TAG_KEY_MOST, TAG_VALUE_MOST = 127, 255
+"""Characters."""
 PAGE_LEAST, PAGE_MOST = 5, 1000
 _SHOWN: Final = 64
 
 
 def refuse_dry_run(request: Mapping[str, Any]) -> None:
-    """Raise ``UnsupportedOperation`` for a call that is not to do anything."""
+    """Raise ``UnsupportedOperation`` for a dry run."""
     if request.get("DryRun"):
         raise UnsupportedOperation(
             "DryRun is not supported by this control endpoint; leave it out."
@@ -60,13 +62,24 @@ def tags(request: Mapping[str, Any], resource: str) -> dict[str, str]:
             raise InvalidParameterValue(
                 f"'{kind[:_SHOWN]}' is not a valid taggable resource type for this operation."
             )
-        for tag in specification.get("Tags", ()):
-            key = tag.get("Key", "")
-            if not key or key.lower().startswith("aws:"):
-                raise InvalidParameterValue("Tag keys must not be empty, nor begin with 'aws:'.")
-            found[key] = tag.get("Value", "")
+        found |= checked_tags(specification.get("Tags", ()))
     if len(found) > TAGS_MOST:
         raise InvalidParameterValue(f"A resource can have at most {TAGS_MOST} tags.")
+    return found
+
+
+def checked_tags(given: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return tags by their keys; raises ``InvalidParameterValue``."""
+    found: dict[str, str] = {}
+    for tag in given:
+        key, value = tag.get("Key", ""), tag.get("Value", "")
+        if not key or key.lower().startswith("aws:"):
+            raise InvalidParameterValue("Tag keys must not be empty, nor begin with 'aws:'.")
+        if len(key) > TAG_KEY_MOST or len(value) > TAG_VALUE_MOST:
+            raise InvalidParameterValue(
+                f"The key of a tag can have at most {TAG_KEY_MOST} characters, its value {TAG_VALUE_MOST}."
+            )
+        found[key] = value
     return found
 
 
@@ -87,7 +100,7 @@ def check_named(
     Args:
         request: the request.
         member: which of its members has them.
-        known: the ids that there are.
+        known: the ids that exist.
         missing: makes the error if one does not exist.
         what: the ids, for its text.
     """

@@ -55,7 +55,7 @@ def show_instance(record: InstanceRecord, load: InstanceLoad, *, with_tags: bool
     engine = record.resources.engine_version
     return {
         "containerInstanceArn": record.arn,
-        "ec2InstanceId": record.ec2_instance_id,
+        "ec2InstanceId": record.shown_ec2_id,
         "version": record.version,
         "versionInfo": {
             "agentVersion": record.agent_version,

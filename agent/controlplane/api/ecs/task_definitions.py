@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs.naming import names_it
 from agent.controlplane.api.ecs.tags import read_tags, show_tags
+from agent.controlplane.authorization import caller
 from agent.controlplane.definition.rules import check_definition, check_family, compatibilities
 from agent.controlplane.definition.support import required_attributes
 from agent.controlplane.front.errors import ClientException, InvalidParameterException
@@ -49,7 +50,7 @@ async def register_task_definition(parts: Parts, request: dict[str, Any]) -> dic
         revision=0,
         definition=definition,
         registered_at=parts.clock(),
-        registered_by=parts.names.root(),
+        registered_by=_caller_arn(parts),
         requires_attributes=required_attributes(definition),
         compatibilities=compatibilities(definition),
         tags=read_tags(request.get("tags", [])),
@@ -70,6 +71,12 @@ async def register_task_definition(parts: Parts, request: dict[str, Any]) -> dic
         if result.succeeded:
             return {"taskDefinition": show(new), "tags": show_tags(new.tags)}
         await tries.again()
+
+
+def _caller_arn(parts: Parts) -> str:
+    """Return the principal that registers a definition."""
+    who = caller.current()
+    return parts.names.root() if who is None or not who.arn else who.arn
 
 
 async def find_task_definition(parts: Parts, text: str) -> TaskDefinitionRecord | None:

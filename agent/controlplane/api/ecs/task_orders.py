@@ -170,7 +170,7 @@ async def _check_roles(parts: Parts, order: TaskRequest) -> None:
         UnsupportedFeatureException: control has no keys to assume a role with.
     """
     for role in order.roles:
-        problem = await parts.roles.problem()
+        problem = await parts.roles.problem(role.role_type, role.arn)
         if problem:
             member = words.MEMBERS[role.role_type]
             raise UnsupportedFeatureException(words.cannot_run(member, role.used_by, problem))

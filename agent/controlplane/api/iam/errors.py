@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from agent.controlplane.front.errors import ApiError, InvalidParameterException
-from agent.controlplane.iam.documents import DocumentInvalid
+from agent.controlplane.authorization.policy import PolicyInvalid
+from agent.controlplane.front.errors import (
+    ApiError,
+    InvalidParameterException,
+    ServerException,
+)
 from agent.controlplane.iam.stored import RoleExists, RoleInUse, RoleMissing
+from agent.controlplane.iam.users import (
+    KeyMissing,
+    TooManyKeys,
+    UserExists,
+    UserInUse,
+    UserMissing,
+)
+from agent.controlplane.secrets.sealing import SecretsFailure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,19 +30,19 @@ ValidationError = InvalidParameterException
 
 
 class NoSuchEntityException(ApiError):
-    """There is no such role or policy."""
+    """There is no such user, role, key or policy."""
 
     status = 404
 
 
 class EntityAlreadyExistsException(ApiError):
-    """There is a role of that name."""
+    """There is a user or role of that name."""
 
     status = 409
 
 
 class DeleteConflictException(ApiError):
-    """A role has policies."""
+    """A user or role has policies or keys."""
 
     status = 409
 
@@ -46,24 +58,29 @@ class InvalidInputException(ApiError):
 
 
 class MalformedPolicyDocumentException(ApiError):
-    """A document is no policy."""
+    """A document is not a policy."""
 
 
 TRANSLATIONS: Translations = {
     RoleMissing: NoSuchEntityException,
     RoleExists: EntityAlreadyExistsException,
     RoleInUse: DeleteConflictException,
-    DocumentInvalid: MalformedPolicyDocumentException,
+    UserMissing: NoSuchEntityException,
+    UserExists: EntityAlreadyExistsException,
+    UserInUse: DeleteConflictException,
+    KeyMissing: NoSuchEntityException,
+    TooManyKeys: LimitExceededException,
+    PolicyInvalid: MalformedPolicyDocumentException,
+    SecretsFailure: ServerException,
 }
 
-_USERS: Final = "operators have the keys of control's file of keys (ecs-agent control --keys-file), not users of IAM"
-_POLICIES: Final = "a role here has managed policies of AWS, and its own by PutRolePolicy"
+_GROUPS: Final = "give each user its policies, by PutUserPolicy or AttachUserPolicy"
+_POLICIES: Final = "users and roles here have managed policies of AWS, and their own by PutUserPolicy and PutRolePolicy"
+_PASSWORDS: Final = "users here have access keys, and no passwords"
 REASONS: Final[Mapping[str, str]] = {
-    "CreateUser": _USERS,
-    "ListUsers": _USERS,
-    "GetUser": _USERS,
-    "CreateAccessKey": _USERS,
-    "ListAccessKeys": _USERS,
+    "AddUserToGroup": _GROUPS,
+    "CreateGroup": _GROUPS,
+    "CreateLoginProfile": _PASSWORDS,
     "CreatePolicy": _POLICIES,
     "CreateServiceLinkedRole": "nothing here needs a service-linked role",
     "CreateInstanceProfile": "hosts register with control's token, not with an instance profile",

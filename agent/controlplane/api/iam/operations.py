@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.api.iam import policies, roles
+from agent.controlplane.api.iam import access_keys, policies, roles, user_policies, users
 from agent.controlplane.api.iam.errors import TRANSLATIONS
 from agent.controlplane.api.translation import translated
 
@@ -14,4 +14,11 @@ if TYPE_CHECKING:
 
 def handlers() -> Handlers:
     """Return the handlers of one server."""
-    return translated({**roles.HANDLERS, **policies.HANDLERS}, TRANSLATIONS)
+    found = {
+        **roles.HANDLERS,
+        **policies.HANDLERS,
+        **users.HANDLERS,
+        **access_keys.HANDLERS,
+        **user_policies.HANDLERS,
+    }
+    return translated(found, TRANSLATIONS)

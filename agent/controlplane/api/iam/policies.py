@@ -9,9 +9,11 @@ from msgspec.structs import replace
 
 from agent.controlplane.api.iam import requests
 from agent.controlplane.api.iam.errors import LimitExceededException, NoSuchEntityException
-from agent.controlplane.iam import documents, managed, stored
+from agent.controlplane.iam import documents, managed, role_records, stored
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.controlplane.iam.role_records import IamRoleRecord
     from agent.controlplane.parts import Handlers, Parts
 
@@ -34,7 +36,7 @@ async def attach_role_policy(parts: Parts, request: dict[str, Any]) -> dict[str,
             )
         return replace(old, attached=[*old.attached, arn])
 
-    await stored.change(parts.store, requests.role_name(request), decide)
+    await _change(parts, request, decide)
     return {}
 
 
@@ -47,7 +49,7 @@ async def detach_role_policy(parts: Parts, request: dict[str, Any]) -> dict[str,
             raise NoSuchEntityException(f"Policy {arn[:_SHOWN]} was not found.")
         return replace(old, attached=[each for each in old.attached if each != arn])
 
-    await stored.change(parts.store, requests.role_name(request), decide)
+    await _change(parts, request, decide)
     return {}
 
 
@@ -74,7 +76,7 @@ async def put_role_policy(parts: Parts, request: dict[str, Any]) -> dict[str, An
             )
         return replace(old, inline=inline)
 
-    await stored.change(parts.store, requests.role_name(request), decide)
+    await _change(parts, request, decide)
     return {}
 
 
@@ -100,7 +102,7 @@ async def delete_role_policy(parts: Parts, request: dict[str, Any]) -> dict[str,
             raise _no_policy(name)
         return replace(old, inline={key: each for key, each in old.inline.items() if key != name})
 
-    await stored.change(parts.store, requests.role_name(request), decide)
+    await _change(parts, request, decide)
     return {}
 
 
@@ -109,6 +111,14 @@ async def list_role_policies(parts: Parts, request: dict[str, Any]) -> dict[str,
     record = await stored.get(parts.store, requests.role_name(request))
     shown, more = requests.page("ListRolePolicies", request, record.inline, lambda name: name)
     return {"PolicyNames": shown, **more}
+
+
+async def _change(
+    parts: Parts, request: dict[str, Any], decide: Callable[[IamRoleRecord], IamRoleRecord]
+) -> None:
+    name = requests.role_name(request)
+    await stored.change(parts.store, name, decide)
+    await requests.applied(parts, role_records.role_key(name))
 
 
 def _no_policy(name: str) -> NoSuchEntityException:

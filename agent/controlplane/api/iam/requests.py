@@ -1,4 +1,4 @@
-"""What several calls of IAM read of their requests: names, paths, tags, pages."""
+"""What several calls of IAM read from their requests: names, paths, tags, pages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from agent.controlplane.api.iam.errors import (
     LimitExceededException,
     ValidationError,
 )
+from agent.controlplane.authorization import caller
 from agent.controlplane.front import pages
 from agent.controlplane.front.errors import UnsupportedFeatureException
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from agent.controlplane.parts import Parts
 
 T = TypeVar("T")
 
@@ -30,6 +33,22 @@ def role_name(request: Mapping[str, Any]) -> str:
     return name(request, "RoleName")
 
 
+def user_name(request: Mapping[str, Any]) -> str:
+    """Return the name of the user, which is who calls if none is given; raises ``ValidationError``."""
+    if request.get("UserName"):
+        return name(request, "UserName")
+    who = caller.current()
+    if who is None or who.type != caller.USER:
+        raise ValidationError("Must specify userName when calling with non-User credentials")
+    return who.name
+
+
+async def applied(parts: Parts, key: str) -> None:
+    """Have a changed user or role count here before the change is answered."""
+    if parts.directory is not None:
+        await parts.directory.refresh(key)
+
+
 def name(request: Mapping[str, Any], member: str) -> str:
     """Return a name of a request; raises ``ValidationError``."""
     given: str = request[member]
@@ -42,7 +61,7 @@ def name(request: Mapping[str, Any], member: str) -> str:
 
 
 def path(request: Mapping[str, Any]) -> str:
-    """Return the path of a new role; raises ``ValidationError``."""
+    """Return the path of a new role or user; raises ``ValidationError``."""
     given: str = request.get("Path", "/")
     if not _PATH.fullmatch(given):
         raise ValidationError(
@@ -60,8 +79,10 @@ def refuse(request: Mapping[str, Any], member: str, reason: str) -> None:
         )
 
 
-def tags(given: Sequence[Mapping[str, str]], old: Mapping[str, str]) -> dict[str, str]:
-    """Return the old tags with those that are given; raises ``ApiError``."""
+def tags(
+    given: Sequence[Mapping[str, str]], old: Mapping[str, str], quota: str = "TagsPerRole"
+) -> dict[str, str]:
+    """Return the old tags with those that are given; raises ``ApiError``, which names the quota."""
     keys = [tag["Key"] for tag in given]
     if len({key.lower() for key in keys}) < len(keys):
         raise InvalidInputException(
@@ -76,7 +97,7 @@ def tags(given: Sequence[Mapping[str, str]], old: Mapping[str, str]) -> dict[str
     kept = {key: value for key, value in old.items() if key.lower() not in of_new}
     found = kept | {tag["Key"]: tag["Value"] for tag in given}
     if len(found) > TAGS_MOST:
-        raise LimitExceededException(f"Cannot exceed quota for TagsPerRole: {TAGS_MOST}")
+        raise LimitExceededException(f"Cannot exceed quota for {quota}: {TAGS_MOST}")
     return found
 
 

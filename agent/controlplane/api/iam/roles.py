@@ -13,13 +13,13 @@ from agent.controlplane.iam import documents, role_records, stored
 from agent.controlplane.iam.role_records import IamRoleRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.controlplane.names import Names
     from agent.controlplane.parts import Handlers, Parts
 
 _SESSION_LEAST_S, _SESSION_MOST_S = 3600, 43_200
-_NO_BOUNDARY: Final = "nothing is permitted by the policies of roles here"
+_NO_BOUNDARY: Final = "only policies of the role itself limit it here"
 
 
 async def create_role(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -37,6 +37,7 @@ async def create_role(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         tags=requests.tags(request.get("Tags", ()), {}),
     )
     await stored.create(parts.store, record)
+    await requests.applied(parts, role_records.role_key(name))
     return {"Role": _shown(record, parts.names)}
 
 
@@ -64,30 +65,40 @@ async def update_role(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
             max_session_s=_session_s(request, old.max_session_s),
         )
 
-    await stored.change(parts.store, requests.role_name(request), decide)
+    await _change(parts, request, decide)
     return {}
+
+
+async def update_role_description(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Change the description of a role, and return the role; UpdateRole has replaced this call."""
+    changed = await stored.change(
+        parts.store,
+        requests.role_name(request),
+        lambda old: replace(old, description=request["Description"]),
+    )
+    return {"Role": _shown(changed, parts.names)}
 
 
 async def update_assume_role_policy(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Change who may assume a role."""
     trust = _trust(request["PolicyDocument"])
-    await stored.change(
-        parts.store, requests.role_name(request), lambda old: replace(old, trust=trust)
-    )
+    await _change(parts, request, lambda old: replace(old, trust=trust))
     return {}
 
 
 async def delete_role(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Delete a role that has no policies."""
-    await stored.delete(parts.store, requests.role_name(request))
+    name = requests.role_name(request)
+    await stored.delete(parts.store, name)
+    await requests.applied(parts, role_records.role_key(name))
     return {}
 
 
 async def tag_role(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Add tags to a role, or replace their values."""
-    await stored.change(
-        parts.store,
-        requests.role_name(request),
+    await _change(
+        parts,
+        request,
         lambda old: replace(old, tags=requests.tags(request["Tags"], old.tags)),
     )
     return {}
@@ -101,7 +112,7 @@ async def untag_role(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         kept = {key: value for key, value in old.tags.items() if key.lower() not in gone}
         return replace(old, tags=kept)
 
-    await stored.change(parts.store, requests.role_name(request), decide)
+    await _change(parts, request, decide)
     return {}
 
 
@@ -118,6 +129,14 @@ async def list_instance_profiles(parts: Parts, request: dict[str, Any]) -> dict[
     """Return no instance profile of a role, because there are none; raises ``RoleMissing``."""
     await stored.get(parts.store, requests.role_name(request))
     return {"InstanceProfiles": [], "IsTruncated": False}
+
+
+async def _change(
+    parts: Parts, request: Mapping[str, Any], decide: Callable[[IamRoleRecord], IamRoleRecord]
+) -> None:
+    name = requests.role_name(request)
+    await stored.change(parts.store, name, decide)
+    await requests.applied(parts, role_records.role_key(name))
 
 
 def _trust(document: str) -> str:
@@ -163,4 +182,5 @@ HANDLERS: Handlers = {
     "UntagRole": untag_role,
     "UpdateAssumeRolePolicy": update_assume_role_policy,
     "UpdateRole": update_role,
+    "UpdateRoleDescription": update_role_description,
 }

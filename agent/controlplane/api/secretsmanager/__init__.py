@@ -2,7 +2,8 @@
 
 ::
 
-    secrets.py     create, put, get, describe, list, delete and restore
+    secrets.py     create, put, get, describe, list (also versions), delete and restore
+    changes.py     update, move stages, tag
     errors.py      errors of the service
     operations.py  all of them
 

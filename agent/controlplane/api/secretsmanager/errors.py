@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.front.errors import ApiError, ResourceNotFoundException
+from agent.controlplane.front.errors import (
+    ApiError,
+    InvalidParameterException,
+    ResourceNotFoundException,
+)
 from agent.controlplane.front.pages import InvalidToken
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.secrets.stored import (
     SecretDeleted,
     SecretExists,
     SecretMissing,
+    StageMisplaced,
     TooManyStages,
 )
 
@@ -47,6 +52,7 @@ TRANSLATIONS: Translations = {
     SecretMissing: ResourceNotFoundException,
     SecretExists: ResourceExistsException,
     SecretDeleted: InvalidRequestException,
+    StageMisplaced: InvalidParameterException,
     TooManyStages: LimitExceededException,
     SecretsFailure: InternalServiceError,
     InvalidToken: lambda _: InvalidNextTokenException("The token is not valid."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.api.secretsmanager import secrets
+from agent.controlplane.api.secretsmanager import changes, secrets
 from agent.controlplane.api.secretsmanager.errors import TRANSLATIONS
 from agent.controlplane.api.translation import translated
 
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 
 def handlers() -> Handlers:
     """Return the handlers of one server."""
-    return translated(secrets.HANDLERS, TRANSLATIONS)
+    return translated({**secrets.HANDLERS, **changes.HANDLERS}, TRANSLATIONS)

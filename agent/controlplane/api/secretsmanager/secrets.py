@@ -7,10 +7,11 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.controlplane.api import name_pages
+from agent.controlplane.api import name_pages, tag_lists
 from agent.controlplane.api.secretsmanager.errors import (
     InvalidRequestException,
 )
+from agent.controlplane.front import pages
 from agent.controlplane.front.errors import InvalidParameterException
 from agent.controlplane.secrets import stored
 from agent.controlplane.secrets.stored import CURRENT
@@ -28,7 +29,6 @@ DEFAULT_WINDOW_DAYS: Final = 30
 _NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@-]{1,512}")
 _NOT_SERVED: Final = {
     "KmsKeyId": "control encrypts with its own key",
-    "Tags": "secrets have no tags here",
     "AddReplicaRegions": "there is one region here",
     "Type": "secrets are values of your own here",
     "RotationToken": "nothing rotates secrets here",
@@ -43,8 +43,8 @@ async def create_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
             "Invalid name. Must be a valid name containing alphanumeric characters, or any of the "
             "following: -/_+=.@"
         )
-    _refuse_others(request)
-    value, is_binary = _value(request, is_needed=False)
+    refuse_others(request)
+    value, is_binary = read_value(request, is_needed=False)
     made = await stored.create(
         parts.keeper(),
         parts.names,
@@ -53,6 +53,7 @@ async def create_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
         is_binary=is_binary,
         version_id=request.get("ClientRequestToken", ""),
         description=request.get("Description", ""),
+        tags=tag_lists.merged({}, request.get("Tags", ()), invalid=InvalidParameterException),
         now=parts.clock(),
     )
     current = next((v.id for v in made.versions if CURRENT in v.stages), None)
@@ -61,8 +62,8 @@ async def create_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
 
 async def put_secret_value(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Store a new value."""
-    _refuse_others(request)
-    value, is_binary = _value(request, is_needed=True)
+    refuse_others(request)
+    value, is_binary = read_value(request, is_needed=True)
     secret, version = await stored.put_value(
         parts.keeper(),
         request["SecretId"],
@@ -106,6 +107,32 @@ async def describe_secret(parts: Parts, request: dict[str, Any]) -> dict[str, An
     return _shown(secret) | {"VersionIdsToStages": {v.id: v.stages for v in secret.versions}}
 
 
+async def list_secret_version_ids(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """List the versions of a secret by id; one without a stage does not exist here."""
+    size = _page_size(request)
+    secret = await stored.find(parts.keeper(), request["SecretId"])
+    given = {"SecretId": request["SecretId"], "nextToken": request.get("NextToken")}
+    after = pages.start_after("ListSecretVersionIds", given) or ""
+    rest = sorted((v for v in secret.versions if v.id > after), key=lambda v: v.id)
+    shown = rest[:size]
+    token = pages.token("ListSecretVersionIds", given, shown[-1].id) if len(rest) > size else None
+    return {
+        "ARN": secret.arn,
+        "Name": secret.name,
+        "Versions": [
+            {"VersionId": v.id, "VersionStages": v.stages, "CreatedDate": v.created_at}
+            for v in shown
+        ],
+        "NextToken": token,
+    }
+
+
+async def get_resource_policy(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Return that a secret has no policy: every key of control may read it."""
+    secret = await stored.find(parts.keeper(), request["SecretId"])
+    return {"ARN": secret.arn, "Name": secret.name}
+
+
 async def list_secrets(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """List secrets by name, without values."""
     for member in ("SortBy", "SortOrder"):
@@ -113,9 +140,7 @@ async def list_secrets(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
             raise InvalidParameterException(
                 f"'{member}' is not supported: secrets are listed by name. Leave it out."
             )
-    size = request.get("MaxResults", PAGE_MOST)
-    if not 1 <= size <= PAGE_MOST:
-        raise InvalidParameterException(f"MaxResults must be between 1 and {PAGE_MOST}.")
+    size = _page_size(request)
     keeper = parts.keeper()
     found, next_token = await name_pages.page(
         "ListSecrets",
@@ -160,13 +185,14 @@ async def restore_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any
     return {"ARN": secret.arn, "Name": secret.name}
 
 
-def _refuse_others(request: Mapping[str, Any]) -> None:
+def refuse_others(request: Mapping[str, Any]) -> None:
+    """Raise ``InvalidParameterException`` if a request names something that is not served."""
     for member, mend in _NOT_SERVED.items():
         if request.get(member):
             raise InvalidParameterException(f"'{member}' is not supported: {mend}. Leave it out.")
 
 
-def _value(request: Mapping[str, Any], *, is_needed: bool) -> tuple[str | None, bool]:
+def read_value(request: Mapping[str, Any], *, is_needed: bool) -> tuple[str | None, bool]:
     """Return the value of a request and whether it is binary; raises ``ApiError``."""
     text, binary = request.get("SecretString"), request.get("SecretBinary")
     if text is not None and binary is not None:
@@ -186,6 +212,13 @@ def _value(request: Mapping[str, Any], *, is_needed: bool) -> tuple[str | None, 
     return binary, True
 
 
+def _page_size(request: Mapping[str, Any]) -> int:
+    size: int = request.get("MaxResults", PAGE_MOST)
+    if not 1 <= size <= PAGE_MOST:
+        raise InvalidParameterException(f"MaxResults must be between 1 and {PAGE_MOST}.")
+    return size
+
+
 def _shown(secret: SecretRecord) -> dict[str, Any]:
     return {
         "ARN": secret.arn,
@@ -194,6 +227,7 @@ def _shown(secret: SecretRecord) -> dict[str, Any]:
         "LastChangedDate": secret.changed_at,
         "DeletedDate": secret.deleted_at or None,
         "CreatedDate": secret.created_at,
+        "Tags": tag_lists.shown(secret.tags),
     }
 
 
@@ -220,6 +254,8 @@ HANDLERS: Handlers = {
     "PutSecretValue": put_secret_value,
     "GetSecretValue": get_secret_value,
     "DescribeSecret": describe_secret,
+    "GetResourcePolicy": get_resource_policy,
+    "ListSecretVersionIds": list_secret_version_ids,
     "ListSecrets": list_secrets,
     "DeleteSecret": delete_secret,
     "RestoreSecret": restore_secret,

@@ -3,6 +3,7 @@
 ::
 
     parameters.py  put, get, delete and describe
+    tags.py        tags of parameters
     names.py       names of parameters, and what an ARN or a version behind a name means (pure)
     errors.py      errors of the service
     operations.py  all of them

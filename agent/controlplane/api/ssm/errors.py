@@ -44,6 +44,18 @@ class InvalidNextToken(ApiError):
     """The token is not one of this list."""
 
 
+class InvalidResourceType(ApiError):
+    """Things of this type have no tags here."""
+
+
+class InvalidResourceId(ApiError):
+    """There is no such parameter."""
+
+
+class TooManyTagsError(ApiError):
+    """A parameter would have too many tags."""
+
+
 class HierarchyLevelLimitExceededException(ApiError):
     """The name has too many levels."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.api.ssm import parameters
+from agent.controlplane.api.ssm import parameters, tags
 from agent.controlplane.api.ssm.errors import TRANSLATIONS
 from agent.controlplane.api.translation import translated
 
@@ -14,4 +14,4 @@ if TYPE_CHECKING:
 
 def handlers() -> Handlers:
     """Return the handlers of one server."""
-    return translated(parameters.HANDLERS, TRANSLATIONS)
+    return translated({**parameters.HANDLERS, **tags.HANDLERS}, TRANSLATIONS)

@@ -1,4 +1,4 @@
-"""Parameters: put, get, delete and describe."""
+"""Parameters: put, get, delete and describe; also those below a path."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane.api import name_pages
 from agent.controlplane.api.ssm import names as parameter_names
+from agent.controlplane.api.ssm import tags
 from agent.controlplane.api.ssm.errors import (
     InvalidFilterKey,
     InvalidFilterOption,
@@ -17,7 +18,7 @@ from agent.controlplane.secrets import parameters
 from agent.controlplane.secrets.parameters import SECURE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.controlplane.names import Names
     from agent.controlplane.parts import Handlers, Parts
@@ -30,7 +31,6 @@ PAGE_MOST: Final = 50
 _NOT_SERVED: Final = {
     "KeyId": "control encrypts with its own key",
     "AllowedPattern": "check values before you store them",
-    "Tags": "parameters have no tags here",
     "Policies": "parameters do not expire here; delete them",
 }
 
@@ -50,6 +50,11 @@ async def put_parameter(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
         raise ValidationException("'Tier' Advanced is not supported: leave it out.")
     if request.get("DataType", "text") != "text":
         raise ValidationException("'DataType' can only be text; leave it out.")
+    if request.get("Tags") and request.get("Overwrite"):
+        raise ValidationException(
+            "Invalid request: tags and overwrite can't be used together. To create a parameter with tags, "
+            "leave out overwrite; to change the tags of one, use AddTagsToResource."
+        )
     stored = await parameters.put(
         parts.keeper(),
         name,
@@ -57,6 +62,7 @@ async def put_parameter(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
         kind=request.get("Type", ""),
         description=request.get("Description"),
         overwrite=bool(request.get("Overwrite")),
+        tags=tags.with_tags({}, request.get("Tags", ())),
         now=parts.clock(),
     )
     return {"Version": stored.version, "Tier": "Standard"}
@@ -109,25 +115,78 @@ async def delete_parameters(parts: Parts, request: dict[str, Any]) -> dict[str, 
     return {"DeletedParameters": deleted, "InvalidParameters": invalid}
 
 
+async def get_parameters_by_path(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters below a level of names, or on the next level alone."""
+    path = request["Path"]
+    if not path.startswith("/"):
+        raise ValidationException(
+            "The parameter path must begin with / and have / between its levels."
+        )
+    for item in request.get("ParameterFilters", ()):
+        if item["Key"] != "Type":
+            raise InvalidFilterKey(
+                f"The filter {item['Key'][:64]} is not supported by GetParametersByPath; use Type."
+            )
+    below = {
+        "Key": "Path",
+        "Option": "Recursive" if request.get("Recursive") else "OneLevel",
+        "Values": [path],
+    }
+    found, next_token = await _page(
+        parts,
+        "GetParametersByPath",
+        request,
+        asked=("Path", "Recursive", "ParameterFilters"),
+        filters=[below, *request.get("ParameterFilters", ())],
+        most=NAMES_MOST,
+    )
+    is_decrypted = _is_decrypted(request)
+    return {
+        "Parameters": [_shown(parts, record, "", is_decrypted) for record in found],
+        "NextToken": next_token,
+    }
+
+
 async def describe_parameters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """List parameters by name, without values."""
     if request.get("Shared"):
         raise ValidationException("'Shared' is not supported: nothing is shared here.")
-    size = request.get("MaxResults", PAGE_MOST)
-    if not 1 <= size <= PAGE_MOST:
-        raise ValidationException(f"MaxResults must be between 1 and {PAGE_MOST}.")
-    keeper = parts.keeper()
-    found, next_token = await name_pages.page(
+    found, next_token = await _page(
+        parts,
         "DescribeParameters",
         request,
-        filters=("Filters", "ParameterFilters"),
-        size=size,
-        every=lambda after: parameters.every(keeper, start_after=after),
-        is_wanted=_filter(request),
-        place=lambda one: one.name,
+        asked=("Filters", "ParameterFilters"),
+        filters=_filters(request),
+        most=PAGE_MOST,
     )
     shown = [_described(record, parts.names) for record in found]
     return {"Parameters": shown, "NextToken": next_token}
+
+
+async def _page(
+    parts: Parts,
+    operation: str,
+    request: Mapping[str, Any],
+    *,
+    asked: Sequence[str],
+    filters: Sequence[Mapping[str, Any]],
+    most: int,
+) -> tuple[list[ParameterRecord], str | None]:
+    """Return a page of the parameters that pass all filters, and the token of the next one."""
+    size = request.get("MaxResults", most)
+    if not 1 <= size <= most:
+        raise ValidationException(f"MaxResults must be between 1 and {most}.")
+    keeper = parts.keeper()
+    tests = [_one_filter(item) for item in filters]
+    return await name_pages.page(
+        operation,
+        request,
+        filters=asked,
+        size=size,
+        every=lambda after: parameters.every(keeper, start_after=after),
+        is_wanted=lambda record: all(test(record) for test in tests),
+        place=lambda one: one.name,
+    )
 
 
 async def _find(parts: Parts, asked: parameter_names.Asked) -> ParameterRecord | None:
@@ -190,16 +249,16 @@ def _at_most_ten(given: list[str]) -> list[str]:
     return list(dict.fromkeys(given))
 
 
-def _filter(request: Mapping[str, Any]) -> Callable[[ParameterRecord], bool]:
-    """Return the filter that a request asks for; raises what a bad one is."""
-    tests = [_one_filter(item) for item in request.get("ParameterFilters", ())]
+def _filters(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the filters that a request asks for; raises ``InvalidFilterKey``."""
+    found: list[Mapping[str, Any]] = list(request.get("ParameterFilters", ()))
     # The older kind of filters, which has no options.
     for item in request.get("Filters", ()):
         if item["Key"] not in ("Name", "Type"):
             raise InvalidFilterKey(f"The filter {item['Key'][:64]} is not supported.")
         option = "BeginsWith" if item["Key"] == "Name" else "Equals"
-        tests.append(_one_filter({**item, "Option": option}))
-    return lambda record: all(test(record) for test in tests)
+        found.append({**item, "Option": option})
+    return found
 
 
 def _one_filter(item: Mapping[str, Any]) -> Callable[[ParameterRecord], bool]:
@@ -232,15 +291,17 @@ def _matches(name: str, option: str, value: str) -> bool:
         case "Contains":
             return value in name
         case _:
-            below = f"{value.rstrip('/')}/"
-            rest = name.removeprefix(below)
-            return rest != name and (option == "Recursive" or "/" not in rest)
+            # A name without levels is on the first one.
+            full = name if name.startswith("/") else f"/{name}"
+            rest = full.removeprefix(f"{value.rstrip('/')}/")
+            return rest != full and (option == "Recursive" or "/" not in rest)
 
 
 HANDLERS: Handlers = {
     "PutParameter": put_parameter,
     "GetParameter": get_parameter,
     "GetParameters": get_parameters,
+    "GetParametersByPath": get_parameters_by_path,
     "DeleteParameter": delete_parameter,
     "DeleteParameters": delete_parameters,
     "DescribeParameters": describe_parameters,

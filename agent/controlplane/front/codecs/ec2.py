@@ -6,7 +6,7 @@ element around the result, and errors are in a list.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane.front.codecs.query import (
     Query,
@@ -17,10 +17,20 @@ from agent.controlplane.front.codecs.query import (
     write_members,
     xml_text,
 )
+from agent.controlplane.front.signatures import SignatureOutOfDate
 
 if TYPE_CHECKING:
     from agent.controlplane.front.codecs.contract import Reply
     from agent.controlplane.front.errors import ApiError
+
+_CODES: Final = {
+    "AccessDeniedException": ("UnauthorizedOperation", 403),
+    "ExpiredTokenException": ("RequestExpired", 400),
+    "InvalidSignatureException": ("AuthFailure", 401),
+    "MissingAuthenticationTokenException": ("AuthFailure", 401),
+    "UnrecognizedClientException": ("AuthFailure", 401),
+}
+"""What EC2 calls errors that other APIs have too. Source: "Error codes for the Amazon EC2 API"."""
 
 
 class Ec2Query(Query):
@@ -42,7 +52,9 @@ class Ec2Query(Query):
 
     def error(self, error: ApiError, request_id: str) -> Reply:
         """Write an error, by its name and status in this protocol."""
-        code, status = self.model.query_error(error)
+        code, status = _CODES.get(error.name) or self.model.query_error(error)
+        if isinstance(error, SignatureOutOfDate):
+            code, status = _CODES["ExpiredTokenException"]
         text = (
             f"<Response><Errors><Error><Code>{xml_text(code)}</Code>"
             f"<Message>{xml_text(str(error))}</Message></Error></Errors>"

@@ -1,4 +1,4 @@
-# Everything of the AWS provider that control serves, in one plan. The hosts are in the cluster `default`: one with
+# Clusters, services with a load balancer, names and scaling. The hosts are in the cluster `default`: one with
 # hosts cannot be destroyed, so `shop` has none.
 
 terraform {
@@ -10,7 +10,6 @@ terraform {
   }
 }
 
-variable "control" { type = string }
 variable "image" { type = string }
 variable "desired_count" { type = number }
 variable "release" {
@@ -18,20 +17,10 @@ variable "release" {
   default = 1
 }
 
+# Endpoint, region and keys come from the environment.
 provider "aws" {
-  region                      = "us-east-1"
-  skip_credentials_validation = true
-  skip_requesting_account_id  = true
-  skip_metadata_api_check     = true
-  skip_region_validation      = true
-
-  endpoints {
-    applicationautoscaling = var.control
-    ec2                    = var.control
-    ecs                    = var.control
-    elbv2                  = var.control
-    logs                   = var.control
-    servicediscovery       = var.control
+  default_tags {
+    tags = { stack = "shop" }
   }
 }
 
@@ -60,7 +49,7 @@ resource "aws_ecs_cluster" "shop" {
 
 resource "aws_ecs_cluster_capacity_providers" "shop" {
   cluster_name       = aws_ecs_cluster.shop.name
-  capacity_providers = [aws_ecs_capacity_provider.rack.name, "FARGATE"]
+  capacity_providers = [aws_ecs_capacity_provider.rack.name, "FARGATE", "FARGATE_SPOT"]
 
   default_capacity_provider_strategy {
     capacity_provider = aws_ecs_capacity_provider.rack.name

@@ -80,7 +80,7 @@ def groups(target_type: str) -> dict[str, TargetGroupRecord]:
         ("awsvpc", "ip", a_task(**OWN), host(), ("10.0.0.9", 8080, "10.0.0.9")),
         ("awsvpc", "ip", a_task(attached="10.0.0.8"), host(""), ("10.0.0.8", 8080, "10.0.0.8")),
         ("host", "ip", a_task(), host(), ("192.0.2.7", 8080, "192.0.2.7")),
-        ("host", "instance", a_task(), host(), ("h1", 8080, "192.0.2.7")),
+        ("host", "instance", a_task(), host(), ("i-h1", 8080, "192.0.2.7")),
         ("bridge", "ip", a_task(**BOUND), host(), ("192.0.2.7", 32768, "192.0.2.7")),
         ("bridge", "ip", a_task(**LOCAL), host(), ("10.1.1.1", 5, "10.1.1.1")),
         (
@@ -103,9 +103,9 @@ def test_where_a_task_is_reached(
 @pytest.mark.parametrize(
     ("mode", "task", "on", "text"),
     [
-        ("awsvpc", a_task(), host(), "it has told no IPv4 address"),
-        ("host", a_task(), host(""), r"\(container-instance h1\) has told no IPv4 address"),
-        ("bridge", a_task(**BOUND), host(""), r"\(container-instance h1\) has told no"),
+        ("awsvpc", a_task(), host(), "it has reported no IPv4 address"),
+        ("host", a_task(), host(""), r"\(container-instance h1\) has reported no IPv4 address"),
+        ("bridge", a_task(**BOUND), host(""), r"\(container-instance h1\) has reported no"),
         ("bridge", a_task(), host(), r"\(container main\) has no host port for its port 8080"),
     ],
 )

@@ -9,7 +9,8 @@ import pytest
 from agent.controlplane.names import Names
 from agent.controlplane.security_groups import group_records
 from agent.controlplane.vpc import layout
-from agent.model.changes import AttachmentChange
+from agent.model.changes import AttachmentChange, ContainerChange
+from agent.model.task import NetworkBinding
 from tests.support.aws_client import AwsClient
 from tests.support.control_endpoint import (
     CAPABILITIES,
@@ -226,3 +227,61 @@ async def test_hosts_are_instances(
     )
     await endpoint.call("DeregisterContainerInstance", containerInstance=agent.arn)
     assert not (await ec2.call("describe_instances"))["Reservations"]
+
+
+async def test_attributes_of_the_vpc(ec2: AwsClient) -> None:
+    for name, is_on in (
+        ("enableDnsSupport", True),
+        ("enableDnsHostnames", False),
+        ("enableNetworkAddressUsageMetrics", False),
+    ):
+        shown = await ec2.call("describe_vpc_attribute", VpcId=VPC, Attribute=name)
+        assert shown == {"VpcId": VPC, f"{name[:1].upper()}{name[1:]}": {"Value": is_on}}
+    code, _ = await ec2.refused("describe_vpc_attribute", VpcId="vpc-1", Attribute=name)
+    assert code == "InvalidVpcID.NotFound"
+
+
+async def test_a_proxy_finds_tasks_as_on_amazon_ecs(endpoint: Endpoint, ec2: AwsClient) -> None:
+    """The calls of Traefik's provider for ECS, in their order: each task's port and its host's address."""
+    await endpoint.call("CreateCluster")
+    label = "traefik.http.routers.web.rule"
+    container = {
+        "name": "main",
+        "image": "web",
+        "memory": 64,
+        "portMappings": [{"containerPort": 80, "hostPort": 0}],
+        "dockerLabels": {label: "Host(`web.example`)"},
+    }
+    await endpoint.call("RegisterTaskDefinition", family="web", containerDefinitions=[container])
+    agent = ScriptedAgent(endpoint, attributes=HOST)
+    await agent.register()
+    (task,) = (await endpoint.call("RunTask", taskDefinition="web"))["tasks"]
+    binding = NetworkBinding(container_port=80, host_port=32768, protocol="tcp", bind_ip="0.0.0.0")
+    running = ContainerChange(
+        container_name="main", status="RUNNING", runtime_id="r1", network_bindings=[binding]
+    )
+    await agent.report(a_report(task["taskArn"], "RUNNING", containers=[running]))
+
+    (cluster,) = (await endpoint.call("ListClusters"))["clusterArns"]
+    arns = await endpoint.call("ListTasks", cluster=cluster, desiredStatus="RUNNING")
+    answer = await endpoint.call("DescribeTasks", cluster=cluster, tasks=arns["taskArns"])
+    (task,) = answer["tasks"]
+    answer = await endpoint.call(
+        "DescribeContainerInstances",
+        cluster=cluster,
+        containerInstances=[task["containerInstanceArn"]],
+    )
+    (host,) = answer["containerInstances"]
+    answer = await ec2.call("describe_instances", InstanceIds=[host["ec2InstanceId"]])
+    (instance,) = answer["Reservations"][0]["Instances"]
+    assert instance["InstanceId"] == host["ec2InstanceId"]
+    assert (instance["PrivateIpAddress"], instance["State"]["Name"]) == ("192.0.2.7", "running")
+    (bound,) = task["containers"][0]["networkBindings"]
+    assert (bound["hostPort"], bound["containerPort"]) == (32768, 80)
+    answer = await endpoint.call("DescribeTaskDefinition", taskDefinition=task["taskDefinitionArn"])
+    (known,) = answer["taskDefinition"]["containerDefinitions"]
+    assert known["dockerLabels"] == {label: "Host(`web.example`)"}
+    found = await endpoint.call(
+        "ListContainerInstances", filter=f"ec2InstanceId == {host['ec2InstanceId']}"
+    )
+    assert found["containerInstanceArns"] == [task["containerInstanceArn"]]

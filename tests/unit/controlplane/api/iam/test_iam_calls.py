@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.controlplane.authorization.policy import PolicyInvalid
 from agent.controlplane.iam import documents, managed
-from agent.controlplane.iam.documents import DocumentInvalid
 from tests.support.aws_client import AwsClient
 from tests.support.control_endpoint import Endpoint, control_endpoint
 
@@ -92,6 +92,8 @@ async def test_a_role_from_its_creation_to_its_end(iam: AwsClient) -> None:
 
 async def test_a_role_is_changed(iam: AwsClient) -> None:
     await made(iam, Tags=[{"Key": "Team", "Value": "shop"}])
+    role = await iam.call("update_role_description", RoleName="web", Description="newer")
+    assert role["Role"]["Description"] == "newer"
     await iam.call("update_role", RoleName="web", Description="new", MaxSessionDuration=7200)
     other = {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": {"AWS": "*"}}]}
     await iam.call("update_assume_role_policy", RoleName="web", PolicyDocument=json.dumps(other))
@@ -230,7 +232,7 @@ async def test_roles_that_are_refused(iam: AwsClient) -> None:
     assert (await iam.call("list_roles"))["Roles"] == []
     code, text = await iam.refused("create_user", UserName="a")
     assert code == "UnsupportedOperation"
-    assert "--keys-file" in text
+    assert "--open" in text
 
 
 NO_STATEMENTS: tuple[dict[str, Any], ...] = (
@@ -264,7 +266,7 @@ NO_POLICIES = (
 @pytest.mark.parametrize("document", NO_POLICIES)
 def test_documents_that_are_no_policies(document: str) -> None:
     documents.check_permissions(json.dumps(READS))
-    with pytest.raises(DocumentInvalid):
+    with pytest.raises(PolicyInvalid):
         documents.check_permissions(document)
 
 

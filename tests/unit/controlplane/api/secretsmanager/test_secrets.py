@@ -73,6 +73,70 @@ async def test_stages_of_ones_own(asm: AwsClient) -> None:
     assert code == "LimitExceededException"
 
 
+async def test_stages_move_between_versions(asm: AwsClient) -> None:
+    first = (await asm.call("create_secret", Name="a", SecretString="1"))["VersionId"]
+    second = (await asm.call("put_secret_value", SecretId="a", SecretString="2"))["VersionId"]
+
+    async def refused(**request: str) -> str:
+        code, _ = await asm.refused("update_secret_version_stage", SecretId="a", **request)
+        return code
+
+    move = {"VersionStage": "AWSCURRENT", "MoveToVersionId": first}
+    assert await refused(**move) == "InvalidParameterException", "another version has it"
+    await asm.call("update_secret_version_stage", SecretId="a", **move, RemoveFromVersionId=second)
+    assert await value(asm, "a") == "1"
+    assert await value(asm, "a", VersionStage="AWSPREVIOUS") == "2"
+    take = {"VersionStage": "AWSCURRENT", "RemoveFromVersionId": first}
+    assert await refused(**take) == "InvalidParameterException", "it is somewhere always"
+    assert await refused(VersionStage="next") == "InvalidParameterException"
+    gone = {"VersionStage": "next", "MoveToVersionId": "f" * 32}
+    assert await refused(**gone) == "ResourceNotFoundException"
+    await asm.call(
+        "update_secret_version_stage", SecretId="a", VersionStage="next", MoveToVersionId=first
+    )
+    take = {"VersionStage": "AWSPREVIOUS", "RemoveFromVersionId": second}
+    await asm.call("update_secret_version_stage", SecretId="a", **take)
+    listed = await asm.call("list_secret_version_ids", SecretId="a")
+    (left,) = listed["Versions"]
+    assert (left["VersionId"], left["VersionStages"]) == (first, ["AWSCURRENT", "next"])
+
+
+async def test_versions_are_listed_in_pages(asm: AwsClient) -> None:
+    made = [(await asm.call("create_secret", Name="a", SecretString="1"))["VersionId"]]
+    for stage in "bc":
+        put = {"SecretId": "a", "SecretString": stage, "VersionStages": [stage]}
+        made.append((await asm.call("put_secret_value", **put))["VersionId"])
+    first = await asm.call("list_secret_version_ids", SecretId="a", MaxResults=2)
+    more = {"MaxResults": 2, "NextToken": first["NextToken"]}
+    rest = await asm.call("list_secret_version_ids", SecretId="a", **more)
+    both = [*first["Versions"], *rest["Versions"]]
+    assert sorted(one["VersionId"] for one in both) == sorted(made)
+    assert "NextToken" not in rest
+    code, _ = await asm.refused("list_secret_version_ids", SecretId="a", NextToken="x")
+    assert code == "InvalidNextTokenException"
+
+
+async def test_a_secret_is_updated(asm: AwsClient) -> None:
+    made = await asm.call("create_secret", Name="a", SecretString="1", Description="old")
+    answer = await asm.call("update_secret", SecretId="a", Description="new")
+    assert answer == {"ARN": made["ARN"], "Name": "a"}
+    answer = await asm.call("update_secret", SecretId="a", SecretString="2", Description="newer")
+    assert answer["VersionId"] != made["VersionId"]
+    assert await value(asm, "a") == "2"
+    assert (await asm.call("describe_secret", SecretId="a"))["Description"] == "newer"
+    await asm.call("update_secret", SecretId="a", SecretString="3")
+    assert (await asm.call("describe_secret", SecretId="a"))["Description"] == "newer"
+    assert (await asm.refused("update_secret", SecretId="a", KmsKeyId="x"))[0] == (
+        "InvalidParameterException"
+    )
+    policy = await asm.call("get_resource_policy", SecretId="a")
+    assert policy == {"ARN": made["ARN"], "Name": "a"}, "it has none"
+    await asm.call("delete_secret", SecretId="a")
+    for request in ({"Description": "x"}, {"SecretString": "4"}):
+        code, _ = await asm.refused("update_secret", SecretId="a", **request)
+        assert code == "InvalidRequestException"
+
+
 async def test_the_same_call_again_changes_nothing(asm: AwsClient) -> None:
     token = str(uuid.uuid4())
     made = await asm.call("create_secret", Name="a", SecretString="1", ClientRequestToken=token)
@@ -141,12 +205,6 @@ async def test_what_is_past_its_window_is_swept(tmp_path: Path) -> None:
     [
         ("create_secret", {"Name": "a b"}, "InvalidParameterException", "Invalid name"),
         ("create_secret", {"KmsKeyId": "x"}, "InvalidParameterException", "'KmsKeyId' is not"),
-        (
-            "create_secret",
-            {"Tags": [{"Key": "a", "Value": "b"}]},
-            "InvalidParameterException",
-            "'Tags' is not supported",
-        ),
         (
             "create_secret",
             {"SecretString": "x", "SecretBinary": b"x"},

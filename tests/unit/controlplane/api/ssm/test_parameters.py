@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -86,7 +86,6 @@ async def test_a_value_is_overwritten_only_if_asked_for(ssm: AwsClient) -> None:
         ({"Value": "x" * 8193}, "ValidationException", "1 to 8192 characters"),
         ({"KeyId": "alias/x"}, "ValidationException", "'KeyId' is not supported"),
         ({"AllowedPattern": "x"}, "ValidationException", "'AllowedPattern' is not supported"),
-        ({"Tags": [{"Key": "a", "Value": "b"}]}, "ValidationException", "'Tags' is not supported"),
         ({"Policies": "[]"}, "ValidationException", "'Policies' is not supported"),
         ({"Tier": "Advanced"}, "ValidationException", "'Tier' Advanced is not supported"),
         ({"DataType": "aws:ec2:image"}, "ValidationException", "'DataType' can only be text"),
@@ -155,3 +154,31 @@ async def test_lists_have_pages_and_filters_and_no_values(ssm: AwsClient) -> Non
     assert code == "InvalidFilterKey"
     code, _ = await ssm.refused("describe_parameters", **by("Type", "Contains", "x"))
     assert code == "InvalidFilterOption"
+
+
+async def test_parameters_below_a_path(ssm: AwsClient) -> None:
+    for name in ("/app/a", "/app/b", "/app/db/user", "/apple", "plain"):
+        await ssm.call("put_parameter", Name=name, Value=name[-1], Type="SecureString")
+
+    async def names(path: str, **more: Any) -> list[str]:
+        answer = await ssm.call("get_parameters_by_path", Path=path, **more)
+        return [one["Name"] for one in answer["Parameters"]]
+
+    assert await names("/app") == await names("/app/") == ["/app/a", "/app/b"]
+    assert await names("/app", Recursive=True) == ["/app/a", "/app/b", "/app/db/user"]
+    assert await names("/") == ["/apple", "plain"]
+    assert await names("/other") == []
+    answer = await ssm.call("get_parameters_by_path", Path="/app", WithDecryption=True)
+    assert [one["Value"] for one in answer["Parameters"]] == ["a", "b"]
+    first = await ssm.call("get_parameters_by_path", Path="/app", MaxResults=1)
+    rest = await names("/app", MaxResults=1, NextToken=first["NextToken"])
+    assert [first["Parameters"][0]["Name"], *rest] == ["/app/a", "/app/b"]
+    strings = [{"Key": "Type", "Values": ["String"]}]
+    assert await names("/app", ParameterFilters=strings) == []
+    for request, code in (
+        ({"Path": "app"}, "ValidationException"),
+        ({"Path": "/app", "MaxResults": 11}, "ValidationException"),
+        ({"Path": "/app", "ParameterFilters": [{"Key": "Name"}]}, "InvalidFilterKey"),
+        ({"Path": "/app", "NextToken": "x"}, "InvalidNextToken"),
+    ):
+        assert (await ssm.refused("get_parameters_by_path", **request))[0] == code, request
