@@ -7,7 +7,7 @@ import json
 import subprocess
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -103,8 +103,6 @@ class ContainerRecord:
         return self.directory / f"events-{name}.jsonl"
 
 
-def _event(host: str, raw: Mapping[str, object]) -> Event:
-    labels = raw["Actor"]["Attributes"]  # type: ignore[index]
-    return Event(
-        int(str(raw["timeNano"])), host, str(raw["Action"]), labels.get(_FAMILY, ""), labels[_TASK]
-    )
+def _event(host: str, raw: Mapping[str, Any]) -> Event:
+    labels = raw["Actor"]["Attributes"]
+    return Event(int(raw["timeNano"]), host, raw["Action"], labels.get(_FAMILY, ""), labels[_TASK])

@@ -136,8 +136,8 @@ class Load:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             return None, "", f"{answer.status}, then {error!r}"
-        if answer.will_close or not client.keeps_connection:
-            connection.close()
-            connection = None
         problem = "" if answer.status == 200 and text else f"{answer.status} {text[:80]}"
-        return connection, text, problem
+        if client.keeps_connection and not answer.will_close:
+            return connection, text, problem
+        connection.close()
+        return None, text, problem
