@@ -2,7 +2,7 @@
 
 Opens ``agent.aws`` at the first use and not before: most hosts run tasks that need none of it, and
 botocore's signing costs time and memory. Fails as ``aws.services`` does, and with ``ConfigError`` where
-a proxy is none. One object per agent, on one event loop.
+the URL of a proxy is invalid. One object per agent, on one event loop.
 
 Tests: ``tests/unit/test_fetching.py``.
 """

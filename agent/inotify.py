@@ -1,4 +1,4 @@
-"""Watches a directory with inotify: entries added or removed, or the directory itself removed.
+"""Watches a directory with inotify: entries added or removed, or the directory itself removed; also writes.
 
 Python has no inotify module, so the C library is called. Source: inotify(7).
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MOVED_FROM, _MOVED_TO, _CREATE, _DELETE = 0x40, 0x80, 0x100, 0x200
+_MODIFY: Final = 0x2
 _DELETE_SELF, _MOVE_SELF, _ONLY_DIRECTORIES = 0x400, 0x800, 0x1000000
 _MASK: Final = (
     _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _ONLY_DIRECTORIES
@@ -25,15 +26,18 @@ _READ_BYTES: Final = 65_536
 class DirectoryWatch:
     """Reports when entries of one directory were added or removed. Belongs to one event loop.
 
+    If ``writes``, also when one of its files was written.
+
     A directory that is removed and created again is a new one: call ``watch`` again.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, writes: bool = False) -> None:
         """Open an inotify instance.
 
         Raises:
             OSError: the kernel returns no more of them (``fs.inotify.max_user_instances``).
         """
+        self._mask = _MASK | (_MODIFY if writes else 0)
         self._libc = ctypes.CDLL(None, use_errno=True)
         descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if descriptor < 0:
@@ -51,7 +55,7 @@ class DirectoryWatch:
             OSError: there is no such directory.
         """
         path = os.fsencode(directory)
-        watching = self._libc.inotify_add_watch(self._descriptor, path, _MASK)
+        watching = self._libc.inotify_add_watch(self._descriptor, path, self._mask)
         if watching < 0:
             raise _error(str(directory))
         if self._watching not in (-1, watching):

@@ -88,7 +88,7 @@ async def open_access(settings: Settings, environ: Mapping[str, str]) -> AsyncIt
         environ: what botocore reads in addition: profiles and file locations.
 
     Raises:
-        ConfigError: a proxy is none.
+        ConfigError: the URL of a proxy is invalid.
     """
     proxies = Proxies(settings.http_proxy, settings.https_proxy, settings.no_proxy)
     clock = AwsClock()
@@ -141,7 +141,7 @@ async def open_cloud(settings: Settings, environ: Mapping[str, str]) -> AsyncIte
 
 
 def _given(settings: Settings) -> Keys | None:
-    # With a control of our own, half a key is no mistake: it may be another program's variable.
+    # With a control of our own, half a key is not a mistake: it may be another program's variable.
     if not settings.aws_access_key_id or not settings.aws_secret_access_key:
         return None
     return Keys(

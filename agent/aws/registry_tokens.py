@@ -49,7 +49,7 @@ async def registry_token(
         limit_s: for each attempt.
 
     Raises:
-        AwsRefused: AWS refused, or gave what is no login; as ``JsonApi.call`` otherwise.
+        AwsRefused: AWS refused, or gave what is not a login; as ``JsonApi.call`` otherwise.
     """
     request = {"registryIds": [registry_id]} if registry_id else {}
     answer = await api.call("GetAuthorizationToken", request, attempts=attempts, limit_s=limit_s)
@@ -69,7 +69,7 @@ def _pair(token: object) -> tuple[str, str]:
         raise _unreadable("the token is not Base64") from None
     username, colon, password = text.partition(":")
     if not colon or not username or not password:
-        raise _unreadable("the token is no user name and password")
+        raise _unreadable("the token is not a user name and password")
     return username, password
 
 

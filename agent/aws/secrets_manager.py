@@ -1,6 +1,6 @@
 """Secrets of Secrets Manager: one at a time, in a stage or a version.
 
-Uses the network. Raises what ``api.JsonApi`` raises, and ``ValueError`` for a reference that is none.
+Uses the network. Raises what ``api.JsonApi`` raises, and ``ValueError`` for an invalid reference.
 Values are returned and kept nowhere.
 
 Source: Amazon ECS agent 1.105.1, ``agent/asm`` (form of a reference).

@@ -212,7 +212,7 @@ class Services:
 def _checked(region: str) -> str:
     """Return a region that somebody named; it becomes a part of a host name that is asked."""
     if region and not is_region(region):
-        raise AwsRefused(f"{region[:100]!r} is no region", code="BadRegion")
+        raise AwsRefused(f"{region[:100]!r} is not a region", code="BadRegion")
     return region
 
 
@@ -223,7 +223,7 @@ def _told_url(text: str) -> URL:
     except ValueError:
         url = URL()
     if url.scheme not in {"http", "https"} or not url.host:
-        raise AwsRefused("control names an endpoint that is no URL", code="BadEndpoint")
+        raise AwsRefused("control names an endpoint that is not a URL", code="BadEndpoint")
     return url
 
 
@@ -232,7 +232,7 @@ async def open_services(settings: Settings, environ: Mapping[str, str]) -> Async
     """Open the services according to the settings, and close them at the end of the block.
 
     Raises:
-        ConfigError: a proxy is none.
+        ConfigError: the URL of a proxy is invalid.
     """
     async with open_access(settings, environ) as access:
         yield Services(access, Endpoints.of(settings, fips=access.fips), settings)

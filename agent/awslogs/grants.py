@@ -59,7 +59,7 @@ class LogGrants:
         kind = "create" if grant.create_group else "any"
         made = f"awslogs.{kind}.{grant.task_id}.{self._made('id', kind, grant.task_id)}"
         if not _ID.fullmatch(made):
-            raise ValueError(f"{grant.task_id!r} is no id of a task")
+            raise ValueError(f"{grant.task_id!r} is not an id of a task")
         return made
 
     def keys(self, credentials_id: str) -> LogKeys | None:
@@ -103,7 +103,7 @@ class RelayAddress:
         """Return the id by which the engine gets the keys of a task; always the same one.
 
         Raises:
-            PayloadError: the ARN is none of a task.
+            PayloadError: the ARN is not that of a task.
         """
         grant = Grant(ids.task_id(task_arn), create_group=create_group)
         try:

@@ -53,6 +53,9 @@ _COMMANDS = {
     "events": _Entry(
         "agent.cli.events:events", "Show what happens to tasks, hosts and services of this control."
     ),
+    "audit": _Entry(
+        "agent.cli.audit:audit", "Show who changed what through the APIs of this control."
+    ),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to fix."),
     "status": _Entry("agent.cli.inspect:status", "Show the state of the agent."),

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import logs
-from agent.cli import event_options, fleet_options, listen, log_options, role_options
+from agent.cli import (
+    audit_options,
+    console_options,
+    event_options,
+    fleet_options,
+    forward_options,
+    listen,
+    log_options,
+    role_options,
+)
 from agent.cli.client import CliError
 from agent.cli.env import TOKENS
 from agent.config import load, values
@@ -142,9 +151,12 @@ class _StoreCommands(click.Group):
     "given, a --listen on the loopback stays plain HTTP.",
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
+@console_options.console_option(console_options.OFF)
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
+@audit_options.audit_options
+@forward_options.forward_options
 @fleet_options.fleet_options
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
@@ -238,6 +250,9 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
         event_webhook_file=event_options.webhook_file(given),
+        audit=audit_options.settings(given, data_dir),
+        forward=forward_options.targets(given),
+        console=console_options.console(given),
         fleet=fleet_options.plan(given),
     )
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from agent.cli import render
-from agent.cli.inspect import drain_state, json_option, socket_option
+from agent.cli.inspect import json_option, socket_option
+from agent.cli.status_text import drain_state
 from agent.config.values import parse_duration_s
 from agent.errors import ExitCode
 

@@ -152,7 +152,7 @@ def _haproxy(given: Path | None) -> Path:
     if given is not None:
         if not (given.is_file() and os.access(given, os.X_OK)):
             raise CliError(
-                f"--haproxy {given}: is no program; name HAProxy, such as /usr/sbin/haproxy",
+                f"--haproxy {given}: is not a program; name HAProxy, such as /usr/sbin/haproxy",
                 exit_code=ExitCode.TERMINAL,
             )
         return given.absolute()

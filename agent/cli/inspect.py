@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent import __version__
-from agent.cli import completion, launch_text, output, render, task_text
+from agent.cli import completion, launch_text, output, render, status_text, task_text
 from agent.cli.client import (
     ANSWER_LIMIT_S,
     AgentClient,
@@ -22,18 +22,15 @@ from agent.cli.client import (
 )
 from agent.config import load
 from agent.errors import ConfigError, ExitCode
-from agent.model.ids import instance_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.model.metrics import TaskSample
-    from agent.model.views import AgentView, DrainView, LogsView, RepairView, ResourceView, TaskView
+    from agent.model.views import TaskView
 
 VERSION_LIMIT_S = 2.0
 """How long to wait for the version of the running agent."""
-REPAIRS_WITHIN_S = 3600.0
-_REPAIRS_SHOWN = 3
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
@@ -81,10 +78,10 @@ def status(client: AgentClient, *, as_json: bool) -> None:
     if as_json:
         render.as_json(view)
         return
-    render.facts(_status_facts(view, time.time()))
+    render.facts(status_text.facts(view, time.time()))
     for trouble in view.degraded:
         render.sentence(trouble, indent="  ", mark="! ", colour="yellow")
-    for repair in _repair_lines(view.repairs, time.time()):
+    for repair in status_text.repair_lines(view.repairs, time.time()):
         render.sentence(repair, indent="  ", dim=True)
 
 
@@ -257,98 +254,6 @@ def version(client: AgentClient, *, as_json: bool) -> None:
     output.line(f"ecs-agent {__version__}")
     if running and running != __version__:
         output.line(f"the running agent has version {running}; restart it to update it")
-
-
-def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
-    since = f" for {render.span(now - view.control_since)}" if view.control_since else ""
-    trouble = f": {view.control_error}" if view.control_error else ""
-    changes = "1 change" if view.unsent_changes == 1 else f"{view.unsent_changes} changes"
-    unsent = f", {changes} to send" if view.unsent_changes else ""
-    link = (
-        f"connected{since}{unsent}"
-        if view.control_connected
-        else f"not connected{since}{unsent}{trouble}{_next_try(view, now)}"
-    )
-    instance = instance_id(view.instance_arn) if view.instance_arn else ""
-    engine = "connected" if view.engine_connected else "not connected"
-    up = f", up {render.span(now - view.started_at)}" if view.started_at else ""
-    return [
-        ("Agent", f"{view.version}{up}"),
-        ("Cluster", view.cluster),
-        ("Instance", f"{instance} {view.instance_status}".strip() or "not registered yet"),
-        ("Control", f"{view.control_endpoint} {link}".strip()),
-        ("Drain", drain_state(view.drain, view.running + view.pending, now)),
-        ("Engine", f"{view.engine_version} {engine}".strip()),
-        ("Tasks", f"{view.running} running, {view.pending} pending, {view.stopped} stopped"),
-        ("Logs", _logs(view.logs, now)),
-        *_resource_facts(view.resources),
-    ]
-
-
-def drain_state(drain: DrainView, tasks: int, now: float) -> str:
-    """Return how a drain stands; nothing where none is wanted and control knows it."""
-    untold = (
-        f"; control could not be told yet: {drain.trouble}"
-        if drain.trouble
-        else ("" if drain.told else "; control is not told yet")
-    )
-    if not drain.wanted:
-        return f"ended{untold}" if untold else ""
-    left = "no task left" if not tasks else f"{tasks} {'task' if tasks == 1 else 'tasks'} left"
-    if tasks and drain.deadline:
-        ahead_s = drain.deadline - now
-        left += f", to be stopped in {render.span(ahead_s)}" if ahead_s > 0 else ", being stopped"
-    return f"for {render.span(now - drain.since)}, {left}{untold}"
-
-
-def _logs(logs: LogsView, now: float) -> str:
-    """Return what waits for control and what is lost; nothing where there is neither."""
-    lost = sum(loss.events for loss in logs.lost)
-    parts = []
-    if logs.waiting_events:
-        parts.append(
-            f"{logs.waiting_events} events ({render.size(logs.waiting_bytes)}) to deliver, the oldest "
-            f"{render.span(now - logs.oldest_at)} old"
-        )
-    if lost:
-        last = max(loss.at for loss in logs.lost)
-        parts.append(f"{lost} events lost, the last one {render.span(now - last)} ago")
-    return "; ".join(parts)
-
-
-def _repair_lines(repairs: list[RepairView], now: float) -> list[str]:
-    """Return the repairs of the last hour, newest first."""
-    recent = [repair for repair in reversed(repairs) if now - repair.at < REPAIRS_WITHIN_S]
-    lines = [
-        f"repaired {render.span(now - repair.at)} ago: {repair.found}"
-        for repair in recent[:_REPAIRS_SHOWN]
-    ]
-    more = len(recent) - len(lines)
-    return [*lines, *([f"and {more} more repairs in the last hour; see the log"] if more else [])]
-
-
-def _next_try(view: AgentView, now: float) -> str:
-    left_s = view.control_next_try - now
-    return f"; next try in {render.span(left_s)}" if left_s >= 1 else ""
-
-
-def _resource_facts(resources: list[ResourceView]) -> list[tuple[str, str]]:
-    found = {item.name: item for item in resources}
-    facts = [
-        (name, f"{item.used} of {item.total} {unit}reserved")
-        for key, name, unit in (
-            ("CPU", "CPU", "units "),
-            ("MEMORY", "Memory", "MiB "),
-            ("GPU", "GPUs", ""),
-        )
-        if (item := found.get(key)) and item.total
-    ]
-    ports = [
-        f"{found[key].used} {protocol}"
-        for key, protocol in (("PORTS_TCP", "TCP"), ("PORTS_UDP", "UDP"))
-        if key in found
-    ]
-    return [*facts, *([("Ports", f"{' and '.join(ports)} reserved")] if ports else [])]
 
 
 def _print_waits(view: TaskView, now: float) -> None:

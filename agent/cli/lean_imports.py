@@ -107,7 +107,7 @@ class _Deferring(MetaPathFinder):
 def load_lazily(name: str) -> None:
     """Load a package without running its ``__init__``, so that only named submodules are loaded.
 
-    Whoever uses a name that is not a submodule gets the whole package then. A module that is no package is
+    Whoever uses a name that is not a submodule gets the whole package then. A module that is not a package is
     loaded when a name of it is used.
 
     Args:

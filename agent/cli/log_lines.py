@@ -69,7 +69,7 @@ def _line(container: str, raw: bytes, before: int, *, is_whole: bool) -> LogLine
 
 
 def stamp_of(moment: bytes) -> int | None:
-    """Return a time of RFC 3339 in nanoseconds since the epoch; None if it is none."""
+    """Return a time of RFC 3339 in nanoseconds since the epoch; None if it is invalid."""
     match = _TIME.match(moment)
     if match is None:
         return None
@@ -90,7 +90,7 @@ def since_ns(text: str, now: float) -> int:
         now: Unix time.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it has none of these forms.
     """
     if (unix := _UNIX.match(text)) is not None:
         return int(unix[1]) * 10**9 + int((unix[2] or "0").ljust(9, "0"))
@@ -108,7 +108,7 @@ def since_ns(text: str, now: float) -> int:
         return max(int(local.astimezone(UTC).timestamp()) * 10**9 + local.microsecond * 1000, 1)
     except (ValueError, OverflowError):
         raise ValueError(
-            f"{text!r} is no time; use, for example, 10m, 2d, 2026-01-31T14:00 or 2026-01-31T14:00Z"
+            f"{text!r} is not a time; use, for example, 10m, 2d, 2026-01-31T14:00 or 2026-01-31T14:00Z"
         ) from None
 
 

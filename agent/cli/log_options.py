@@ -123,7 +123,7 @@ def _size_bytes(text: str) -> int:
     found = _SIZE.fullmatch(text.lower())
     if found is None:
         raise CliError(
-            f"--log-max-size {text}: is no size; write a whole number with m, g or t, for example 2g",
+            f"--log-max-size {text}: is not a size; write a whole number with m, g or t, for example 2g",
             exit_code=ExitCode.USAGE,
         )
     size_bytes = int(found[1]) * _UNITS[found[2]]

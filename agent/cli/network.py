@@ -33,9 +33,9 @@ class _Port(click.ParamType[tuple[int, str]]):
     ) -> tuple[int, str]:
         number, _, protocol = str(value).partition("/")
         if not (number.isascii() and number.isdigit() and 0 < int(number[:6]) < 65536):
-            self.fail(f"{value!r} is no port; give for example 80 or 53/udp", param, ctx)
+            self.fail(f"{value!r} is not a port; give for example 80 or 53/udp", param, ctx)
         if protocol not in ("", "tcp", "udp"):
-            self.fail(f"{protocol!r} is no protocol; give tcp or udp", param, ctx)
+            self.fail(f"{protocol!r} is not a protocol; give tcp or udp", param, ctx)
         return int(number), protocol or "tcp"
 
 

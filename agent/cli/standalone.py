@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from agent.cli import event_options, listen, log_options, output, role_options
+from agent.cli import (
+    audit_options,
+    console_options,
+    event_options,
+    forward_options,
+    listen,
+    log_options,
+    output,
+    role_options,
+)
 from agent.cli.client import AgentClient, CliError
 from agent.cli.env import DATA_DIRS, TOKENS
 from agent.cli.supervise import Child, ChildGaveUp
@@ -54,6 +63,7 @@ class _Plan(NamedTuple):
     is_open: bool = False
     handed_on: tuple[str, ...] = ()
     """Arguments of control that are given to standalone."""
+    has_console: bool = False
 
     @property
     def control_dir(self) -> Path:
@@ -112,9 +122,12 @@ class _Plan(NamedTuple):
     help="Require no keys and no tokens. Anyone who can reach the port, such as any user of this "
     "machine, then controls this host as root. For labs only.",
 )
+@console_options.console_option(console_options.KEYS)
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
+@audit_options.audit_options
+@forward_options.forward_options
 def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **given: Any) -> int:
     """Run a control endpoint and an agent on this host.
 
@@ -136,8 +149,19 @@ def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **giv
         *role_options.arguments(given),
         *log_options.arguments(given),
         *event_options.arguments(given),
+        *audit_options.arguments(given),
+        *forward_options.arguments(given),
+        *console_options.arguments(given),
     )
-    plan = _Plan(address, data_dir.absolute(), config, settings, is_open, handed_on)
+    plan = _Plan(
+        address,
+        data_dir.absolute(),
+        config,
+        settings,
+        is_open,
+        handed_on,
+        has_console=given["console"] != console_options.OFF,
+    )
     if len(os.fsencode(plan.socket)) > listen.SOCKET_PATH_LIMIT:
         raise CliError(
             f"--data-dir {data_dir}: is too long for a Unix socket in it; use a shorter path"
@@ -269,6 +293,8 @@ async def _announce(plan: _Plan, agent: Child) -> None:
     cluster = "" if plan.cluster == "default" else f" --cluster {plan.cluster}"
     where = "" if plan.control_dir in DATA_DIRS else f" --data-dir {plan.data_dir}"
     _say(f"try: eval $(ecs-agent env{where}) && aws ecs list-container-instances{cluster}")
+    if plan.has_console:
+        _say(f"look: {listen.url(plan.address)}/console/")
 
 
 def _is_up(view: AgentView, plan: _Plan) -> bool:

@@ -6,10 +6,12 @@ test checks that ``docs/configuration.md`` matches it.
 
 ::
 
-    settings.py        the table: variable, syntax, default and text of each setting
-    values.py          the syntaxes
+    settings.py        the table: variable, syntax, default and text of each setting. Its other parts:
+      joining.py               identity of the host, endpoint of control, what the host offers
+      image_settings.py        images            task_endpoint_settings.py   what containers ask
+      metrics_settings.py      metrics           task_network_settings.py    networks of tasks
+    values.py          the syntaxes; network_values.py those of addresses, ports and links
     contradictions.py  rules between settings
-    joining.py         its first part: identity of the host, endpoint of control, what the host offers
     amazon.py          every setting of Amazon's agent, and what becomes of it here
 
 Tests: ``tests/unit/config``.

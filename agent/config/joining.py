@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
-from agent.config import values
+from agent.config import network_values, values
 from agent.config.values import SecretText
 from agent.config.variable import Bounds, setting
 
@@ -249,12 +249,12 @@ class Joining:
     )
     reserved_ports: tuple[int, ...] = setting(
         "ECS_RESERVED_PORTS",
-        values.PORTS,
+        network_values.PORTS,
         "[22,2375,2376,51678,51679]",
         "TCP ports that no task may take. `ECS_PROMETHEUS_PORT` is added when Prometheus is on.",
     )
     reserved_ports_udp: tuple[int, ...] = setting(
-        "ECS_RESERVED_PORTS_UDP", values.PORTS, "[]", "UDP ports that no task may take."
+        "ECS_RESERVED_PORTS_UDP", network_values.PORTS, "[]", "UDP ports that no task may take."
     )
     reserved_memory_mib: int = setting(
         "ECS_RESERVED_MEMORY",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.config import values
+from agent.config import network_values, values
 from agent.config.task_endpoint_settings import TaskEndpointSettings
 from agent.config.values import SecretText
 from agent.config.variable import Bounds, setting
@@ -20,7 +20,7 @@ class MetricsSettings(TaskEndpointSettings):
 
     host_address: str = setting(
         "ECS_HOST_ADDRESS",
-        values.ADDRESS,
+        network_values.ADDRESS,
         "",
         "Address at which other machines reach this host; control lists it for Prometheus.",
         note="the address towards the default route",
@@ -44,7 +44,7 @@ class MetricsSettings(TaskEndpointSettings):
     )
     prometheus_address: str = setting(
         "ECS_PROMETHEUS_ADDRESS",
-        values.ADDRESS,
+        network_values.ADDRESS,
         "127.0.0.1",
         "Address at which `/metrics` is served; `0.0.0.0` or `::` for all addresses of this host. Anyone "
         "who can reach it can read the metrics.",

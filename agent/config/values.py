@@ -1,6 +1,6 @@
 """Value syntax of settings: each ``Kind`` turns text into one typed value.
 
-Pure. A parser raises a ``ValueError`` that says what is wrong and how to fix it, without the value
+Those of networks are in ``network_values``. Pure. A parser raises a ``ValueError`` that says what is wrong and how to fix it, without the value
 (``loader`` adds it unless the setting is a secret). Source of the syntax: the Amazon ECS agent
 1.105.1 (Go ``ParseBool``, Go durations, strict JSON). Where that agent warns and uses a default,
 this one refuses the value, because a typing error must not silently change a host.
@@ -8,7 +8,6 @@ this one refuses the value, because a typing error must not silently change a ho
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 from dataclasses import dataclass
@@ -33,8 +32,6 @@ _UNIT_S = {
     "h": 3600.0,
 }
 _DURATION_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)")
-_INTERFACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
-_TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _NAME_TEXT = re.compile(r"[A-Za-z0-9_.:/@+-]{1,128}")
 _REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _BLANK = re.compile(r"\s")
@@ -146,7 +143,7 @@ def parse_float(text: str) -> float:
 
 def parse_string_map(text: str) -> dict[str, str]:
     """Parse a JSON object whose values are all strings."""
-    value = _json(text, example=_MAP_EXAMPLE)
+    value = parse_json(text, example=_MAP_EXAMPLE)
     if not isinstance(value, dict):
         raise ValueError(f"is not a JSON object; write for example {_MAP_EXAMPLE}")  # noqa: TRY004
     for key, item in value.items():
@@ -195,20 +192,9 @@ def parse_tags(text: str) -> dict[str, str]:
     return found
 
 
-def parse_ports(text: str) -> tuple[int, ...]:
-    """Parse a JSON list of port numbers."""
-    value = _json(text, example="[22, 8080]")
-    if not isinstance(value, list) or any(
-        not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536
-        for port in value
-    ):
-        raise ValueError("is not a JSON list of ports; write for example [22, 8080]")
-    return tuple(value)
-
-
 def parse_logging_drivers(text: str) -> tuple[str, ...]:
     """Parse a JSON list of log driver names that ECS knows."""
-    names = _string_list(text, example='["json-file", "none"]')
+    names = parse_string_list(text, example='["json-file", "none"]')
     for name in names:
         if name not in LOGGING_DRIVERS:
             known = ", ".join(sorted(LOGGING_DRIVERS))
@@ -218,87 +204,11 @@ def parse_logging_drivers(text: str) -> tuple[str, ...]:
 
 def parse_volume_plugin_capabilities(text: str) -> tuple[str, ...]:
     """Parse a JSON list of what Amazon's volume plugin can do."""
-    names = _string_list(text, example='["efsAuth"]')
+    names = parse_string_list(text, example='["efsAuth"]')
     for name in names:
         if name != "efsAuth":
             raise ValueError(f'contains the unknown capability "{name}"; only efsAuth is known')
     return names
-
-
-def parse_addresses(text: str) -> tuple[str, ...]:
-    """Parse a JSON list of IP addresses."""
-    addresses = _string_list(text, example='["192.0.2.53"]')
-    for address in addresses:
-        try:
-            ipaddress.ip_address(address)
-        except ValueError:
-            raise ValueError(
-                f'contains "{address}", which is not an IP address; '
-                'write for example ["192.0.2.53"]'
-            ) from None
-    return addresses
-
-
-def parse_address(text: str) -> str:
-    """Parse one IP address."""
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        raise ValueError("is not an IP address; write for example 192.0.2.7") from None
-
-
-def parse_ipv4_network(text: str) -> str:
-    """Parse an IPv4 network in CIDR notation with room for a gateway and at least two tasks."""
-    try:
-        network = ipaddress.IPv4Network(text)
-    except ValueError as error:
-        raise ValueError(
-            f"is not an IPv4 network ({error}); write for example 10.20.0.0/16"
-        ) from None
-    if not 8 <= network.prefixlen <= 28:
-        raise ValueError("is too small or too large for a task pool; write a prefix from /8 to /28")
-    return str(network)
-
-
-def parse_ipv4_pool(text: str) -> str:
-    """Parse an IPv4 network for tasks, or ``none``, which becomes an empty text."""
-    return "" if text.lower() == "none" else parse_ipv4_network(text)
-
-
-def parse_ipv6_network(text: str) -> str:
-    """Parse an IPv6 network in CIDR notation with room for a gateway and at least two tasks."""
-    try:
-        network = ipaddress.IPv6Network(text)
-    except ValueError as error:
-        raise ValueError(
-            f"is not an IPv6 network ({error}); write for example fd12:3456:789a::/64"
-        ) from None
-    if not 16 <= network.prefixlen <= 124:
-        raise ValueError(
-            "is too small or too large for a task pool; write a prefix from /16 to /124"
-        )
-    if network.is_link_local or network.is_multicast or network.network_address.packed[0] == 0:
-        raise ValueError("is not for hosts; write for example fd12:3456:789a::/64")
-    return str(network)
-
-
-def parse_network(text: str) -> str:
-    """Parse an IPv4 or IPv6 network in CIDR notation."""
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise ValueError(f"is not a network ({error}); write for example 10.20.0.128/25") from None
-
-
-def parse_port_range(text: str) -> tuple[int, int]:
-    """Parse ``first-last``, both ports."""
-    match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text.replace(" ", ""))
-    if match is None:
-        raise ValueError("is not a port range; write for example 49153-65535")
-    first, last = int(match[1]), int(match[2])
-    if not 0 < first <= last < 65536:
-        raise ValueError("is not a range within ports 1 to 65535; write the lower port first")
-    return first, last
 
 
 def parse_request_rate(text: str) -> tuple[int, int]:
@@ -344,22 +254,6 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
-def parse_interface_name(text: str) -> str:
-    """Parse the name of a network interface (at most 15 characters)."""
-    if not _INTERFACE_NAME.fullmatch(text):
-        raise ValueError(
-            "is not an interface name; use at most 15 letters, digits, dots, dashes, underscores"
-        )
-    return text
-
-
-def parse_table_name(text: str) -> str:
-    """Parse the name of an nftables table."""
-    if not _TABLE_NAME.fullmatch(text):
-        raise ValueError("is not a table name; use letters, digits and underscores")
-    return text
-
-
 def parse_cluster(text: str) -> str:
     """Parse a cluster's name or ARN."""
     if not _CLUSTER.fullmatch(text):
@@ -372,7 +266,7 @@ def parse_cluster(text: str) -> str:
 def parse_headers(text: str) -> SecretText:
     """Check that a secret is a JSON object of HTTP headers, and hide it."""
     example = '{"api-key": "secret"}'
-    found = _json(text, example=example)
+    found = parse_json(text, example=example)
     if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
         raise ValueError(f"is not a JSON object of strings; write for example {example}")
     for name, value in found.items():
@@ -384,7 +278,7 @@ def parse_headers(text: str) -> SecretText:
 def parse_json_secret(text: str) -> SecretText:
     """Check that a secret is a JSON object, and hide it."""
     example = '{"registry.example": {"username": "me", "password": "secret"}}'
-    if not isinstance(_json(text, example=example), dict):
+    if not isinstance(parse_json(text, example=example), dict):
         raise ValueError(f"is not a JSON object; write for example {example}")  # noqa: TRY004
     return SecretText(text)
 
@@ -400,7 +294,8 @@ def choice(*words: str) -> Kind:
     return Kind(label=" \\| ".join(f"`{word}`" for word in words), parse=parse)
 
 
-def _json(text: str, *, example: str) -> Any:
+def parse_json(text: str, *, example: str) -> Any:
+    """Parse any JSON; ``example`` says in the error what to write."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -412,8 +307,9 @@ def _json(text: str, *, example: str) -> Any:
         raise ValueError("is JSON nested too deeply") from None
 
 
-def _string_list(text: str, *, example: str) -> tuple[str, ...]:
-    value = _json(text, example=example)
+def parse_string_list(text: str, *, example: str) -> tuple[str, ...]:
+    """Parse a JSON list of strings; ``example`` says in the error what to write."""
+    value = parse_json(text, example=example)
     if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
         raise ValueError(f"is not a JSON list of strings; write for example {example}")
     return tuple(value)
@@ -425,22 +321,13 @@ INT = Kind("integer", parse_int)
 NUMBER = Kind("number", parse_float)
 ATTRIBUTES = Kind("JSON map", parse_attributes)
 TAGS = Kind("JSON map", parse_tags)
-PORTS = Kind("JSON list of ports", parse_ports)
 LOG_DRIVERS = Kind("JSON list of drivers", parse_logging_drivers)
 VOLUME_PLUGIN_CAPABILITIES = Kind("JSON list of capabilities", parse_volume_plugin_capabilities)
-ADDRESSES = Kind("JSON list of addresses", parse_addresses)
-ADDRESS = Kind("IP address", parse_address)
-IPV4_POOL = Kind("IPv4 network \\| `none`", parse_ipv4_pool)
-NETWORK = Kind("network", parse_network)
-IPV6_NETWORK = Kind("IPv6 network", parse_ipv6_network)
-PORT_RANGE = Kind("`first-last`", parse_port_range)
 REQUEST_RATE = Kind("`steady,burst`", parse_request_rate)
 URL = Kind("http(s) URL", addresses.parse_url)
 METADATA_URL = Kind("http(s) URL", addresses.parse_metadata_url)
 DOCKER_HOST = Kind("engine address", addresses.parse_docker_host)
 PATH = Kind("path", parse_path)
-INTERFACE = Kind("interface name", parse_interface_name)
-TABLE = Kind("table name", parse_table_name)
 CLUSTER = Kind("name or ARN", parse_cluster)
 HEADERS = Kind("JSON map, secret", parse_headers, secret=True)
 JSON_SECRET = Kind("JSON, secret", parse_json_secret, secret=True)

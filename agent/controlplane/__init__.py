@@ -8,8 +8,17 @@
     definition/    task definitions as data, and the payload that an agent gets
     tasks/         the life of a task here       scheduler/  placement
     services/      keeps the wanted number of tasks running: deployments, events, health
+    scaling/       changes that number by metrics, alarms and the clock
+    schedules/     runs tasks at times             events/     sends changes to a webhook
+    loadbalancing/ load balancers, rules, target groups and the health of targets
+    discovery/     names by which tasks find each other
+    security_groups/  rules of task networks       vpc/        hosts and networks in terms of EC2
+    fleet_network/ a range of task addresses for each host
     agents/        registration, orders and reports, with two protocols
+    console/       a page for browsers, which calls the APIs and is told what has changed
     roles/         credentials of the roles that tasks name, from STS
+    iam/           users and roles that operators create, with their policies
+    audit/         records of calls in CloudTrail's shape, in files that rotate
     secrets/       parameters and secrets that control keeps, encrypted
     store/         the contract of the store, and its implementation with SQLite
     monitoring/    metrics of control and scrape targets, for Prometheus

@@ -42,6 +42,7 @@ class _Task(Struct, frozen=True, rename="camel"):
 class _Resources(Struct, frozen=True, rename="camel"):
     cpu_units: int
     memory_mib: int
+    hostname: str = ""
 
 
 class _Instance(Struct, frozen=True, rename="camel"):
@@ -104,6 +105,7 @@ def _host(
     return FleetHostView(
         id=instance.id,
         ec2_instance_id=instance.ec2_instance_id,
+        hostname=instance.resources.hostname,
         status=instance.status,
         connected=is_alive,
         tasks_running=sum(task.last_status == "RUNNING" for task in placed),

@@ -27,7 +27,7 @@ def is_host(text: str) -> bool:
 
 
 def host_address(instance: InstanceRecord | None) -> str:
-    """Return the address of a host; empty if it has told none that can be one."""
+    """Return the address of a host; empty if it has reported none that is valid."""
     told = instance.attribute_values.get(HOST_ADDRESS) if instance is not None else None
     return told if told and is_host(told) else ""
 
@@ -44,7 +44,7 @@ def published(
 
     Returns:
         None if the port is not published. The address is empty if the port is bound to all addresses of a
-        host that has told none.
+        host that has reported none.
     """
     for binding in bindings:
         port = _host_port(binding, container_port)

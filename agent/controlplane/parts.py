@@ -17,6 +17,7 @@ from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.services.view import ServiceView
 
 if TYPE_CHECKING:
+    from agent.controlplane.audit.trail import Trail
     from agent.controlplane.iam.directory import Directory
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
@@ -58,6 +59,8 @@ class Parts:
     """Whether there should be one."""
     metrics: MetricStore | None = None
     """The figures of tasks and hosts; None where control keeps none."""
+    audit: Trail | None = None
+    """Records the calls of operators; None where control keeps no audit trail."""
     problems: Sequence[Callable[[], str]] = ()
     """Each returns what does not work in another part, for a person; empty for nothing."""
     figures: Figures = field(default_factory=Figures, repr=False)

@@ -7,6 +7,7 @@
     /v1/...               our agents' long poll
     GET  /healthz         200 "ok" if the store answers, else 503
     GET  /metrics, /prometheus/...  for programs that watch the fleet
+    GET  /console/        a page for operators, if it is on
 
 With a token file, the long poll requires a token, and Amazon's agent must sign with one.
 
@@ -21,6 +22,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,13 +37,17 @@ from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
+from agent.controlplane.audit.files import AuditSettings
+from agent.controlplane.audit.trail import Trail
 from agent.controlplane.backups import Backups, Schedule
+from agent.controlplane.console.admission import Console
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
 from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
 from agent.controlplane.front.applications import Applications, variables_for_tasks
+from agent.controlplane.front.forward_targets import Target
 from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
@@ -73,6 +79,7 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.controlplane.front.forwarder import Forwarder
     from agent.controlplane.store.contract import Store
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
@@ -122,6 +129,12 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Of tasks."""
     event_webhook_file: Path | None = None
     """Names the webhook that gets all events (``events.webhook_file``); None for none."""
+    audit: AuditSettings | None = None
+    """Where calls of operators are recorded; None for nowhere."""
+    forward: Mapping[str, Target] = {}
+    """Where calls of services that are not served go, by their names (``front.forward_targets``)."""
+    console: Console = Console.OFF
+    """Whether ``listen`` serves the console, and for whom."""
     fleet: RangePlan | None = None
     """How the network of tasks is cut into ranges of hosts; None where there is no network between hosts."""
 
@@ -145,7 +158,8 @@ async def serve(
     Raises:
         StoreFailure: the store cannot be opened, or another process has it open.
         ListenFailure: an address cannot be bound.
-        ConfigError: an address is invalid, or the TLS files, keys or tokens cannot be used.
+        ConfigError: an address is invalid, the TLS files, keys or tokens cannot be used, or calls of a service
+            that is served here are to be sent on.
     """
     tls = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
     for address in (settings.listen, *settings.agent_listen):
@@ -170,10 +184,8 @@ async def serve(
         directory = await Directory.open(store, keeper, names)
         local = LocalRoles(directory, names, clock=time.time, duration_s=settings.roles.duration_s)
         issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time, local=local)
-        metrics = await MetricStore.open(
-            settings.data_dir / METRICS_FILE, partial(facts.read, store)
-        )
-        cleanup.push_async_callback(metrics.close)
+        metrics = await _metrics(settings.data_dir, store, cleanup)
+        audit = await _audit(settings.audit, cleanup)
         parts = Parts(
             store=store,
             names=names,
@@ -189,14 +201,23 @@ async def serve(
             no_logs_reason=logs.none_because,
             logs_are_down=logs.is_down,
             metrics=metrics,
-            problems=() if webhook is None else (webhook.problem,),
+            audit=audit,
+            problems=tuple(one.problem for one in (webhook, audit) if one is not None),
         )
         agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         monitoring = Monitoring(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
         )
-        applications = await Applications.open(parts, wire, ecs, monitoring)
+        applications = await Applications.open(
+            parts,
+            wire,
+            ecs,
+            monitoring,
+            forwarder=await _forwarder(parts, settings.forward, cleanup),
+            console=settings.console,
+            has_keys=settings.keys_file is not None,
+        )
         access = await _OperatorAccess.open(settings, agent_tokens, names, directory)
         front = await Front.open(
             settings,
@@ -269,6 +290,37 @@ async def serve(
             for task in background:
                 task.cancel()
     _log.info("control endpoint stopped")
+
+
+async def _metrics(data_dir: Path, store: Store, cleanup: contextlib.AsyncExitStack) -> MetricStore:
+    """Return the figures of tasks and hosts, which ``cleanup`` closes."""
+    metrics = await MetricStore.open(data_dir / METRICS_FILE, partial(facts.read, store))
+    cleanup.push_async_callback(metrics.close)
+    return metrics
+
+
+async def _audit(
+    settings: AuditSettings | None, cleanup: contextlib.AsyncExitStack
+) -> Trail | None:
+    """Return the audit trail, which ``cleanup`` closes; None where none is kept."""
+    if settings is None:
+        return None
+    trail = await Trail.open(settings)
+    cleanup.push_async_callback(trail.close)
+    return trail
+
+
+async def _forwarder(
+    parts: Parts, targets: Mapping[str, Target], cleanup: contextlib.AsyncExitStack
+) -> Forwarder | None:
+    """Return what sends calls on, which ``cleanup`` closes; None if no calls are."""
+    if not targets:
+        return None
+    from agent.controlplane.front.forwarder import Forwarder  # noqa: PLC0415 - rarely needed
+
+    forwarder = await Forwarder.open(parts, targets)
+    cleanup.push_async_callback(forwarder.close)
+    return forwarder
 
 
 async def _agent_parts(

@@ -1,4 +1,4 @@
-"""Begins to answer names when there are namespaces, and ends when there are none."""
+"""Begins to answer names when the first namespace exists, and stops when there is none left."""
 
 from __future__ import annotations
 

@@ -68,14 +68,14 @@ class Answer(NamedTuple):
 
 
 class NotForUs(Exception):
-    """The message is no question that we could answer: it is passed on, or dropped."""
+    """The message is not a question that we could answer: it is passed on, or dropped."""
 
 
 def read(message: bytes) -> Question:
     """Return what a datagram asks.
 
     Raises:
-        NotForUs: it is no query of one question in the class of the internet, or damaged.
+        NotForUs: it is not a query of one question in the class of the internet, or damaged.
     """
     try:
         return _read(message)
@@ -86,7 +86,7 @@ def read(message: bytes) -> Question:
 def _read(message: bytes) -> Question:
     id_, flags, questions, answers, authorities, others = _HEADER.unpack_from(message)
     if flags & _QUERY_ONLY or questions != 1 or answers or authorities:
-        raise NotForUs("it is no query of one question")
+        raise NotForUs("it is not a query of one question")
     name, at = _name(message, _HEADER.size)
     kind, class_ = _QUESTION.unpack_from(message, at)
     end = at + _QUESTION.size
@@ -133,7 +133,7 @@ def name_bytes(name: str) -> bytes:
     """Return a name as it is in a message; raises ``ValueError`` for one that cannot be."""
     labels = [label.encode("ascii") for label in name.split(".")] if name else []
     if any(not 1 <= len(label) <= _LABEL_MOST for label in labels):
-        raise ValueError(f"{name!r} is no name of DNS")
+        raise ValueError(f"{name!r} is not a name of DNS")
     found = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
     if len(found) > _NAME_MOST:
         raise ValueError(f"{name!r} is too long for a name of DNS")

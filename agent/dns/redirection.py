@@ -1,6 +1,6 @@
-"""The rule that leads what tasks ask their name servers to the agent: one table of nftables. Blocks.
+"""The rule that redirects questions of tasks to their name servers to the agent: one nftables table. Blocks.
 
-Only questions by UDP to the servers that tasks get from this host; what a task asks of others goes its way.
+Only questions by UDP to the servers that tasks get from this host; what a task asks other servers is left alone.
 """
 
 from __future__ import annotations
@@ -59,5 +59,5 @@ def ensure(table: str, bridges: Iterable[str], servers: Iterable[str], port: int
 
 
 def remove(table: str) -> None:
-    """Remove the rule; none is success. Raises ``NetworkFailure``."""
+    """Remove the rule; succeeds without one, too. Raises ``NetworkFailure``."""
     nft.remove(FAMILY, table)

@@ -1,4 +1,4 @@
-"""Answers datagrams of tasks, and passes on to the name servers what is no name of a task.
+"""Answers datagrams of tasks, and passes on to the name servers what is not a name of a task.
 
 A question that is passed on has a socket of its own, with a random port and a random id, so that nobody can guess
 what its answer must have. As many are passed on at once as there is room for, and of one task not all of them;

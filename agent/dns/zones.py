@@ -102,7 +102,7 @@ class Zones:
         return response(question, message.NO_ERROR, authority=authority)
 
     def _alias_answer(self, question: Question, alias: Alias) -> bytes:
-        """Return the addresses of an alias, which nobody may remember, nor that there are none."""
+        """Return the addresses of an alias; neither they nor their absence may be cached."""
         if not alias.instances:
             return response(question, message.NO_SUCH_NAME)
         chosen = self._rng.sample(alias.instances, min(ANSWERS_MOST, len(alias.instances)))

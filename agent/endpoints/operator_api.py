@@ -129,7 +129,7 @@ class OperatorApi:
         try:
             order = msgspec.json.decode(await _body(request), type=DrainOrder)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise RequestRefused(400, f"the body is no order to drain: {error}") from None
+            raise RequestRefused(400, f"the body is not an order to drain: {error}") from None
         await self._agent.drain(wanted=order.wanted, deadline=order.deadline)
         return answer(self._agent.agent_view(), status=202)
 
@@ -140,7 +140,7 @@ class OperatorApi:
         try:
             order = msgspec.json.decode(await _body(request), type=CheckOrder)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise RequestRefused(400, f"the body is no order to check: {error}") from None
+            raise RequestRefused(400, f"the body is not an order to check: {error}") from None
         return answer(await self._agent.network().check(repair=order.repair))
 
     async def _trace(self, request: web.Request) -> web.Response:
@@ -148,7 +148,7 @@ class OperatorApi:
         try:
             order = msgspec.json.decode(await _body(request), type=TraceOrder)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise RequestRefused(400, f"the body is no order to trace: {error}") from None
+            raise RequestRefused(400, f"the body is not an order to trace: {error}") from None
         created = [container.runtime_id for container in task.containers if container.runtime_id]
         if task.status == "STOPPED" or not created:
             raise RequestRefused(409, f"task {task.id} has no container that runs")

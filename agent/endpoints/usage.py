@@ -34,7 +34,7 @@ def asked(query: Mapping[str, str]) -> tuple[float | None, float]:
     """Return the round that a client has, and the seconds after which it wants another one.
 
     Raises:
-        RequestRefused: 400, one of them is no number.
+        RequestRefused: 400, one of them is not a number.
     """
     after = _number(query, "after", None)
     every_s = _number(query, "every", _USUAL_S)

@@ -28,7 +28,7 @@ def check(payload: TaskPayload) -> Graph:
 
     Raises:
         PayloadError: the dependencies have no valid order, a device is for an unknown container,
-            a volume or feature is not supported, or the address asked for is none.
+            a volume or feature is not supported, or the address asked for is invalid.
     """
     dependencies = graph.graph_of(payload)
     graph.check(payload, dependencies)

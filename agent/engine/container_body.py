@@ -231,7 +231,7 @@ def _add_environment(
         return
     ordered = config.get("Env") or []
     if not isinstance(ordered, list) or not all(isinstance(pair, str) for pair in ordered):
-        text = f"dockerConfig.config.Env of container {container.name} is no list of texts"
+        text = f"dockerConfig.config.Env of container {container.name} is not a list of texts"
         raise PayloadError(text, name=reasons.CLIENT_CONFIG)
     names = {pair.partition("=")[0] for pair in ordered}
     named = names | secrets.keys() | files.keys() | around.image_variables

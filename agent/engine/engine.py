@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.engine import admissible, planner, reports, shared_namespaces, task_commands
+from agent.engine import admissible, planner, shared_namespaces, task_commands
 from agent.engine.clock import Clock
 from agent.engine.holdings import Holdings
 from agent.engine.launch_trace import LaunchDurations, LaunchTrace
+from agent.engine.order_batch import OrderBatch
 from agent.engine.ports import held_ports
 from agent.engine.record_cleanup import RecordCleanup
 from agent.engine.record_commits import RecordCommits
-from agent.engine.restored import KIND, doubt_after_restart
+from agent.engine.restored import doubt_after_restart
 from agent.engine.runner import Callbacks, Runner
 from agent.engine.settings import EngineCallbacks
 from agent.engine.steps import Steps
@@ -34,10 +35,9 @@ from agent.engine.task_table import TaskTable
 from agent.engine.views import task_facts
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError
-from agent.model import ids, task
+from agent.model import ids
 from agent.model.resources import needs_of
 from agent.model.status import DesiredStatus, TaskStatus
-from agent.state import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -229,46 +229,23 @@ class Engine:
         await self._started.wait()
         ordered = self._clock.steady()
         self.instance_status = assignments.instance_status
-        now = self._clock.wall()
-        batch = Batch()
-        stopping: list[Runner] = []
-        refused: list[str] = []
-        fresh: list[tuple[AgentTask, Graph]] = []
+        taken = OrderBatch(control_id, instance, self._clock, self._ledger)
+        changed: list[Runner] = []
         for order in task_commands.read(assignments, self._runners):
             if order.arn in self._runners:
                 self._runners[order.arn].stop(order.reason, order.stop_code, ordered=True)
-                stopping.append(self._runners[order.arn])
+                changed.append(self._runners[order.arn])
             elif order.arn in self._forgetting:
-                # Only a control that went back to an older state orders it: send the last report
-                # again.
-                last = self._forgetting.last_words.again(order.arn, control_id)
-                if last is not None:
-                    batch.enqueue(last)
-            elif order.payload is not None:
-                # A time for each, because the tasks in one answer are ordered, too.
-                at = self._clock.wall()
-                record, graph = admissible.accept(
-                    order.payload, self._ledger, control_id=control_id, instance=instance, now=at
-                )
-                batch.put(KIND, record.arn, task.encode(record))
-                fresh.append((record, graph))
-                _log.info(
-                    "task accepted",
-                    task=record.arn,
-                    family=record.payload.family,
-                    reason=record.reason,
-                )
+                taken.repeat(self._forgetting.last_words.again(order.arn, control_id))
             else:
-                _log.warning("task refused", task=order.arn, reason=order.reason)
-                batch.enqueue(reports.rejected(order.arn, order.reason, now, order.stop_code))
-                refused.append(order.arn)
-        stopping.extend(self._stop_unlisted(assignments, control_id, instance))
-        changed = [*stopping, *self._adopt_listed(assignments, control_id, instance)]
-        if len(batch):
-            await self._store.commit(batch)
+                taken.add(order)
+        changed.extend(self._stop_unlisted(assignments, control_id, instance))
+        changed.extend(self._adopt_listed(assignments, control_id, instance))
+        if len(taken.batch):
+            await self._store.commit(taken.batch)
             self._commits.save_the_rest()
-        self._forgetting.refused(refused)
-        self._begin(fresh, ordered)
+        self._forgetting.refused(taken.refused)
+        self._begin(taken.accepted, ordered)
         self._confirm(a.task_arn for a in assignments.tasks)
         if assignments.full:
             self._watcher.allow_removal()

@@ -6,7 +6,7 @@
                 │
                 └── its process ends: the task is told, and ends unless it has started nothing
 
-Names derive from tasks, so that a holder is found again after a crash. It is none of its task's
+Names derive from tasks, so that a holder is found again after a crash. It is not one of its task's
 containers: control and operators do not see it. It goes last: once the task has stopped.
 
 Touches the container engine and ``/proc``. Fails with ``RuntimeFailure``: call again.

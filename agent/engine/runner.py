@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.engine import failures, observe, planner
+from agent.engine import failures, losses, observe, planner
 from agent.engine.clock import Clock, ClockWatch
-from agent.engine.live import DESTRUCTIVE, NETWORK, LiveState, Step, StepKind
+from agent.engine.live import DESTRUCTIVE, LiveState, Step, StepKind
 from agent.engine.record_saver import RecordSaver
-from agent.engine.settle import has_run, settle
+from agent.engine.settle import settle
 from agent.engine.transitions import TransitionLog
 from agent.engine.views import targets_of
 from agent.errors import AgentError, EngineRefused, RuntimeFailure
@@ -193,13 +193,7 @@ class Runner:
         """
 
         def message(_now: float) -> None:
-            if not self.record.network_held and NETWORK not in self.live.inflight:
-                return
-            self.live.network_lost = reason
-            containers = self.record.containers.values()
-            self.live.recheck.update(
-                c.name for c in containers if c.known is ContainerStatus.CREATED
-            )
+            losses.network(self.record, self.live, reason)
 
         self.post(message)
 
@@ -210,11 +204,7 @@ class Runner:
         """
 
         def message(_now: float) -> None:
-            starting = any(s.kind is StepKind.START for s in self.live.inflight.values())
-            if self.record.is_done or not (starting or has_run(self.record)):
-                return
-            self.record.reason = self.record.reason or reasons.clip(reason)
-            self.record.desired = DesiredStatus.STOPPED
+            losses.namespaces(self.record, self.live, reason)
 
         self.post(message)
 
@@ -222,15 +212,7 @@ class Runner:
         """The sandbox of one container has stopped; one that has not started is created again."""
 
         def message(_now: float) -> None:
-            container = self.record.containers.get(name)
-            if container is None or container.known is ContainerStatus.STOPPED:
-                return
-            starting = any(
-                s.kind is StepKind.START and s.key == name for s in self.live.inflight.values()
-            )
-            if starting or container.started_at:
-                self.record.reason = self.record.reason or reasons.named(reasons.NETWORKING, reason)
-                self.record.desired = DesiredStatus.STOPPED
+            losses.container_network(self.record, self.live, name, reason)
 
         self.post(message)
 

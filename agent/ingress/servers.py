@@ -31,7 +31,7 @@ def commands(
     Args:
         groups: those that the configuration has a backend for.
         targets: the wanted ones, by group id.
-        known: the servers that there are, by backend and name.
+        known: the servers that exist, by backend and name.
     """
     found: list[str] = []
     for group in groups:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agent.model.metrics import ContainerSample, CpuTimes, HostSample, MetricsBatch
 
 _NEVER: Final = "0001-01-01T00:00:00Z"
-"""How the engine writes the time of a sample that there is none of."""
+"""How the engine writes the time of a sample that does not exist."""
 _NS: Final = 10**9
 _UNIFIED: Final = {
     b"rbytes": ("io_service_bytes_recursive", "read"),

@@ -1,6 +1,6 @@
 """What files of ``/proc`` say about the whole host: texts in, figures out. Pure.
 
-Any text is accepted: what is missing or is no number is None.
+Any text is accepted: what is missing or is not a number is None.
 
 Tests: ``tests/unit/metrics/test_host.py``.
 """

@@ -17,6 +17,7 @@ class FleetHostView(_View, frozen=True):
 
     id: str
     ec2_instance_id: str = ""
+    hostname: str = ""
     status: str = ""
     connected: bool = False
     tasks_running: int = 0

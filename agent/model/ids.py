@@ -80,7 +80,7 @@ def container_digest(arn: str, container: str) -> str:
 def cgroup_name(arn: str) -> str:
     """Return the name of a task's control group: its id, which is also fit for a unit of systemd.
 
-    Anything that is no id of 32 hex digits becomes a digest of the ARN.
+    Anything that is not an id of 32 hex digits becomes a digest of the ARN.
     """
     own = task_id(arn)
     return own if _TASK_ID.fullmatch(own) else hashlib.sha256(arn.encode()).hexdigest()[:32]

@@ -56,7 +56,7 @@ class GroupUpdate(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     """With all rules; with those members alone that joined, unless it is ``whole``."""
     whole: bool = False
     left: frozenset[str] = frozenset()
-    """Addresses that are no members any more."""
+    """Addresses that are not members any more."""
 
     def applied(self, old: SecurityGroup | None) -> SecurityGroup:
         """Return the group after this update; the same result if it comes twice."""

@@ -1,7 +1,7 @@
 """Statistic sets: what CloudWatch keeps of many values, which is minimum, maximum, sum and count. Pure.
 
 Sets of parts of the values merge into the set of all of them, in any order. A value that is missing
-(None) or is no number is left out, and there is no set of no values.
+(None) or is not a number is left out, and there is no set of no values.
 """
 
 from __future__ import annotations

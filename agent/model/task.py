@@ -43,7 +43,7 @@ class TaskNetwork(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     eni: TaskEni | None = None
     """The interface of Amazon ECS that the task has; None with an address of the host's pool."""
     agent_side_ipv4: str = ""
-    """The address from which the task reaches the agent, if that is none of its own: with an ENI, or
+    """The address from which the task reaches the agent, if that is not one of its own: with an ENI, or
     with IPv6 alone."""
     ipv6: str = ""
     ipv6_prefix_len: int = 0

@@ -5,8 +5,9 @@
     make ──► warm ──claim: one commit──► claimed ──release──► gone
        └─────────► handed to a waiting claim ──┘
 
-A sandbox is complete before it can be claimed, so that a claim costs only one commit. Work that was
-begun goes on when its callers are cancelled.
+A sandbox is complete before it can be claimed, so that a claim costs only one commit. Its address is
+chosen when it is made (``sandboxes.lifecycle``, from ``address_pool``), and put on its link by the
+driver. Work that was begun goes on when its callers are cancelled.
 
 Tests: ``tests/integration/network/test_life.py``, ``tests/integration/network/test_static_address.py``.
 """

@@ -47,7 +47,7 @@ class HeldSockets:
     def take(cls, environ: MutableMapping[str, str], notifier: Notifier) -> Self:
         """Take over what a manager or parent hands to this process, and remove their variables.
 
-        What is no listening TCP socket with a name is closed.
+        What is not a listening TCP socket with a name is closed.
         """
         held: dict[str, socket.socket] = {}
         for name, descriptor in (*_of_manager(environ), *_of_parent(environ)):
@@ -123,7 +123,7 @@ def _of_parent(environ: MutableMapping[str, str]) -> list[tuple[str, int]]:
 
 
 def _adopted(descriptor: int) -> socket.socket | None:
-    """Return a listening TCP socket; close what is none."""
+    """Return a listening TCP socket; close anything else."""
     try:
         os.set_inheritable(descriptor, False)
         taken = socket.socket(fileno=descriptor)
@@ -134,7 +134,7 @@ def _adopted(descriptor: int) -> socket.socket | None:
     if taken.family == socket.AF_INET and taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         taken.setblocking(False)
         return taken
-    _log.warning("a descriptor from the service manager is no listening socket", fd=descriptor)
+    _log.warning("a descriptor from the service manager is not a listening socket", fd=descriptor)
     taken.close()
     return None
 

@@ -8,11 +8,10 @@ Tests: ``tests/unit/task_endpoint/test_audit_file.py``.
 
 from __future__ import annotations
 
-import queue
-import threading
 from typing import TYPE_CHECKING, Final
 
 from agent.throttle import RepeatedWarning
+from agent.write_lane import WriteLane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,26 +30,25 @@ class AuditFile:
             write: writes one line; may block, and may fail, which is the end of that line alone.
         """
         self._write = write
-        self._lines: queue.Queue[str | None] = queue.Queue(WAITING_MOST)
         self._dropped = RepeatedWarning("the audit file is too slow, lines are missing in it")
-        self._thread = threading.Thread(target=self._work, name="audit-file", daemon=True)
-        self._thread.start()
+        self._lane: WriteLane[str] = WriteLane(
+            self._write_all, most=WAITING_MOST, name="audit-file"
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many lines wait."""
+        return self._lane.waiting
 
     def write(self, line: str) -> None:
         """Have a line written. Returns at once."""
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if not self._lane.put(line):
             self._dropped.tell(waiting=WAITING_MOST)
 
     def close(self, limit_s: float = CLOSE_LIMIT_S) -> None:
         """Wait until all lines are written, but not for long; may be repeated."""
-        try:
-            self._lines.put(None, timeout=limit_s)
-        except queue.Full:
-            return
-        self._thread.join(limit_s)
+        self._lane.close(limit_s)
 
-    def _work(self) -> None:
-        while (line := self._lines.get()) is not None:
+    def _write_all(self, lines: list[str]) -> None:
+        for line in lines:
             self._write(line)

@@ -118,7 +118,7 @@ class _Given:
         """Return a needed text, one of these."""
         value = self._needed(name)
         if not isinstance(value, str):
-            raise BadFault(f"{name} is not a text")
+            raise BadFault(f"{name} is not text")
         if value not in words:
             raise BadFault(f"invalid value {value[:_SHOWN]} for parameter {name}")
         return value

@@ -1,7 +1,7 @@
 """The HTTP server that containers reach at 169.254.170.2.
 
 Everything that every path has in common is here: limits on connections, heads and bodies, throttling, the
-headers and texts of Amazon's agent for what is no path of any part. Whoever floods it gets 429 and waits for
+headers and texts of Amazon's agent for what is not a path of any part. Whoever floods it gets 429 and waits for
 it: a container that asks in a loop slows down itself, and nobody else.
 
 Source: Amazon ECS agent 1.105.1, ``agent/handlers/task_server_setup.go`` and ``ecs-agent/tmds``.

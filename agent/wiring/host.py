@@ -86,7 +86,7 @@ def network_settings(
 def closed_ports(settings: Settings) -> tuple[int, ...]:
     """Return the TCP ports of control and agent on this host that its tasks must not reach.
 
-    The port of a control endpoint on another host is none of them: here it belongs to somebody else.
+    The port of a control endpoint on another host is not one of them: here it belongs to somebody else.
     The introspection port has rules of its own.
     """
     ports = set(settings.control_ports)

@@ -25,7 +25,7 @@ def engine_settings(
         settings: the settings.
         owner: names the agent whose containers they are.
         info: what the container engine says of itself.
-        ec2_instance_id: of this host; empty where it is no EC2 instance.
+        ec2_instance_id: of this host; empty where it is not an EC2 instance.
     """
     return EngineSettings(
         steps=StepSettings(

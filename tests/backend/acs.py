@@ -169,7 +169,7 @@ class Acs(Channel):
 
 
 def _check_answer(frame: Frame, kind: str, order: dict[str, Any]) -> list[str]:
-    """Return why a message of the agent is no answer to this one."""
+    """Return why a message of the agent is not an answer to this one."""
     message = frame.message
     match frame.type:
         case "AckRequest" | "NackRequest":

@@ -69,7 +69,7 @@ def faults_of(operation: str, request: dict[str, Any]) -> list[str]:
     if report.has_errors():
         found.append(str(report.generate_report()))
     found += _odd_values(shape, public, operation)
-    found += [f"{n} is no text" for n in private & set(request) if not isinstance(request[n], str)]
+    found += [f"{n} is not text" for n in private & set(request) if not isinstance(request[n], str)]
     found += [f"{n} is missing" for n in sorted(_NEEDED[operation] - set(request))]
     if not found:
         found = rule(request) if (rule := _RULES.get(operation)) else []
@@ -98,7 +98,7 @@ def _odd_values(shape: Any, value: Any, path: str) -> list[str]:
     if shape.type_name in ("integer", "long", "double", "float", "timestamp") and (
         isinstance(value, bool | str)
     ):
-        return [f"{path} is no number: {value!r}"]
+        return [f"{path} is not a number: {value!r}"]
     if shape.type_name == "string" and shape.enum and value not in shape.enum:
         return [f"{path} is none of {shape.enum}: {value!r}"]
     return []
@@ -109,7 +109,7 @@ def _register(request: dict[str, Any]) -> list[str]:
     try:
         uuid.UUID(request["clientToken"])
     except ValueError:
-        found.append(f"clientToken is no UUID: {request['clientToken']!r}")
+        found.append(f"clientToken is not a UUID: {request['clientToken']!r}")
     if "versionInfo" in request:
         found.append("versionInfo is sent")
     if request.get("tags") == [] or request.get("platformDevices") == []:

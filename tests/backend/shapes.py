@@ -101,7 +101,7 @@ def _metadata(value: Any, id_field: str, *, flags: set[str]) -> list[str]:
     try:
         uuid.UUID(value[id_field])
     except (ValueError, AttributeError, TypeError):
-        found.append(f"{id_field} is no UUID: {value[id_field]!r}")
+        found.append(f"{id_field} is not a UUID: {value[id_field]!r}")
     return found
 
 
@@ -198,7 +198,7 @@ def _fields(value: Any, path: str, needed: set[str], allowed: set[str]) -> list[
 
 def _stamp(value: Any, path: str) -> list[str]:
     if not _is_number(value) or not 1.5e9 < value < 5e9 or round(value, 3) != value:
-        return [f"{path} is no time in seconds with milliseconds: {value!r}"]
+        return [f"{path} is not a time in seconds with milliseconds: {value!r}"]
     return []
 
 

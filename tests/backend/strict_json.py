@@ -14,7 +14,7 @@ def loads(text: str | bytes, *, nulls: bool = False) -> Any:
     """Parse a document.
 
     Raises:
-        NotStrict: it is no JSON, holds ``NaN`` or ``Infinity``, a key twice, or a null.
+        NotStrict: it is not JSON, holds ``NaN`` or ``Infinity``, a key twice, or a null.
     """
     try:
         value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
@@ -28,7 +28,7 @@ def loads(text: str | bytes, *, nulls: bool = False) -> Any:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise NotStrict(f"{name} is no JSON")
+    raise NotStrict(f"{name} is not JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
-from tests.bench import groups, measures, plumbing, services
+from tests.bench import groups, logs_load, measures, plumbing, services
 from tests.bench.acs import ScriptedAcs
 from tests.bench.control import ScriptedControl
 from tests.bench.floor import RawEngine
@@ -33,18 +33,27 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
     parser.add_argument(
         "--part",
-        choices=["all", "sampling", "plumbing", "groups", "network", "services", "start"],
+        choices=["all", "sampling", "plumbing", "groups", "network", "services", "start", "logs"],
         default="all",
         help="sampling: only what it costs to sample idle containers each second; plumbing: only "
         "what it costs to connect a sandbox; groups: only what changes of security groups cost; "
         "network: only launches in each network mode; start: only starts without tasks; services: "
-        "what a thousand services on a thousand hosts cost control, which is in no other part",
+        "what a thousand services on a thousand hosts cost control, which is in no other part; logs: what "
+        "control's log store holds out, likewise",
+    )
+    parser.add_argument(
+        "--gigabytes",
+        type=float,
+        default=10,
+        help="of lines that are stored before logs are measured",
     )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ecs-bench-") as directory:
         if options.part == "services":
             rows = asyncio.run(services.measured(Path(directory), options.rounds, _say))
+        elif options.part == "logs":
+            rows = asyncio.run(logs_load.measured(Path(directory), options.gigabytes, _say))
         else:
             rows = asyncio.run(_run(Path(directory), options))
     if options.json:

@@ -82,9 +82,9 @@ async def _run(directory: Path, options: argparse.Namespace) -> None:
     try:
         async with aiohttp.ClientSession() as session:
             endpoint = Endpoint(f"http://127.0.0.1:{port}", session)
-            await _until_ready(endpoint)
+            await until_ready(endpoint)
             control = psutil.Process(process.pid)
-            hosts = [await _host(endpoint) for _ in range(HOSTS)]
+            hosts = [await host(endpoint) for _ in range(HOSTS)]
             say(f"control before any logs: {_memory(control)}")
             await _steady(control, hosts, options.seconds)
             await _fill(control, hosts, options.megabytes, directory)
@@ -94,7 +94,8 @@ async def _run(directory: Path, options: argparse.Namespace) -> None:
         await process.wait()
 
 
-async def _until_ready(endpoint: Endpoint) -> None:
+async def until_ready(endpoint: Endpoint) -> None:
+    """Wait until a control endpoint answers."""
     async with asyncio.timeout(60):
         while True:
             try:
@@ -105,7 +106,8 @@ async def _until_ready(endpoint: Endpoint) -> None:
                 await asyncio.sleep(0.1)
 
 
-async def _host(endpoint: Endpoint) -> ScriptedAgent:
+async def host(endpoint: Endpoint) -> ScriptedAgent:
+    """Register a host that may deliver lines to ``GROUP``."""
     agent = ScriptedAgent(endpoint, attributes=CAPABILITIES | AWSLOGS)
     await agent.register()
     request = definition()

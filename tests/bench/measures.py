@@ -182,7 +182,7 @@ def _error_of_median(times: list[float]) -> float:
 
 
 async def bursts(bench: Bench, count: int, workers: int) -> list[Row]:
-    """Many tasks in one order, twice: a single burst is no median."""
+    """Many tasks in one order, twice: a single burst is not a median."""
     rows = []
     for nth in ("the first", "again"):
         took = await _burst(bench, count, workers)

@@ -56,7 +56,7 @@ class Published:
 
 
 def read(text: str) -> Published:
-    """Read a file; raises ``ValueError`` if it is no task definition in JSON."""
+    """Read a file; raises ``ValueError`` if it is not a task definition in JSON."""
     found = json.loads(text)
     if "taskDefinition" in found and "containerDefinitions" not in found:
         found = found["taskDefinition"]

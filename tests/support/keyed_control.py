@@ -13,6 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from agent.controlplane.audit.files import AuditSettings
 from tests.support.control_endpoint import Endpoint, control_endpoint
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class KeyedControl:
     async def running(cls, directory: Path, **settings: Any) -> AsyncIterator[KeyedControl]:
         """Run one until the end of the block."""
         file = directory / "credentials"
+        settings.setdefault("audit", AuditSettings(directory / "audit" / "audit.jsonl"))
         async with control_endpoint(directory, keys_file=file, **settings) as endpoint:
             parser = configparser.ConfigParser()
             parser.read(file)

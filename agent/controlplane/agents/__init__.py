@@ -3,8 +3,8 @@
 ::
 
     longpoll/  amazon/     the two protocols; both use one ``parts.AgentParts``
-    registration.py        which instance an agent is; machines.py: recognizes a host that lost its
-                           state, by its machine and a key that only this machine can compute
+    registration.py        registers hosts; known_hosts.py: which instance a host was before; machines.py:
+                           recognizes one that lost its state, by a key that only its machine can compute
     tokens.py              who may connect: an ``Admission`` is valid while its token is in the file
     assignments.py         the tasks that an instance should run, all of them or since a revision
     reports.py             applies each report once and in order; STOPPED ends the assignment

@@ -42,7 +42,7 @@ async def take(
     """Decide about each reported task and answer; safe to repeat.
 
     Raises:
-        StoreFailure: a part may not be done; repeating the call is safe.
+        StoreFailure: a part may not have been done; repeating the call is safe.
     """
     # A task that the store may have lost could still be wanted.
     forgets = instance.history not in ("", history.current)

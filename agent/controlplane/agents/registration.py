@@ -20,7 +20,7 @@ import structlog
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.agents import host_rules, machines
+from agent.controlplane.agents import host_rules, known_hosts, machines
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
@@ -45,7 +45,6 @@ from agent.controlplane.store.contract import (
     as_read,
     unchanged,
 )
-from agent.controlplane.tasks.retire import LEFT
 from agent.model.ids import cluster_name
 
 if TYPE_CHECKING:
@@ -118,7 +117,7 @@ class InstanceRegistry:
         machine = machines.digest(cluster, call) if tells_all else ""
         for _ in range(_TRIES):
             of_cluster = await self._ensure_cluster(cluster)
-            known, token = await self._known(call, machine)
+            known, token = await known_hosts.find(self._parts.store, call, machine)
             generation = known.record.generation if known is not None else None
             is_behind = await self._history.is_behind(call, generation)
             said = _Said(call, machine, token, is_behind)
@@ -211,67 +210,6 @@ class InstanceRegistry:
         compare = as_read(key, None if found is None else found.kv)
         await store.txn([compare], [Put(key, records.encode(record))])
         return await store.get(key)
-
-    async def _known(
-        self, call: Register, machine: str
-    ) -> tuple[Found[InstanceRecord] | None, KeyValue | None]:
-        """Return the instance that the call registers again, None for a new host; and the token.
-
-        The ARN takes precedence over the token, and the token over the machine. The token is checked
-        even if the instance of the ARN is gone: the call may repeat one that has already created a
-        new instance.
-        """
-        key = records.registration_key(call.client_token)
-        token = await self._parts.store.get(key)
-        named = await self._instance(call.instance_arn)
-        if named is not None and not machines.is_proved(named.record, machine, call):
-            _log.warning(
-                "a host names the instance of another machine and is not admitted as it",
-                instance=call.instance_arn,
-                hostname=call.resources.hostname,
-            )
-            named = None
-        if named is not None:
-            if named.record.status != "INACTIVE":
-                return named, token
-            if named.record.status_reason != LEFT:
-                raise StaleGeneration(
-                    "this container instance was deregistered; to register the host as a new one, "
-                    "stop the agent and remove its state directory"
-                )
-        known = await self._instance(token.value.decode()) if token is not None else None
-        if known is not None and known.record.status == "INACTIVE":
-            known = None
-        return known or await self._of_machine(call, machine), token
-
-    async def _of_machine(self, call: Register, machine: str) -> Found[InstanceRecord] | None:
-        """Return the instance that the caller's machine had before it lost its state."""
-        arn, _ = await machines.arn_of(self._parts.store, machine)
-        known = await self._instance(arn)
-        if known is None or known.record.status == "INACTIVE":
-            return None
-        if await machines.is_another_host(self._parts.store, known.record, call):
-            _log.warning(
-                "two hosts send the same machine id; give each its own "
-                "(rm /etc/machine-id; systemd-machine-id-setup)",
-                instance=known.record.arn,
-                hostname=call.resources.hostname,
-            )
-            return None
-        _log.warning(
-            "a host lost its state and is recognized by its machine",
-            instance=known.record.arn,
-            hostname=call.resources.hostname,
-        )
-        return known
-
-    async def _instance(self, arn: str) -> Found[InstanceRecord] | None:
-        parsed = parse_arn(arn)
-        if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:
-            return None
-        key = records.instance_key(*parsed.path)
-        found = await access.find(self._parts.store, InstanceRecord, key)
-        return found if found is not None and found.record.arn == arn else None
 
     async def _create(
         self, cluster: str, said: _Said, of_cluster: KeyValue | None

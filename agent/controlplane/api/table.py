@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.controlplane.api.autoscaling import operations as autoscaling
+from agent.controlplane.api.cloudtrail import operations as cloudtrail
 from agent.controlplane.api.cloudwatch import operations as cloudwatch
 from agent.controlplane.api.ec2 import operations as ec2
 from agent.controlplane.api.ecs import characters, refused
@@ -129,6 +130,14 @@ ROLES = Api(
 )
 """Users, their keys, and roles."""
 
+TRAIL = Api(
+    "cloudtrail",
+    cloudtrail.handlers,
+    reasons=cloudtrail.REASONS,
+    named=ApiNames("cloudtrail", "CloudTrail", "AWS_ENDPOINT_URL_CLOUDTRAIL"),
+)
+"""Looks up calls that were made here."""
+
 APIS: tuple[Api, ...] = (
     ECS,
     LOGS,
@@ -143,4 +152,5 @@ APIS: tuple[Api, ...] = (
     BALANCERS,
     IDENTITY,
     ROLES,
+    TRAIL,
 )

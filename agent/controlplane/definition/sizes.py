@@ -28,7 +28,7 @@ def cpu_units(text: str) -> int:
     """Return the CPU units of ``1024``, ``1 vCPU`` or ``.5 vcpu``; 0 for an empty text.
 
     Raises:
-        InvalidSize: the text is none of these, or out of range.
+        InvalidSize: the text has none of these forms, or the size is out of range.
     """
     if not text:
         return 0
@@ -44,7 +44,7 @@ def memory_mib(text: str) -> int:
     """Return the MiB of ``1024``, ``1GB`` or ``0.5 gb``; 0 for an empty text.
 
     Raises:
-        InvalidSize: the text is none of these, or out of range.
+        InvalidSize: the text has none of these forms, or the size is out of range.
     """
     if not text:
         return 0

@@ -160,7 +160,7 @@ class NameView:
         return f"{registry.name}.{space.name}".lower() if space is not None else ""
 
     def updates(self, after: int) -> NameUpdates | None:
-        """Return what a host has to learn that has seen a revision, 0 for none; None if that is nothing."""
+        """Return what a host that has seen a revision (0 for none) has to learn; None for nothing."""
         is_full = after < self._known_from
         ids = [*self._changed] if is_full else _newer(self._changed, after)
         names = [shown for id_ in ids if "/" not in id_ and (shown := self._shown(id_)) is not None]

@@ -55,5 +55,5 @@ def by_attributes(
 def some(
     instances: Sequence[RegisteredInstance], most: int, rng: random.Random
 ) -> list[RegisteredInstance]:
-    """Return instances in random order, at most so many."""
+    """Return instances in random order, at most ``most`` of them."""
     return rng.sample(instances, min(most, len(instances)))

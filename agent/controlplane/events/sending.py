@@ -36,7 +36,7 @@ async def webhook(
         environ: has proxies.
 
     Raises:
-        ConfigError: the file names no webhook, or a proxy is none.
+        ConfigError: the file names no webhook, or the URL of a proxy is invalid.
         StoreFailure: the place cannot be read or written.
     """
     if file is None:

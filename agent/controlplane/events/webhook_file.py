@@ -58,7 +58,7 @@ def read(path: Path) -> Webhook:
         good = False
     if not good:
         raise ConfigError(
-            f"--event-webhook-file {path}: line {number} is no URL of http or https; {_MEND}"
+            f"--event-webhook-file {path}: line {number} is not a URL of http or https; {_MEND}"
         )
     headers = dict(_header(path, number, line) for number, line in others)
     if (url.user or url.password) and "authorization" in map(str.lower, headers):
@@ -73,7 +73,7 @@ def _header(path: Path, number: int, line: str) -> tuple[str, str]:
     name, colon, value = (part.strip() for part in line.partition(":"))
     is_name = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
     if not colon or not is_name or not value.isprintable() or not value:
-        raise ConfigError(f"--event-webhook-file {path}: line {number} is no header; {_MEND}")
+        raise ConfigError(f"--event-webhook-file {path}: line {number} is not a header; {_MEND}")
     if name.lower() in _OWN:
         raise ConfigError(
             f"--event-webhook-file {path}: line {number} is a header that control sets; remove it"

@@ -137,7 +137,7 @@ class FleetMembers:
             address = ip_address(said.address)
         except ValueError:
             raise FleetRefused(
-                f"{said.address!r} is no address under which other hosts reach this one; set "
+                f"{said.address!r} is not an address under which other hosts reach this one; set "
                 "ECS_HOST_ADDRESS on it"
             ) from None
         if address.is_loopback or address.is_unspecified or address.is_multicast:

@@ -25,7 +25,7 @@ class RangePlan(NamedTuple):
         """Return the plan.
 
         Raises:
-            ValueError: it is no IPv4 network, or cannot be cut like this; the text completes "NETWORK ...".
+            ValueError: it is not an IPv4 network, or cannot be cut like this; the text completes "NETWORK ...".
         """
         try:
             network = IPv4Network(cidr)

@@ -10,8 +10,11 @@
     door.py  protocols.py         which AWS service a request is for, and the protocol of that service
     service_api.py                one API: botocore's model (``service_model``) checks a request before
                                   its handler runs, and shapes the response
+    noting.py  callers.py         what the audit trail gets of a call, and who made it
+    forwarder.py  forward_targets.py  forwarded_names.py  forwarded_errors.py   sends calls of other services on
     codecs/                       the protocols: JSON, query (forms and XML), CBOR
     errors.py  pages.py           ``ApiError``; ``nextToken`` values
+    own_calls.py  event_stream.py calls of our own, which no API of AWS has
 
 Signatures cover the bytes that were sent. A call that its headers already rule out is answered without
 reading its body. Bodies are decompressed in a thread and up to a limit. Knows no single operations:

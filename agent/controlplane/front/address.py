@@ -28,6 +28,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """PEM file to trust; empty without TLS."""
     socket: str = ""
     """Unix socket on which the owner needs no key; empty if there is none."""
+    audit_file: str = ""
+    """The newest file of the audit trail; empty if there is none."""
     endpoint_variables: list[str] = field(default_factory=list)
     """The variables in which AWS tools look for the URL of a service that control serves; ECS is always one."""
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
 from agent.controlplane import records
 from agent.controlplane.api.table import APIS, ECS, LOGS
+from agent.controlplane.console import admission
+from agent.controlplane.console.admission import Console, KeylessReaders
+from agent.controlplane.console.files import PageFiles, PageSettings
+from agent.controlplane.console.stream import ChangeStream
+from agent.controlplane.front import forward_targets
 from agent.controlplane.front.deferred import DeferredApi
 from agent.controlplane.front.door import ServiceRouter
 from agent.controlplane.front.event_stream import EventStream
@@ -19,11 +24,12 @@ from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.store.contract import Put, StoreFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from agent.controlplane.agents.amazon.wire import EcsWire
     from agent.controlplane.agents.longpoll.http import AgentWire
     from agent.controlplane.api.table import Api
+    from agent.controlplane.front.forwarder import Forwarder
     from agent.controlplane.front.operators import Operators
     from agent.controlplane.monitoring.calls import Monitoring
     from agent.controlplane.names import Names
@@ -33,42 +39,80 @@ if TYPE_CHECKING:
 HEALTH_LIMIT_S = 5.0
 
 
+class _ServedApis(NamedTuple):
+    """The APIs; a deferred one is loaded at the first request."""
+
+    loaded: Sequence[tuple[Api, ApiModel]]
+    deferred: Sequence[Api]
+
+
 class Applications:
     """Builds applications that share the same parts and agent protocols."""
 
     def __init__(
         self,
         parts: Parts,
-        apis: Sequence[tuple[Api, ApiModel]],
-        deferred: Sequence[Api],
+        apis: _ServedApis,
         wire: AgentWire,
         ecs: EcsWire,
         monitoring: Monitoring,
+        forwarder: Forwarder | None,
+        page: PageFiles | None,
     ) -> None:
+        self._forwarder = forwarder
         self._parts = parts
-        self._apis = [(api, model, api.handlers()) for api, model in apis]
-        self._deferred = deferred
+        self._apis = [(api, model, api.handlers()) for api, model in apis.loaded]
+        self._deferred = apis.deferred
         self._wire = wire
         self._ecs = ecs
         self._monitoring = monitoring
         self._events = EventStream(parts)
+        self._changes = ChangeStream(parts)
+        self._page = page
 
     def close(self) -> None:
-        """End the streams of events, which would go on for ever."""
+        """End the streams of events and changes, which would go on for ever."""
         self._events.close()
+        self._changes.close()
 
     @classmethod
     async def open(
-        cls, parts: Parts, wire: AgentWire, ecs: EcsWire, monitoring: Monitoring
+        cls,
+        parts: Parts,
+        wire: AgentWire,
+        ecs: EcsWire,
+        monitoring: Monitoring,
+        *,
+        forwarder: Forwarder | None = None,
+        console: Console = Console.OFF,
+        has_keys: bool = True,
     ) -> Applications:
-        """Load the models of the served APIs, except those that are read at the first request."""
+        """Load the models of the served APIs, except those that are read at the first request.
+
+        Args:
+            parts: what all handlers share.
+            wire: our agents' long poll.
+            ecs: the protocol of Amazon's agent.
+            monitoring: for programs that watch.
+            forwarder: sends calls of services that are not served elsewhere; None to refuse them.
+            console: whether there is one, and for whom.
+            has_keys: whether operators have keys with which they sign.
+
+        Raises:
+            ConfigError: calls of a service that is served are to be sent on.
+        """
         apis = [
             (api, await asyncio.to_thread(ApiModel.load, api.service))
             for api in APIS
             if api.named is None
         ]
         deferred = [api for api in APIS if api.named is not None]
-        return cls(parts, apis, deferred, wire, ecs, monitoring)
+        served = [model.signing_name for _, model in apis]
+        served += [api.named.signing_name for api in deferred if api.named is not None]
+        if forwarder is not None:
+            forward_targets.check_not_served(forwarder.targets, served)
+        page = await _page(parts, console, has_keys=has_keys)
+        return cls(parts, _ServedApis(apis, deferred), wire, ecs, monitoring, forwarder, page)
 
     @property
     def names(self) -> Names:
@@ -86,9 +130,22 @@ class Applications:
         ]
 
     def for_operators(
-        self, operators: Operators, *, own_names_only: bool = False
+        self,
+        operators: Operators,
+        *,
+        own_names_only: bool = False,
+        with_console: bool = False,
     ) -> web.Application:
-        """Return all routes: the AWS APIs for admitted operators, and the agents' protocols."""
+        """Return all routes: the AWS APIs for admitted operators, and the agents' protocols.
+
+        Args:
+            operators: decides who is admitted.
+            own_names_only: whether to refuse requests with the name of another host.
+            with_console: whether browsers can reach the address; there may be no console still.
+        """
+        page = self._page if with_console else None
+        if page is not None and page.everybody_reads:
+            operators = KeylessReaders(operators, self._parts.names)
         later = [DeferredApi(self._parts, api, operators) for api in self._deferred]
         router = ServiceRouter(
             {
@@ -109,9 +166,17 @@ class Applications:
             default=ECS.service,
             variables={model.title: model.endpoint_variable for _, model, _ in self._apis}
             | {each.names.title: each.names.endpoint_variable for each in later},
+            forwarder=self._forwarder,
+            operators=operators,
         )
-        app = self._application(operators, own_names_only=own_names_only)
-        OwnCalls(self._parts, operators, self._events).add_routes(app.router)
+        app = self._application(
+            operators,
+            own_names_only=own_names_only,
+            admits=None if page is None else admission.is_of_own_page,
+        )
+        OwnCalls(self._parts, operators, self._events, self._changes).add_routes(app.router)
+        if page is not None:
+            page.add_routes(app.router)
         # Last, because AWS services use all kinds of paths.
         app.router.add_route("*", "/{path:.*}", router.handle)
         return app
@@ -134,9 +199,13 @@ class Applications:
         return app
 
     def _application(
-        self, operators: Operators, *, own_names_only: bool = False
+        self,
+        operators: Operators,
+        *,
+        own_names_only: bool = False,
+        admits: Callable[[web.Request], bool] | None = None,
     ) -> web.Application:
-        app = web.Application(middlewares=[no_pages(own_names_only=own_names_only)])
+        app = web.Application(middlewares=[no_pages(own_names_only=own_names_only, admits=admits)])
         app.router.add_get("/healthz", self._health)
         self._monitoring.add_routes(app.router, operators)
         self._wire.add_routes(app.router)
@@ -149,6 +218,16 @@ class Applications:
             return web.Response(status=503, text=f"{problem}\n")
         # Control does its work without logs; whoever looks is told.
         return web.Response(text="".join(f"{line}\n" for line in ("ok", *self._parts.troubles())))
+
+
+async def _page(parts: Parts, console: Console, *, has_keys: bool) -> PageFiles | None:
+    if console is Console.OFF:
+        return None
+    everybody_reads = console is Console.READ_ONLY
+    sign_in = "never" if not has_keys else "optional" if everybody_reads else "needed"
+    return await PageFiles.load(
+        PageSettings(region=parts.names.region, sign_in=sign_in), everybody_reads=everybody_reads
+    )
 
 
 async def variables_for_tasks(url: str, region: str) -> dict[str, str]:

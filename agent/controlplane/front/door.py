@@ -1,4 +1,4 @@
-"""The aiohttp handler for all AWS clients: routes to a served service, or returns an error.
+"""The aiohttp handler for all AWS clients: routes to a served service, sends on, or returns an error.
 
 A client whose ``AWS_ENDPOINT_URL`` sends every service here gets, for other services, an error that
 says which ones are served, in the format of the service that it meant.
@@ -18,6 +18,9 @@ from agent.controlplane.front.protocols import Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+    from agent.controlplane.front.forwarder import Forwarder
+    from agent.controlplane.front.operators import Operators
+
     Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _CODES = {
@@ -36,7 +39,7 @@ _NOT_SIGNED = {
 
 
 class ServiceRouter:
-    """Routes requests of AWS clients to the served services; stateless."""
+    """Routes requests of AWS clients to the served services, or to others elsewhere; stateless."""
 
     def __init__(
         self,
@@ -45,6 +48,8 @@ class ServiceRouter:
         *,
         default: str,
         variables: Mapping[str, str],
+        forwarder: Forwarder | None = None,
+        operators: Operators,
     ) -> None:
         """Take the served services.
 
@@ -54,10 +59,14 @@ class ServiceRouter:
                 the paths of CBOR.
             default: the service that answers a bare ``POST /`` with what is missing.
             variables: the usual names of the services, and the variables for their endpoints.
+            forwarder: sends calls of other services on; None to refuse them.
+            operators: decides whose calls are sent on.
         """
         self._services = dict(services)
         self._targets = dict(targets)
         self._default = self._services[default]
+        self._forwarder = forwarder
+        self._operators = operators
         self._titles = _listed(variables)
         self._variables = _listed(variables.values())
 
@@ -74,12 +83,16 @@ class ServiceRouter:
             if (request.method, request.path) == ("POST", "/"):
                 return await self._default(request)
             raise web.HTTPNotFound
-        target = request.headers.get("X-Amz-Target", "").split(".")[0]
+        target = request.headers.get("X-Amz-Target", "").rpartition(".")[0]
         # Prefer the target: unsigned and handmade requests have no usable signature.
         target = target or service_of(request.path)
         served = self._services.get(self._targets.get(target, addressed.service))
         if served is not None:
             return await served(request)
+        forwarder = self._forwarder
+        goes_to = None if forwarder is None else forwarder.target(addressed.service)
+        if forwarder is not None and goes_to is not None:
+            return await forwarder.answer(request, addressed, goes_to, self._operators)
         is_signed = "Authorization" in request.headers or "X-Amz-Credential" in request.query
         return self._not_served(addressed, is_signed=is_signed)
 

@@ -9,8 +9,9 @@ There are three ways, and each address uses one of them:
 - the Unix socket: the kernel says who calls; root and the user that control runs as need no key.
 - ``--open``, for labs: everyone who can reach the port.
 
-Web pages in a browser are never operators: requests with an ``Origin`` are refused. If no key is
-required, requests with the name of another host are refused too (DNS rebinding).
+Web pages in a browser are never operators: requests with an ``Origin`` are refused, except those of control's own
+console (``console.admission``). If no key is required, requests with the name of another host are refused too
+(DNS rebinding).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from msgspec import Struct
 
+from agent.controlplane.authorization.actions.rows import ANY
 from agent.controlplane.authorization.caller import ROOT, Caller
 from agent.controlplane.authorization.grants import Grants
 from agent.controlplane.front import permissions, signatures
@@ -100,11 +102,22 @@ class Operators:
         Raises:
             ApiError: the caller is not admitted, or not permitted.
         """
-        admitted = self.admit(request, digest)
-        if admitted.grants is not None:
-            permissions.check_one(admitted.caller, admitted.grants, action or "control:*", request)
-        request[CALLER] = admitted.caller
-        return admitted.caller
+        return permit(request, self.admit(request, digest), action)
+
+
+def permit(
+    request: web.Request, admitted: Admitted, action: str = "", resource: str = ANY
+) -> Caller:
+    """Return a caller who may do everything, or whose policies allow an action on a resource.
+
+    The request then has the caller, under ``CALLER``. Raises ``ApiError``.
+    """
+    if admitted.grants is not None:
+        permissions.check_one(
+            admitted.caller, admitted.grants, action or "control:*", request, resource
+        )
+    request[CALLER] = admitted.caller
+    return admitted.caller
 
 
 class Open(Operators):
@@ -289,16 +302,19 @@ class _Seen:
         return now - self._first.setdefault(digest, now) > SAME_SIGNATURE_S
 
 
-def no_pages(*, own_names_only: bool) -> Middleware:
+def no_pages(
+    *, own_names_only: bool, admits: Callable[[web.Request], bool] | None = None
+) -> Middleware:
     """Return the middleware that refuses requests of web pages, which have an ``Origin`` header.
 
     Args:
         own_names_only: also refuse requests with the name of another host.
+        admits: tells which requests with an ``Origin`` are not refused for it; None for none.
     """
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if "Origin" in request.headers:
+        if "Origin" in request.headers and not (admits is not None and admits(request)):
             return web.Response(status=403, text="not for web pages\n")
         if own_names_only and not is_own_name(request.headers.get("Host", "")):
             return web.Response(status=403, text="call this host by an address\n")

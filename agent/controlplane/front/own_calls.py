@@ -4,16 +4,18 @@
 POST ``/control/rotate-secret-keys`` ``RotateKeys`` → ``RotatedKeys``
 POST ``/control/usage``              ``AskUsage`` → ``fleet_views.FleetView``
 POST ``/control/events``             ``AskEvents`` → a stream (``event_stream``)
+POST ``/control/changes``            ``AskChanges`` → a stream (``console.stream``)
 ================================== ============================================================
 
 JSON both ways; who may call them is checked as for all calls of operators: a policy allows them as
-``control:RotateSecretKeys``, ``control:GetUsage`` and ``control:StreamEvents``. An error is ``{"message": ...}``.
+``control:RotateSecretKeys``, ``control:GetUsage``, ``control:StreamEvents`` and ``control:StreamChanges``. An error is ``{"message": ...}``.
 
 Tests: ``tests/unit/controlplane/front/test_own_calls.py``.
 """
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
@@ -22,7 +24,10 @@ from aiohttp import web
 from msgspec import Struct
 
 from agent.controlplane import fleet_usage
-from agent.controlplane.front import bodies
+from agent.controlplane.authorization.actions.rows import ANY
+from agent.controlplane.console import stream as changes
+from agent.controlplane.console.stream import CHANGES_PATH, AskChanges
+from agent.controlplane.front import bodies, operators
 from agent.controlplane.front.bodies import Bodies, BodyRefused
 from agent.controlplane.front.errors import ApiError
 from agent.controlplane.front.event_stream import (
@@ -30,11 +35,14 @@ from agent.controlplane.front.event_stream import (
     AskEvents,
     TooManyReaders,
 )
+from agent.controlplane.front.noting import note_plain
+from agent.controlplane.front.operators import CALLER
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
+    from agent.controlplane.console.stream import ChangeStream
     from agent.controlplane.front.event_stream import EventStream
     from agent.controlplane.front.operators import Operators
     from agent.controlplane.parts import Parts
@@ -86,34 +94,42 @@ class AskUsage(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 class OwnCalls:
     """Answers the calls of operators at one address."""
 
-    def __init__(self, parts: Parts, operators: Operators, events: EventStream) -> None:
+    def __init__(
+        self, parts: Parts, operators: Operators, events: EventStream, changes: ChangeStream
+    ) -> None:
         self._parts = parts
         self._operators = operators
         self._bodies = Bodies(_BODY_BYTES)
         self._events = events
+        self._changes = changes
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls to an application."""
         router.add_post(ROTATE_PATH, self._rotate_call)
         router.add_post(USAGE_PATH, self._usage_call)
         router.add_post(EVENTS_PATH, self._events_call)
+        router.add_post(CHANGES_PATH, self._changes_call)
 
     async def _asked(self, request: web.Request, kind: type[_Asked], action: str) -> _Asked:
-        """Return what an operator asks, whose policies must allow an action.
+        """Return what an operator asks, whose policies must allow an action: on a cluster, if it names one.
 
         Raises:
-            _Refused: the sender is none, may not, or the body cannot be read.
+            _Refused: the sender is not an operator, may not do this, or the body cannot be read.
         """
         try:
             self._operators.expect(request)
             raw = await self._bodies.read(request)
-            self._operators.check(request, await bodies.digest(raw), action)
+            admitted = self._operators.admit(request, await bodies.digest(raw))
             prove(request)
-            return msgspec.json.decode(raw or b"{}", type=kind)
+            asked = msgspec.json.decode(raw or b"{}", type=kind)
+            cluster = getattr(asked, "cluster", None)
+            resource = ANY if cluster is None else self._parts.names.cluster(cluster)
+            operators.permit(request, admitted, action, resource)
         except ApiError as error:
             raise _Refused(error.status, str(error)) from None
         except (BodyRefused, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise _Refused(400, f"the request cannot be read: {error}") from None
+        return asked
 
     async def _usage_call(self, request: web.Request) -> web.Response:
         try:
@@ -136,11 +152,33 @@ class OwnCalls:
         except TooManyReaders as error:
             return _problem(503, str(error))
 
+    async def _changes_call(self, request: web.Request) -> web.StreamResponse:
+        try:
+            asked = await self._asked(request, AskChanges, "control:StreamChanges")
+            return await self._changes.answer(request, asked)
+        except _Refused as refused:
+            return _problem(refused.status, str(refused))
+        except changes.TooManyReaders as error:
+            return _problem(503, str(error))
+
     async def _rotate_call(self, request: web.Request) -> web.Response:
         try:
             asked = await self._asked(request, RotateKeys, "control:RotateSecretKeys")
         except _Refused as refused:
             return _problem(refused.status, str(refused))
+        answer = await self._rotated(asked)
+        note_plain(
+            self._parts,
+            request,
+            request[CALLER],
+            operation="RotateSecretKeys",
+            request_id=str(uuid.uuid4()),
+            asked={"forgetOld": asked.forget_old},
+            error="" if answer.status == 200 else "ServerException",
+        )
+        return answer
+
+    async def _rotated(self, asked: RotateKeys) -> web.Response:
         keeper = self._parts.secrets
         if keeper is None:
             return _problem(400, "this control endpoint keeps no secrets")

@@ -29,7 +29,7 @@ from agent.controlplane.iam.user_records import IamUserRecord
 from agent.controlplane.secrets import stored
 from agent.controlplane.secrets.stored import SecretMissing
 from agent.controlplane.security_groups import stored as groups
-from agent.errors import AgentError
+from agent.controlplane.security_groups.stored import GroupMissing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -55,10 +55,12 @@ class AccessDenied(ApiError):
     code = "AccessDeniedException"
 
 
-def check_one(caller: Caller, grants: Grants, action: str, request: web.Request) -> None:
-    """Check one action on ``*``; raises ``AccessDenied``."""
+def check_one(
+    caller: Caller, grants: Grants, action: str, request: web.Request, resource: str = ANY
+) -> None:
+    """Check one action on an ARN, or on ``*``; raises ``AccessDenied``."""
     values = _values_of_call(request, caller, {}) if grants.keys(action) else {}
-    _expect(caller, action, ANY, grants.decide(action, ANY, values))
+    _expect(caller, action, resource, grants.decide(action, resource, values))
 
 
 class Permissions:
@@ -95,6 +97,7 @@ class Permissions:
 
         Raises:
             AccessDenied: it may not.
+            StoreFailure: what it is about cannot be read.
         """
         row = table.row(self._service, operation)
         if not row.action:
@@ -187,7 +190,7 @@ class Permissions:
                     group = await groups.id_of_name(
                         self._parts.store, self._parts.names, resource.name
                     )
-                except AgentError:
+                except GroupMissing:
                     group = "*"
                 return asked.arn("ec2", f"security-group/{group}")
 

@@ -42,6 +42,7 @@ from agent.controlplane.front.errors import (
     UnsupportedFeatureException,
     UnsupportedMediaTypeException,
 )
+from agent.controlplane.front.noting import Progress
 from agent.controlplane.front.operators import CALLER, Admitted
 from agent.controlplane.front.permissions import Permissions
 from agent.controlplane.monitoring.figures import OTHER, Call
@@ -147,8 +148,10 @@ class ServiceApi:
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one call; never raises except for cancellation."""
         began = time.monotonic()
-        operation, answer = await self._answer(request)
-        call = Call(self._model.name, self._counted(operation), answer.status)
+        progress = Progress(str(uuid.uuid4()))
+        answer, error = await self._answer(request, progress)
+        progress.note(self._parts, request, self._model, error)
+        call = Call(self._model.name, self._counted(progress.operation), answer.status)
         self._parts.figures.called(call, time.monotonic() - began)
         return answer
 
@@ -160,16 +163,21 @@ class ServiceApi:
         )
         return operation if is_known else OTHER
 
-    async def _answer(self, request: web.Request) -> tuple[str, web.Response]:
-        """Return the operation, as far as it is known, and the answer."""
-        request_id = str(uuid.uuid4())
+    async def _answer(
+        self, request: web.Request, progress: Progress
+    ) -> tuple[web.Response, ApiError | None]:
+        """Return the answer, and the error that it tells."""
+        request_id = progress.request_id
         target = request.headers.get("X-Amz-Target", "")
-        operation = target.rpartition(".")[2]
+        progress.operation = target.rpartition(".")[2]
         about = {"target": target, "request_id": request_id}
         codec = self._codecs.of(request)
         try:
-            operation, response = await self._call(request, codec)
-            return operation, _sent(codec.answer(operation, response, request_id))
+            response = await self._call(request, codec, progress)
+            reply = codec.answer(progress.operation, response, request_id)
+            progress.answered = response
+            progress.size_bytes += len(reply.body)
+            return _sent(reply), None
         except ApiError as error:
             failure: ApiError = error
         except StoreFailure as error:
@@ -182,10 +190,10 @@ class ServiceApi:
         except Exception:  # noqa: BLE001 - whatever fails, the client gets a response and others go on
             _log.exception("call failed", **about)
             failure = _failed(request_id)
-        return operation, _sent(codec.error(failure, request_id))
+        return _sent(codec.error(failure, request_id)), failure
 
-    async def _call(self, request: web.Request, codec: Codec) -> tuple[str, dict[str, Any]]:
-        """Answer a call; return its operation and the response."""
+    async def _call(self, request: web.Request, codec: Codec, progress: Progress) -> dict[str, Any]:
+        """Answer a call; return the response."""
         # Without its body, a form names no operation, and then none for agents.
         named = self._named(request, codec)
         agents = self._agents
@@ -193,14 +201,15 @@ class ServiceApi:
         self._expect(request, named)
         raw_body = await self._body(request)
         admitted = self._let_in(request, named, await bodies.digest(raw_body))
-        request[CALLER] = admitted.caller
+        request[CALLER] = progress.caller = admitted.caller
         prove(request)
         body = await self._inflated(request, raw_body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
-            read = await asyncio.to_thread(self._read, request, codec, body, for_agents)
+            read = await asyncio.to_thread(self._read, request, codec, body, progress, for_agents)
         else:
-            read = self._read(request, codec, body, for_agents)
-        operation, checked, raw = read
+            read = self._read(request, codec, body, progress, for_agents)
+        operation, (checked, raw) = progress.operation, read
+        progress.asked, progress.size_bytes = checked, len(body)
         if agents is not None and admitted.caller.type == AGENT:
             agents.permit(operation, checked)
         answering(admitted.caller, admitted.grants)
@@ -213,7 +222,7 @@ class ServiceApi:
                 response = await agents.call(operation, checked, raw, request)
             else:
                 response = await self._handler(operation)(self._parts, checked)
-        return operation, self._model.answer(operation, response)
+        return self._model.answer(operation, response)
 
     def _expect(self, request: web.Request, operation: str) -> None:
         """Check that the caller could be admitted, before its body is known.
@@ -260,16 +269,22 @@ class ServiceApi:
         return handler
 
     def _read(
-        self, request: web.Request, codec: Codec, body: bytes, for_agents: bool
-    ) -> tuple[str, dict[str, Any], dict[str, Any]]:
-        """Return the operation, and the request as checked and as it came."""
+        self,
+        request: web.Request,
+        codec: Codec,
+        body: bytes,
+        progress: Progress,
+        for_agents: bool,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the request as checked and as it came; note its operation."""
         operation, raw = codec.read(request, body)
+        progress.operation = operation
         # The model's check has already refused anything that is not an object.
         checked = self._model.check(operation, raw)
         if not for_agents:
             # Agents may repeat messages of the engine, which are cleaned, not refused.
             self._check_request(checked)
-        return operation, checked, raw
+        return checked, raw
 
     def _named(self, request: web.Request, codec: Codec) -> str:
         if self._agents_only:

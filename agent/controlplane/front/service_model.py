@@ -26,7 +26,7 @@ _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 _SHOWN = 64
 """How many characters of a client's value an error repeats at most."""
-_QUERY_ERRORS = {
+QUERY_ERRORS = {
     "AccessDeniedException": ("AccessDenied", 403),
     "ExpiredTokenException": ("ExpiredToken", 403),
     "IncompleteSignatureException": ("IncompleteSignature", 400),
@@ -151,7 +151,7 @@ class ApiModel:
 
     def query_error(self, error: ApiError) -> tuple[str, int]:
         """Return the code and status of an error in the query protocol."""
-        known = self._query_errors.get(error.name) or _QUERY_ERRORS.get(error.name)
+        known = self._query_errors.get(error.name) or QUERY_ERRORS.get(error.name)
         return known or (error.name.removesuffix("Exception"), error.status)
 
     def query_error_header(self, error: ApiError) -> dict[str, str]:

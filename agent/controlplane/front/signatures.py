@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote, unquote_plus
 
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
@@ -174,7 +174,8 @@ def makers(secrets: Sequence[str], call: SignedRequest, claim: Claim) -> list[st
         text = None
         found = []
         for secret in secrets:
-            auth = SigV4Auth(Credentials(claim.key_id, secret), claim.service, claim.region)
+            signer = S3SigV4Auth if claim.service == "s3" else SigV4Auth
+            auth = signer(Credentials(claim.key_id, secret), claim.service, claim.region)
             # It is known, so do not compute it again for each secret.
             auth.payload = lambda _: call.digest
             text = text or auth.string_to_sign(request, auth.canonical_request(request))

@@ -99,7 +99,9 @@ class Front:
             await front._serve(
                 settings.socket,
                 applications,
-                applications.for_operators(operators, own_names_only=own_names_only),
+                applications.for_operators(
+                    operators, own_names_only=own_names_only, with_console=True
+                ),
                 bounds,
             )
         except BaseException:
@@ -201,6 +203,7 @@ def address(
         keys_file=str(settings.keys_file or ""),
         certificate=str(settings.tls_certificate) if has_tls else "",
         socket=str(settings.socket or ""),
+        audit_file=str(settings.audit.file) if settings.audit else "",
         endpoint_variables=endpoint_variables,
     )
 

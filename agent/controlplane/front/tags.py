@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from agent.controlplane.store.contract import StoreFailure
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -97,7 +98,11 @@ def removed_by(members: Mapping[str, Any]) -> list[str]:
 
 
 async def of_resource(parts: Parts, service: str, handlers: Handlers, arn: str) -> dict[str, str]:
-    """Return the tags of a resource; none if it has none, or does not exist."""
+    """Return the tags of a resource; none if it has none, or does not exist.
+
+    Raises:
+        StoreFailure: they cannot be read.
+    """
     kind = arn.rpartition(":")[2].partition("/")[0]
     lister = _IAM.get(kind) if service == "iam" else _LISTERS.get(service)
     if lister is None or "*" in arn:
@@ -105,6 +110,8 @@ async def of_resource(parts: Parts, service: str, handlers: Handlers, arn: str) 
     try:
         response = await handlers[lister.operation](parts, lister.request(arn))
         return _read(lister.tags(response))
+    except StoreFailure:
+        raise  # a Deny that depends on the tags must not be passed over
     except (AgentError, LookupError):
         return {}
 

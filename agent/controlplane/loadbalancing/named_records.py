@@ -23,7 +23,7 @@ NamedT = TypeVar("NamedT", LoadBalancerRecord, TargetGroupRecord)
 
 
 class TooMany(AgentError):
-    """There are as many load balancers or target groups as there may be."""
+    """The maximum number of load balancers or target groups is reached."""
 
     def __init__(self, what: str, most: int) -> None:
         super().__init__(f"The maximum number of {what}, {most}, has been reached")
@@ -39,7 +39,7 @@ async def listed(
 
 
 async def create(store: Store, key: str, record: NamedT, most: int, what: str) -> NamedT:
-    """Create a record and return it, or the one that there is at its key.
+    """Create a record and return it, or the one that is already at its key.
 
     Args:
         store: where it is to be.

@@ -104,7 +104,7 @@ def read_headers(path: Path) -> dict[str, str]:
     """Return the headers in a file, one a line as ``Name: value``. Blocking.
 
     Raises:
-        HeadersUnusable: the file cannot be read, or a line is none.
+        HeadersUnusable: the file cannot be read, or a line is not a header.
     """
     try:
         lines = path.read_text().splitlines()
@@ -117,7 +117,7 @@ def read_headers(path: Path) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if not colon or not name.strip() or not value.strip().isprintable():
             raise HeadersUnusable(
-                f"--log-forward-headers {path}: line {number} is no header; write Name: value"
+                f"--log-forward-headers {path}: line {number} is not a header; write Name: value"
             )
         headers[name.strip()] = value.strip()
     return headers

@@ -37,7 +37,7 @@ def parse(text: str, headers_file: Path | None = None) -> Target:
     """Return what an option says.
 
     Raises:
-        ConfigError: it is no destination.
+        ConfigError: it is not a destination.
     """
     if not text.startswith(_CLOUDWATCH):
         return Target(url=_url(text), headers_file=headers_file)
@@ -53,9 +53,9 @@ def _url(text: str) -> str:
     try:
         url = URL(text)
     except ValueError:
-        raise ConfigError(f"{text}: is no URL; {_MEND}") from None
+        raise ConfigError(f"{text}: is not a URL; {_MEND}") from None
     if url.scheme not in ("http", "https") or not url.host:
-        raise ConfigError(f"{text}: is no URL of http or https; {_MEND}")
+        raise ConfigError(f"{text}: is not a URL of http or https; {_MEND}")
     if url.user or url.password:
         # It would be in the log and among the arguments of the process.
         raise ConfigError(

@@ -69,7 +69,7 @@ def decode(data: bytes) -> list[Event]:
     """Return the events of a block.
 
     Raises:
-        BlockBroken: it is none.
+        BlockBroken: it is not a block.
     """
     try:
         columns = _columns.decode(inflate(data, _INFLATED_MOST))

@@ -158,7 +158,7 @@ def _put_aside(path: Path, fault: str) -> None:
 
 
 def _journals(directory: Path, known: Catalogue) -> list[int]:
-    """Return the numbers of the journals that are no segment yet, and remove the others."""
+    """Return the numbers of the journals that are not segments yet, and remove the others."""
     numbers = []
     for number in disk.journal_numbers(directory):
         if number <= known.meta("segment"):

@@ -183,10 +183,10 @@ def read_footer(path: Path) -> Footer:
     with path.open("rb") as file:
         end = file.seek(0, os.SEEK_END) - _TRAILER.size
         if end < 0:
-            raise LogStoreFailure(f"{path} is no segment: it is too short")
+            raise LogStoreFailure(f"{path} is not a segment: it is too short")
         offset, mark = _TRAILER.unpack(os.pread(file.fileno(), _TRAILER.size, end))
         if mark != _MARK or offset > end:
-            raise LogStoreFailure(f"{path} is no segment, or its end is damaged")
+            raise LogStoreFailure(f"{path} is not a segment, or its end is damaged")
         payload = frames.payload_of(os.pread(file.fileno(), end - offset, offset))
     try:
         return _footer.decode(blocks.inflate(payload or b"", _FOOTER_MOST_BYTES))

@@ -24,7 +24,7 @@ For services and autoscaling, in this process: ``MetricStore.newest`` is the las
 ``utilization`` what a set of tasks used in the last whole minutes by what it reserves, and ``points`` the
 metrics of a scope as CloudWatch has them.
 
-Metrics are no orders: what arrives is not acknowledged as kept. A crash loses the minute that is open, a
+Metrics are not orders: what arrives is not acknowledged as kept. A crash loses the minute that is open, a
 stop of control nothing; a file that is damaged is put aside and begun anew, and one that cannot be opened
 leaves metrics in memory. May read control's store through ``access`` and ``scheduler.fleet``; knows
 nothing of APIs and wires. Tests: ``tests/unit/controlplane/metric_store``.

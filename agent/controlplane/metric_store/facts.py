@@ -94,5 +94,5 @@ def _host(record: _Instance, placed: Iterable[TaskFacts]) -> HostFacts:
 
 
 def service_of(group: str) -> str:
-    """Return the service of a task's group; empty if the group is none of a service. Pure."""
+    """Return the service of a task's group; empty if the group is not that of a service. Pure."""
     return group.removeprefix(SERVICE_GROUP) if group.startswith(SERVICE_GROUP) else ""

@@ -117,7 +117,7 @@ class MetricsFile:
         )
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            # The last minutes are no loss after a power failure; the file stays whole.
+            # Losing the last minutes in a power failure does no harm; the file stays whole.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 4194304")
             (version,) = connection.execute("PRAGMA user_version").fetchone()

@@ -225,7 +225,7 @@ def _merge(row: Row, other: Row) -> None:
 
 
 def _count(row: Row, metric: Metric, yes: bool) -> None:
-    """Count one more, or zero, so that what there is none of is told as 0."""
+    """Count one more, or zero, so that what does not occur is shown as 0."""
     known = row.get(metric.number)
     row[metric.number] = statistics.one(float(yes) + (0.0 if known is None else known.sum))
 

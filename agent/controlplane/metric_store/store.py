@@ -36,7 +36,7 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.throttle import RepeatedWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
     from pathlib import Path
 
     from agent.controlplane.metric_store.catalogue import Metric
@@ -120,6 +120,7 @@ class MetricStore:
         self._keeping = asyncio.Condition()
         self._open: tuple[int, float, dict[Scope, Row]] = (0, float("-inf"), {})
         self._opening = asyncio.Lock()
+        self._listeners: list[Callable[[str, Usage], None]] = []
         self._failed = RepeatedWarning("metrics of a minute are lost", every_s=600.0)
 
     @classmethod
@@ -167,6 +168,17 @@ class MetricStore:
                 continue
             told.tasks[task.task_arn] = task if known is None else known.plus(task)
             newest[task.task_arn] = Newest(now, task)
+        for listener in self._listeners:
+            listener(instance_id, usage)
+
+    @contextlib.contextmanager
+    def heard_by(self, listener: Callable[[str, Usage], None]) -> Iterator[None]:
+        """Tell usage to a listener, with the id of the instance, as it comes; it must return at once."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     def newest(self, instance_id: str, task_arn: str) -> Newest | None:
         """Return the newest usage of a task on its instance; None if there is none of late."""

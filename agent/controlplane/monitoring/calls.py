@@ -133,6 +133,7 @@ class Monitoring:
             is_store_well=counts is not None and not parts.store.problem,
             polls=self._wakeups.held,
             troubles=len(parts.troubles()),
+            audited=(parts.audit.written, parts.audit.lost) if parts.audit else None,
         )
         fleet = families.of_fleet(counts) if counts is not None else ()
         return [*families.of_control(state), *fleet, *families.of_figures(parts.figures)]

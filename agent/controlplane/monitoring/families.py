@@ -34,12 +34,15 @@ class ControlState(Struct, frozen=True, kw_only=True):
     """Calls of agents that are held."""
     troubles: int
     """Things that do not work while control does."""
+    audited: tuple[int, int] | None = None
+    """Audit records that were written and lost; None where none are kept."""
 
 
 def of_control(state: ControlState) -> list[Family]:
     """Return the metrics of the control endpoint itself."""
     info = Labels({"version": state.version, "region": state.region})
     return [
+        *_of_audit(state.audited),
         Family("ecs_control_build_info", "gauge", "Version of control; always 1.", [(info, 1)]),
         one(
             "ecs_control_store_revision",
@@ -65,6 +68,23 @@ def of_control(state: ControlState) -> list[Family]:
             "Number of problems that do not stop control; /healthz lists them.",
             state.troubles,
         ),
+    ]
+
+
+def _of_audit(audited: tuple[int, int] | None) -> list[Family]:
+    """Return the metrics of the audit trail, if there is one."""
+    if audited is None:
+        return []
+    return [
+        Family(
+            "ecs_control_audit_records_total",
+            "counter",
+            "Calls of operators by whether their audit record could be written.",
+            [
+                (Labels({"result": result}), count)
+                for result, count in zip(("written", "lost"), audited, strict=True)
+            ],
+        )
     ]
 
 

@@ -104,7 +104,7 @@ async def commit(
         False if something has changed since, so that nothing was done.
 
     Raises:
-        StoreFailure: it may not be done; to decide again is safe.
+        StoreFailure: it may or may not have been done; deciding again is safe.
     """
     compares = [unchanged(service.kv), as_read(target.key, before)]
     then: list[Op] = []

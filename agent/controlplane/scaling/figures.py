@@ -136,7 +136,7 @@ def measure(policy: Policy) -> tuple[Metric, str]:
     custom = given["CustomizedMetricSpecification"]
     metric = catalogue.named(custom["Namespace"], custom["MetricName"])
     if metric is None:
-        raise ValueError(f"policy {policy.name} is about a metric that there is not")
+        raise ValueError(f"policy {policy.name} is about a metric that does not exist")
     return metric, custom["Statistic"]
 
 

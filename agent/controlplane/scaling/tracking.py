@@ -29,7 +29,7 @@ class Minute(NamedTuple):
 
     value: float
     is_whole: bool = True
-    """Whether it is of all tasks that ran; otherwise it is no reason for fewer tasks."""
+    """Whether it is of all tasks that ran; otherwise it is not a reason for fewer tasks."""
 
 
 class Way(Enum):
@@ -86,6 +86,6 @@ def _proportional(count: int, value: float, target: float) -> int:
 
 
 def _row(minutes: Mapping[int, Minute], at: int, length: int) -> list[Minute]:
-    """Return so many minutes up to one, in order; empty if one of them is missing."""
+    """Return a number of minutes up to one, in order; empty if one of them is missing."""
     wanted = range(at - length + 1, at + 1)
     return [minutes[each] for each in wanted] if all(each in minutes for each in wanted) else []

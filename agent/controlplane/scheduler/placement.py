@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from agent.controlplane.scheduler import query
+from agent.controlplane.scheduler.host_room import HostRoom
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -37,10 +38,6 @@ FARGATE = "FARGATE"
 FOR_ALL_HOSTS = frozenset({FARGATE, "FARGATE_SPOT"})
 """The capacity providers that hosts without the attribute are for; to all others, a host must say that it belongs."""
 ATTRIBUTE = "ATTRIBUTE"
-CPU = "RESOURCE:CPU"
-MEMORY = "RESOURCE:MEMORY"
-PORTS = "RESOURCE:PORTS"
-GPU = "RESOURCE:GPU"
 MISSING = "MISSING"
 INACTIVE = "INACTIVE"
 MEMBER_OF = "MemberOf placement constraint unsatisfied."
@@ -160,76 +157,6 @@ def _strategy(item: Mapping[str, Any]) -> Strategy:
     raise PlacementError(f"Invalid placement strategy type: {kind}.")
 
 
-class _Host:
-    """An instance while copies are being placed on it."""
-
-    __slots__ = ("cpu", "gpu_rooms", "gpus", "group_tasks", "instance", "memory", "tcp", "udp")
-
-    def __init__(self, instance: Instance, group: str) -> None:
-        self.instance = instance
-        self.cpu = instance.cpu_units
-        self.memory = instance.memory_mib
-        # Nothing is copied before a copy of the task is placed: most hosts of a fleet get none.
-        self.tcp = instance.tcp_ports
-        self.udp = instance.udp_ports
-        self.gpus = instance.gpus
-        self.gpu_rooms = instance.gpu_rooms
-        self.group_tasks = instance.task_groups.get(group, 0)
-
-    def shortage(self, needs: TaskNeeds) -> str:
-        """Return the reason why the host has no room for a copy, or an empty string."""
-        if needs.cpu_units > self.cpu:
-            return CPU
-        if needs.memory_mib > self.memory:
-            return MEMORY
-        if needs.tcp_ports & self.tcp or needs.udp_ports & self.udp:
-            return PORTS
-        return "" if self._has_gpus(needs) else GPU
-
-    @property
-    def provider(self) -> str:
-        """The capacity provider that the host is for; empty if it says nothing."""
-        return self.instance.attributes.get(CAPACITY_PROVIDER, "")
-
-    def take(self, needs: TaskNeeds, provider: str = "") -> Placed:
-        """Reserve the resources of a copy."""
-        self.cpu -= needs.cpu_units
-        self.memory -= needs.memory_mib
-        self.tcp |= needs.tcp_ports
-        self.udp |= needs.udp_ports
-        self.group_tasks += 1
-        gpus: dict[str, tuple[str, ...]] = {}
-        if needs.all_gpus:
-            gpus[needs.all_gpus] = self._give(len(self.gpus))
-        for name, count in needs.gpus.items():
-            gpus[name] = self._give(count)
-        if needs.gpu_shares:
-            shared = self._shared_gpu(needs)
-            left = self.gpu_rooms[shared] - sum(needs.gpu_shares.values())
-            self.gpu_rooms = {**self.gpu_rooms, shared: left}
-            self.gpus = tuple(gpu for gpu in self.gpus if gpu != shared)
-            gpus |= dict.fromkeys(needs.gpu_shares, (shared,))
-        return Placed(self.instance.arn, gpus, provider)
-
-    def _has_gpus(self, needs: TaskNeeds) -> bool:
-        if needs.all_gpus and not 0 < self.instance.gpus_total == len(self.gpus):
-            return False
-        if needs.gpu_shares and not self._shared_gpu(needs):
-            return False
-        return needs.gpu_count <= len(self.gpus)
-
-    def _shared_gpu(self, needs: TaskNeeds) -> str:
-        """Return the GPU with the least room that is enough, so that others stay whole; or nothing."""
-        mib = sum(needs.gpu_shares.values())
-        enough = [(room, gpu) for gpu, room in self.gpu_rooms.items() if room >= mib]
-        return min(enough)[1] if enough else ""
-
-    def _give(self, count: int) -> tuple[str, ...]:
-        given, self.gpus = self.gpus[:count], self.gpus[count:]
-        self.gpu_rooms = {gpu: room for gpu, room in self.gpu_rooms.items() if gpu not in given}
-        return given
-
-
 def place(
     instances: Iterable[Instance],
     needs: TaskNeeds,
@@ -249,13 +176,13 @@ def place(
     Raises:
         PlacementError: no instance is ACTIVE.
     """
-    hosts = [_Host(instance, needs.group) for instance in instances if instance.active]
+    hosts = [HostRoom(instance, needs.group) for instance in instances if instance.active]
     if not hosts:
         raise PlacementError(NO_INSTANCES)
     distinct = any(constraint.kind == "distinctInstance" for constraint in constraints)
     outcome = PlacementOutcome()
     buckets = [_Buckets(strategy, hosts) for strategy in strategies]
-    room: list[_Host] = []
+    room: list[HostRoom] = []
     for host in hosts:
         reason = _unfit(host.instance, needs, constraints) or _refusal(host, needs, distinct)
         if reason:
@@ -269,7 +196,7 @@ def place(
         if not fitting:
             continue
         host = _best(fitting, buckets, rng)
-        outcome.placed.append(host.take(needs, provider))
+        outcome.placed.append(Placed(host.instance.arn, host.take(needs), provider))
         for bucket in buckets:
             bucket.took(host)
         reason = _refusal(host, needs, distinct)
@@ -292,13 +219,13 @@ def place_on(
 
     A DRAINING instance is refused with INACTIVE.
     """
-    host = _Host(instance, needs.group)
+    host = HostRoom(instance, needs.group)
     distinct = any(constraint.kind == "distinctInstance" for constraint in constraints)
     reason = "" if instance.active else INACTIVE
     reason = reason or _unfit(instance, needs, constraints) or _refusal(host, needs, distinct)
     if reason:
         return Rejection(instance.arn, reason, _detail(instance, needs, reason))
-    return host.take(needs)
+    return Placed(instance.arn, host.take(needs))
 
 
 def suits(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> bool:
@@ -335,22 +262,27 @@ def _detail(instance: Instance, needs: TaskNeeds, reason: str) -> str:
     return f"The container instance lacks the attribute {_missing(instance, needs)}."
 
 
-def _of_provider(room: Iterable[_Host], provider: str) -> list[_Host]:
+def _of_provider(room: Iterable[HostRoom], provider: str) -> list[HostRoom]:
     """Return the hosts that are for a capacity provider alone; if there are none, those that may be for it."""
     if provider and provider not in FOR_ALL_HOSTS:
-        return [host for host in room if host.provider == provider]
-    known = [host for host in room if host.provider in ("", provider or FARGATE)]
-    return [host for host in known if host.provider] or known
+        return [host for host in room if _provider(host.instance) == provider]
+    known = [host for host in room if _provider(host.instance) in ("", provider or FARGATE)]
+    return [host for host in known if _provider(host.instance)] or known
+
+
+def _provider(instance: Instance) -> str:
+    """Return the capacity provider that a host is for; empty if it says nothing."""
+    return instance.attributes.get(CAPACITY_PROVIDER, "")
 
 
 def _other_provider(instance: Instance) -> str:
-    provider = instance.attributes.get(CAPACITY_PROVIDER, "")
+    provider = _provider(instance)
     if not provider:
         return f"The container instance lacks the attribute {CAPACITY_PROVIDER}."
     return f"The container instance is for the capacity provider {provider} alone."
 
 
-def _refusal(host: _Host, needs: TaskNeeds, distinct: bool) -> str:
+def _refusal(host: HostRoom, needs: TaskNeeds, distinct: bool) -> str:
     if distinct and host.group_tasks:
         return DISTINCT_INSTANCE
     return host.shortage(needs)
@@ -359,10 +291,10 @@ def _refusal(host: _Host, needs: TaskNeeds, distinct: bool) -> str:
 class _Buckets:
     """Ranks hosts by one strategy: the lowest number is best."""
 
-    def __init__(self, strategy: Strategy, hosts: Sequence[_Host]) -> None:
+    def __init__(self, strategy: Strategy, hosts: Sequence[HostRoom]) -> None:
         self._strategy = strategy
         self._counts: dict[str | None, int] = {}
-        self.rank: Callable[[_Host], int] = _anyone
+        self.rank: Callable[[HostRoom], int] = _anyone
         if strategy.kind == "binpack":
             self.rank = _free_cpu if strategy.field == "cpu" else _free_memory
         if strategy.kind == "spread":
@@ -371,33 +303,33 @@ class _Buckets:
                 bucket = self._bucket(host)
                 self._counts[bucket] = self._counts.get(bucket, 0) + host.group_tasks
 
-    def took(self, host: _Host) -> None:
+    def took(self, host: HostRoom) -> None:
         """Count a copy that went to the host."""
         if self._strategy.kind == "spread":
             self._counts[self._bucket(host)] += 1
 
-    def _crowd(self, host: _Host) -> int:
+    def _crowd(self, host: HostRoom) -> int:
         return self._counts[self._bucket(host)]
 
-    def _bucket(self, host: _Host) -> str | None:
+    def _bucket(self, host: HostRoom) -> str | None:
         if self._strategy.field == "instanceId":
             return host.instance.arn
         return host.instance.attributes.get(self._strategy.field.removeprefix("attribute:"))
 
 
-def _anyone(_: _Host) -> int:
+def _anyone(_: HostRoom) -> int:
     return 0
 
 
-def _free_cpu(host: _Host) -> int:
+def _free_cpu(host: HostRoom) -> int:
     return host.cpu
 
 
-def _free_memory(host: _Host) -> int:
+def _free_memory(host: HostRoom) -> int:
     return host.memory
 
 
-def _best(room: list[_Host], buckets: Sequence[_Buckets], rng: random.Random) -> _Host:
+def _best(room: list[HostRoom], buckets: Sequence[_Buckets], rng: random.Random) -> HostRoom:
     left = room
     for bucket in buckets:
         ranks = [bucket.rank(host) for host in left]

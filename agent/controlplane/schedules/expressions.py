@@ -28,7 +28,7 @@ _END: Final = datetime(cron.LAST_YEAR + 1, 1, 1, tzinfo=UTC).timestamp()
 
 
 class ExpressionInvalid(ValueError):
-    """The text is no expression, or the name no time zone."""
+    """The text is not an expression, or the name is not a time zone."""
 
 
 class Rate(Struct, frozen=True):
@@ -87,7 +87,7 @@ def zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ExpressionInvalid(
-            f"{name[:64]!r} is no time zone that this host knows; its zones are in the package tzdata"
+            f"{name[:64]!r} is not a time zone that this host knows; its zones are in the package tzdata"
         ) from None
 
 

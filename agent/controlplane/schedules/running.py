@@ -62,7 +62,7 @@ async def attempt(
         rng: chooses among equal hosts.
 
     Raises:
-        StoreFailure: it may or may not be done; to look at the record again is safe.
+        StoreFailure: it may or may not have been done; looking at the record again is safe.
     """
     now = parts.clock()
     left = record.runs[target.id].left

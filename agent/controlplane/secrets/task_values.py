@@ -29,7 +29,7 @@ async def value(keeper: SecretKeeper, value_from: str) -> str | None:
     """Return the value of a ``valueFrom``; None if control does not have it.
 
     A bare name is that of a parameter, or of a secret if there is no such parameter. A binary value
-    is none that a container could be given.
+    cannot be given to a container, and counts as missing.
 
     Raises:
         SecretsFailure: it has it, and cannot open it.

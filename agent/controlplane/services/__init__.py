@@ -25,6 +25,9 @@
     due.py        pure: when services take a turn even if nothing changes
     loop.py       wakes when something changed or a time has come, and takes one step after another
 
+A new deployment strategy: ``api.ecs.deployment_settings`` checks it and gives a deployment its stages,
+``lifecycle`` goes through them, and ``step._decide`` chooses who counts tasks (``blue_green``, ``replicas``).
+
 Every transaction compares the service's record with what was planned from, and puts it. So of two
 schedulers that plan from the same state, only one acts; the other plans again. A task's end is counted
 by marking the task (``TaskRecord.counted``) in the same transaction as the service, so a restart counts

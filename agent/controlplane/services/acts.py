@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: float) -> bool:
-    """Do everything of a plan but the starts; durable if it returns True.
+    """Carry out a plan, except for its starts; durable if it returns True.
 
     Args:
         store: where the service is.
@@ -45,7 +45,7 @@ async def commit(store: Store, found: Found[ServiceRecord], plan: Plan, now: flo
         False if something has changed since, so that nothing was done.
 
     Raises:
-        StoreFailure: it may not be done; to plan again is safe.
+        StoreFailure: it may or may not have been done; planning again is safe.
     """
     service = plan.service
     traffic = plan.traffic

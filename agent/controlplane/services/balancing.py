@@ -38,7 +38,7 @@ class Balanced:
     targets: Mapping[str, Sequence[SeenTarget]] = field(default_factory=dict)
     """By task id; of every task that is a target."""
     places: Mapping[str, Sequence[TargetRecord]] = field(default_factory=dict)
-    """What to register, by the id of each running task that is no target yet, or none any more."""
+    """What to register, by the id of each running task that is not a target yet, or no longer one."""
     problem: str = ""
     """Why one of these tasks cannot be registered, for an event."""
     delays_s: Mapping[str, int] = field(default_factory=dict)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent.controlplane.services.view import ServiceKey
 
 _SLACK: Final = 64
-"""So many times of the past are kept in the heap at least before they are cleared away."""
+"""At least this many past times stay in the heap before they are cleared away."""
 
 
 class DueTimes:

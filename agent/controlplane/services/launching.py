@@ -183,7 +183,7 @@ async def start(
     The service of the plan is the one that was ``found``, or one of its task sets (``task_sets.facing``).
 
     Raises:
-        StoreFailure: it may not be done; to plan again is safe.
+        StoreFailure: it may or may not have been done; planning again is safe.
     """
     service, now = plan.service, parts.clock()
     is_fargate = order.task.capacity.is_fargate

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from agent.controlplane.services.view import ServiceKey
 
 ACTS_IN_A_TURN = 16
-"""After so many acts, other services get their turn."""
+"""After this many acts, other services get their turn."""
 TURN_LIMIT_S = 60.0
 FIRST_HOLD_S = 1.0
 LONGEST_HOLD_S = 60.0

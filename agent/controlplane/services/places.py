@@ -70,7 +70,7 @@ async def _places(
     groups: Mapping[str, TargetGroupRecord],
     balancers: Mapping[str, list[dict[str, Any]]],
 ) -> tuple[dict[str, list[TargetRecord]], str]:
-    """Return the targets that tasks will be, by task id, and why one of them can be none."""
+    """Return the targets that tasks will be, by task id, and why one of them cannot be a target."""
     cluster = service.cluster
     keys = [records.task_key(cluster, task.id) for task in new]
     tasks = [
@@ -139,7 +139,7 @@ def target_of(
         address, host_port = found
     if not address:
         who = "it" if mode == "awsvpc" else f"(container-instance {host.id})"
-        raise NoPlace(f"{who} has told no IPv4 address; ECS_HOST_ADDRESS sets that of a host")
+        raise NoPlace(f"{who} has reported no IPv4 address; ECS_HOST_ADDRESS sets that of a host")
     is_ip = group.target_type == "ip"
     return TargetRecord(
         group_arn=arn,

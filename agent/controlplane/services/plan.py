@@ -65,7 +65,7 @@ class Plan:
     counted: tuple[str, ...] = ()
     """Ids of the ended tasks that are counted in ``service``."""
     stops: tuple[Stop, ...] = ()
-    """Of tasks that are no targets, or have no time to finish requests."""
+    """Of tasks that are not targets, or get no time to finish requests."""
     traffic: Traffic | None = None
     """What to do about targets; None for nothing."""
     shifts: tuple[Shift, ...] = ()

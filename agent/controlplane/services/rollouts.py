@@ -94,7 +94,7 @@ def rollout_id(deployment_id: str) -> str:
 def after(
     known: RolloutsRecord, before: ServiceRecord | None, service: ServiceRecord, now: float
 ) -> RolloutsRecord:
-    """Return the service deployments after a change of a service; the same if it is none for them.
+    """Return the service deployments after a change of a service; the same if it does not concern them.
 
     Args:
         known: those before the change.

@@ -114,7 +114,7 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> Plan:
 
 
 def _bounded(service: ServiceRecord, seen: Observed) -> Observed:
-    """Return the observation with so many ended tasks as one transaction can count."""
+    """Return the observation with only as many ended tasks as one transaction can count."""
     ended = [t for t in seen.tasks.values() if t.last_status == "STOPPED" and not t.counted]
     most = balancing.batch(service, seen, COUNT_BATCH)
     if len(ended) <= most:

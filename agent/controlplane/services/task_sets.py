@@ -112,7 +112,7 @@ def step(service: ServiceRecord, seen: Observed, now: float) -> tuple[Plan, list
 
 
 def _left_over(service: ServiceRecord, tasks: dict[str, SeenTask]) -> Plan | None:
-    """Return the plan for tasks of task sets that are gone: their end is counted for nothing."""
+    """Return the plan for tasks of task sets that are gone: their end does not count."""
     ended = [t.id for t in tasks.values() if t.last_status == "STOPPED" and not t.counted]
     wanted = sorted((t for t in tasks.values() if t.is_wanted), key=lambda t: t.id)
     if not ended and not wanted:

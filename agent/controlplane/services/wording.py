@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.controlplane.scheduler import placement
+from agent.controlplane.scheduler import host_room, placement
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,10 +39,10 @@ ALARM_REASON = "ECS deployment failed: alarm detected."
 
 _GUIDE = "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
 _CLOSEST = {
-    placement.CPU: "has insufficient CPU units available",
-    placement.MEMORY: "has insufficient memory available",
-    placement.GPU: "has insufficient GPUs available",
-    placement.PORTS: "is already using a port required by your task",
+    host_room.CPU: "has insufficient CPU units available",
+    host_room.MEMORY: "has insufficient memory available",
+    host_room.GPU: "has insufficient GPUs available",
+    host_room.PORTS: "is already using a port required by your task",
     placement.DISTINCT_INSTANCE: f'encountered error "{placement.DISTINCT_INSTANCE}"',
     placement.MEMBER_OF: f'encountered error "{placement.MEMBER_OF}"',
     placement.ATTRIBUTE: "is missing an attribute required by your task",

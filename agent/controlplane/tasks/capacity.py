@@ -114,7 +114,7 @@ def of_request(
 def read_strategy(
     items: Sequence[Mapping[str, Any]], *, known: Collection[str]
 ) -> tuple[Share, ...]:
-    """Read a capacity provider strategy; an empty one is none.
+    """Read a capacity provider strategy; an empty one counts as not given.
 
     Args:
         items: as in the request.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.controlplane.vpc.seen import SeenHost
 
 POOL: Final = "10.207.0.0/20"
-"""Of a zone whose hosts say none, and of one without hosts: what hosts have that are not told otherwise."""
+"""Of a zone whose hosts report none, and of one without hosts: the default of hosts."""
 _NOT_GIVEN: Final = 3
 """Addresses of a pool that no task gets: its first two and its last."""
 _WIDEST: Final = 8
@@ -24,7 +24,7 @@ _ID_DIGITS: Final = 17
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """What tasks on the hosts of one zone have their addresses of."""
+    """Where the tasks on the hosts of one zone have their addresses from."""
 
     id: str
     zone: str
@@ -41,7 +41,7 @@ def subnet_id(names: Names, zone: str) -> str:
 
 
 def zones(hosts: Iterable[SeenHost], own: str) -> list[str]:
-    """Return the zones that there are: those of hosts, and control's own."""
+    """Return all zones: those of hosts, and control's own."""
     return sorted({own, *(host.zone for host in hosts if host.zone)})
 
 
@@ -64,7 +64,7 @@ def subnets(names: Names, hosts: Iterable[SeenHost], own: str) -> list[Subnet]:
 
 
 def covering(networks: Iterable[IPv4Network]) -> IPv4Network:
-    """Return the smallest network that holds all of some, or the first if it would be too large."""
+    """Return the smallest network that holds all the given ones, or the first one if it would be too large."""
     ordered = sorted(set(networks))
     block = ordered[0]
     while not all(network.subnet_of(block) for network in ordered):

@@ -42,7 +42,7 @@ class SeenHost(Record, frozen=True):
     ec2_instance_id: str = ""
     registered_at: float = 0.0
     range: str = ""
-    """In the network between hosts, which counts before the pool that it says."""
+    """In the network between hosts; takes precedence over the pool that it reports."""
 
     def value(self, attribute: str) -> str:
         """Return the value of an attribute; empty if it has none."""
@@ -61,7 +61,7 @@ class SeenHost(Record, frozen=True):
 
     @property
     def pool(self) -> IPv4Network | None:
-        """The IPv4 addresses of its tasks; None if it says none."""
+        """The IPv4 addresses of its tasks; None if it reports none."""
         try:
             return IPv4Network(self.range or self.value(POOL))
         except ValueError:

@@ -162,7 +162,7 @@ def _external(
 
 def _check_options(payload: TaskPayload, router: Container, options: Any) -> None:
     if not isinstance(options, dict):
-        raise _bad(payload, f"options of log router {router.name} are no texts by name")
+        raise _bad(payload, f"options of log router {router.name} are not texts by name")
     _check_texts(payload, router, options)
     unknown = sorted(options.keys() - _KNOWN)
     if unknown:
@@ -173,7 +173,7 @@ def _check_texts(payload: TaskPayload, container: Container, options: Mapping[An
     """Refuse what would become a line of the configuration by itself."""
     for name, value in options.items():
         if not isinstance(name, str) or not isinstance(value, str) or not name:
-            raise _bad(payload, f"log options of container {container.name} are no texts by name")
+            raise _bad(payload, f"log options of container {container.name} are not texts by name")
         if _LINE_BREAKS.search(name + value):
             raise _bad(
                 payload, f"log option {name!r} of container {container.name} has line breaks"

@@ -34,7 +34,7 @@ class Provision:
     file_environment: Mapping[str, Texts] = field(default_factory=dict, repr=False)
     """Variables by container; those in the definition override them."""
     environment: Mapping[str, Texts] = field(default_factory=dict)
-    """Variables by container that are no secrets; they override those in the definition."""
+    """Variables by container that are not secrets; they override those in the definition."""
     binds: Mapping[str, list[str]] = field(default_factory=dict)
     """What is mounted besides the task's volumes, by container, as the engine writes it."""
     log_options: Mapping[str, Texts] = field(default_factory=dict, repr=False)
@@ -71,7 +71,7 @@ class Provision:
     def secrets(self) -> frozenset[str]:
         """Return every value that an engine's text must not show.
 
-        Those of files are not among them: most are no secrets, and words such as a port number.
+        Those of files are not among them: most are not secrets, and words such as a port number.
         """
         kept = (self.secret_environment, self.log_options)
         return frozenset(

@@ -98,7 +98,9 @@ def objects_of(payload: TaskPayload, container: Container) -> list[S3Object]:
         kind, value = file.get("type") or "", file.get("value") or ""
         arn = _ARN.fullmatch(value)
         if kind != "s3" or arn is None:
-            problem = f"type {kind!r} is not s3" if kind != "s3" else f"{value!r} is no ARN of S3"
+            problem = (
+                f"type {kind!r} is not s3" if kind != "s3" else f"{value!r} is not an ARN of S3"
+            )
             cause = f"environment file of container {container.name}: {problem}"
             raise PayloadError(reasons.resource_unusable(payload.arn, cause))
         found.append(S3Object(arn[1], arn[2]))

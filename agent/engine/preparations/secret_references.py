@@ -149,7 +149,7 @@ def member(text: str, key: str) -> str:
     Text as it is; anything else as the JSON that it was written in, so that no number changes.
 
     Raises:
-        BadReference: the text is no JSON object, or has no such member.
+        BadReference: the text is not a JSON object, or has no such member.
     """
     try:
         members = _object_of_raw.decode(text)

@@ -58,7 +58,7 @@ def attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def raise_refusal(body: bytes, *tolerated: int) -> None:
-    """Raise the ``OSError`` in the body of an answer that ends others, unless it is none or tolerated."""
+    """Raise the ``OSError`` in the body of an answer that ends others, unless it is 0 or tolerated."""
     code = -_CODE.unpack_from(body)[0] if len(body) >= _CODE.size else 0
     if code > 0 and code not in tolerated:
         raise OSError(code, os.strerror(code))

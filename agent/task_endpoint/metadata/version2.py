@@ -16,7 +16,7 @@ class Version2:
     extended = False
 
     def unknown_id(self, subject: Subject, endpoint_id: str) -> Refusal:
-        """Return the answer for a caller that is no task; ``endpoint_id`` is its address."""
+        """Return the answer for a caller that is not a task; ``endpoint_id`` is its address."""
         del subject
         return Refusal(
             400,

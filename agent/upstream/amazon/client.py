@@ -71,7 +71,7 @@ class Saved(NamedTuple):
     """What an earlier process left."""
 
     instance_arn: str
-    """Of this host as a container instance; empty where it is none yet."""
+    """Of this host as a container instance; empty until it is one."""
     attachments: list[AttachmentState]
 
 

@@ -84,7 +84,7 @@ class Instance(Struct, frozen=True, kw_only=True):
 
 
 async def read_saved_arn(store: StateStore, cluster: str) -> str:
-    """Return the ARN of the container instance that this host is; empty where it is none yet.
+    """Return the ARN of the container instance that this host is; empty until it is one.
 
     Args:
         store: the state of this host.

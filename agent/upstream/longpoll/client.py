@@ -192,7 +192,7 @@ class LongPollClient:
         """Return the client of a host that knows who it was; nobody is called before ``run``.
 
         Raises:
-            ConfigError: the endpoint is none, the CA file cannot be used, or the host is registered
+            ConfigError: the endpoint is invalid, the CA file cannot be used, or the host is registered
                 in another cluster than the configured one.
             StateFailure: the store cannot be read.
         """

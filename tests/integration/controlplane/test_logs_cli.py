@@ -1,6 +1,6 @@
 """The AWS CLI reads and writes logs of a control endpoint: version 1 of the dev tools, and 2 for ``tail``.
 
-The tests of ``aws logs tail`` need version 2, which is no Python package: as ``aws`` on the path, or
+The tests of ``aws logs tail`` need version 2, which is not a Python package: as ``aws`` on the path, or
 named by ``AWS_CLI_V2``, as one command line.
 """
 

@@ -105,4 +105,4 @@ def test_an_ordinary_user_is_told_what_could_not_be_seen(tmp_path: Path) -> None
     ):
         assert told in unknown
     asked = [f for f in report.findings if f.level is Level.ERROR]
-    assert {f.check for f in asked} == {"docker"}, "what is merely unknown is no error"
+    assert {f.check for f in asked} == {"docker"}, "what is merely unknown is not an error"

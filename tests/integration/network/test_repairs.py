@@ -210,7 +210,7 @@ async def test_it_is_put_right_at_once_and_told_once(guarded: TaskNetworks, dama
 
 
 async def test_a_link_that_comes_up_leads_tasks_out_by_itself(guarded: TaskNetworks) -> None:
-    """A VPN that is there after the agent; that is no damage, and nothing is told of it."""
+    """A VPN that is there after the agent; that does no damage, and nothing is said about it."""
     await guarded.claim("a", "eni-1")
     listed = ("iptables", "-w", "5", "-S", "DOCKER-USER")
     assert "ecst-vpn0" not in await asyncio.to_thread(sh, *listed)

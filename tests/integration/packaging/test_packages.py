@@ -97,6 +97,7 @@ def test_the_package_holds_what_it_should(unpacked: Path) -> None:
         "usr/share/fish/vendor_completions.d/ecs-agent.fish",
         "usr/share/doc/ecs-agent/copyright",
         "usr/share/doc/ecs-agent/changelog.gz",
+        "opt/ecs-agent/lib/agent/controlplane/console/page/index.html",
         "opt/ecs-agent/lib/agent/runtime/pause/pause-amd64",
         "opt/ecs-agent/lib/botocore/data/endpoints.json",
     }

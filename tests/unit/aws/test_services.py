@@ -148,7 +148,7 @@ async def test_what_is_no_region_is_asked_nowhere(
         services.registry_token(None, region, "1"),
     ]
     for call in calls:
-        with pytest.raises(AwsRefused, match="is no region"):
+        with pytest.raises(AwsRefused, match="is not a region"):
             await call
     assert aws.asked == []
 
@@ -169,7 +169,7 @@ async def test_calls_at_one_endpoint_are_bounded(services: Services, aws: Aws) -
 
 @pytest.mark.parametrize(
     ("endpoint", "url"),
-    [("https://vpce-1.ecr.example", None), ("::bad::", "no URL"), ("ftp://x", "no URL")],
+    [("https://vpce-1.ecr.example", None), ("::bad::", "not a URL"), ("ftp://x", "not a URL")],
 )
 async def test_an_endpoint_that_control_names_counts_where_the_host_names_none(
     services: Services, endpoint: str, url: str | None, monkeypatch: pytest.MonkeyPatch

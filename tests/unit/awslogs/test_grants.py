@@ -54,5 +54,5 @@ def test_secrets_are_not_shown() -> None:
 def test_a_task_whose_id_is_none_is_refused_in_words() -> None:
     address = RelayAddress(GRANTS, 51681)
     assert address.endpoint == "http://127.0.0.1:51681"
-    with pytest.raises(PayloadError, match="is no id of a task"):
+    with pytest.raises(PayloadError, match="is not an id of a task"):
         address.credentials_id("arn:aws:ecs:us-east-1:1:task/x y", create_group=False)

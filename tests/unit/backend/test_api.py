@@ -64,7 +64,7 @@ def test_takes_session_tokens() -> None:
     ("changes", "problem"),
     [
         ({"clientToken": None}, "clientToken is missing"),
-        ({"clientToken": "1"}, "no UUID"),
+        ({"clientToken": "1"}, "not a UUID"),
         ({"surprise": 1}, "Unknown parameter"),
         ({"versionInfo": {"agentVersion": "1"}}, "versionInfo is sent"),
         ({"tags": []}, "empty lists"),
@@ -104,7 +104,7 @@ def _task(**changes: Any) -> dict[str, Any]:
         ({"containers": [{"containerName": "a", "status": "STOPPED", "reason": ""}]}, "sent empty"),
         ({"containers": [{"containerName": "a", "status": "DEAD"}]}, "container"),
         ({"pullStartedAt": 1746802078.0315}, "finer"),
-        ({"pullStartedAt": "2025-05-09"}, "no number"),
+        ({"pullStartedAt": "2025-05-09"}, "not a number"),
         ({"attachments": [{"attachmentArn": "a", "status": "ATTACHED"}]}, "carries"),
         (
             {

@@ -21,7 +21,7 @@ def test_a_missing_haproxy_is_said_with_what_to_do(
     assert app.main(["ingress"]) == ExitCode.TERMINAL
     assert "install the package haproxy" in capsys.readouterr().err
     assert app.main(["ingress", "--haproxy", str(tmp_path)]) == ExitCode.TERMINAL
-    assert "is no program" in capsys.readouterr().err
+    assert "is not a program" in capsys.readouterr().err
 
 
 def test_without_a_control_it_says_how_to_name_one(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from agent.cli import client, inspect, main, render, task_text
+from agent.cli import client, inspect, main, render, status_text, task_text
 from agent.cli.client import AgentClient, CliError
 from agent.model.resources import Wait
 from agent.model.views import ContainerView, DrainView, RepairView
@@ -340,7 +340,7 @@ async def test_waiting_for_a_drain_ends_with_it(ecs_agent: Terminal, source: Sou
 
 def test_how_a_drain_stands() -> None:
     def stands(tasks: int = 0, **fields: Any) -> str:
-        return inspect.drain_state(DrainView(**fields), tasks, 1000.0)
+        return status_text.drain_state(DrainView(**fields), tasks, 1000.0)
 
     assert stands() == ""
     assert stands(wanted=True, since=400.0) == "for 10 m, no task left"
@@ -437,7 +437,7 @@ async def test_a_log_that_cannot_be_read_is_one_line_beside_the_others(
 @pytest.mark.parametrize("text", ["yesterday", "10", "-5m", "1x", "2026-13-01"])
 def test_a_beginning_that_is_no_time(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["logs", "x", f"--since={text}"]) == 2
-    assert "is no time; use, for example, 10m" in capsys.readouterr().err
+    assert "is not a time; use, for example, 10m" in capsys.readouterr().err
 
 
 async def test_version(ecs_agent: Terminal, source: Source) -> None:

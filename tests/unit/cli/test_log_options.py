@@ -59,7 +59,7 @@ def test_where_logs_are_forwarded(tmp_path: Path) -> None:
     ("more", "words"),
     [
         ({"log_forward": ("cloudwatch:",)}, "the region"),
-        ({"log_forward": ("loki:3100",)}, "no URL of http"),
+        ({"log_forward": ("loki:3100",)}, "not a URL of http"),
         ({"log_forward": ("http://user:secret@loki",)}, "--log-forward-headers"),
         ({"log_forward": ("http://loki", "http://loki/")}, "twice"),
         ({"log_forward": ("http://loki",), "no_logs": True}, "--no-logs"),

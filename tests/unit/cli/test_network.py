@@ -207,7 +207,7 @@ async def test_trace_tells_what_happened_otherwise(
 @pytest.mark.parametrize("port", ["0", "65536", "http", "80/icmp", "1" * 5000])
 def test_a_port_that_is_none_is_refused(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["network", "trace", "aa11", "10.0.0.9", port]) == 2
-    assert " is no " in capsys.readouterr().err
+    assert " is not a " in capsys.readouterr().err
 
 
 async def test_other_hosts_are_shown_with_what_went_through_their_tunnels(

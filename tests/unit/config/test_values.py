@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import values
+from agent.config import network_values, values
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_json_maps_hold_strings_only() -> None:
 @pytest.mark.parametrize("text", ["[0]", "[65536]", '["22"]', "[true]", "{}", "[1.5]", "22"])
 def test_ports_are_a_list_of_port_numbers(text: str) -> None:
     with pytest.raises(ValueError, match="list of ports"):
-        values.parse_ports(text)
+        network_values.parse_ports(text)
 
 
 def test_unknown_log_drivers_are_named() -> None:
@@ -115,17 +115,17 @@ def test_unknown_log_drivers_are_named() -> None:
 @pytest.mark.parametrize("text", ["10.0.0.1/16", "10.0.0.0/30", "10.0.0.0/7", "::/64", "x"])
 def test_task_pools_are_ipv4_networks_of_a_useful_size(text: str) -> None:
     with pytest.raises(ValueError, match="write"):
-        values.parse_ipv4_network(text)
+        network_values.parse_ipv4_network(text)
 
 
 @pytest.mark.parametrize("text", ["1-", "5-4", "0-10", "1-65536", "80"])
 def test_bad_port_ranges(text: str) -> None:
     with pytest.raises(ValueError, match="range"):
-        values.parse_port_range(text)
+        network_values.parse_port_range(text)
 
 
 def test_port_range() -> None:
-    assert values.parse_port_range("49153-65535") == (49153, 65535)
+    assert network_values.parse_port_range("49153-65535") == (49153, 65535)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,6 @@ def test_what_http_does_not_allow_as_headers_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "address"), [("192.0.2.7", "192.0.2.7"), ("0::1", "::1")])
 def test_one_address(text: str, address: str) -> None:
-    assert values.parse_address(text) == address
+    assert network_values.parse_address(text) == address
     with pytest.raises(ValueError, match="is not an IP address"):
-        values.parse_address(f"[{text}]:80")
+        network_values.parse_address(f"[{text}]:80")

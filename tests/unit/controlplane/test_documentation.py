@@ -53,7 +53,7 @@ _VALUES = {
     fields._OF_SECRETS_MANAGER.pattern: "of Secrets Manager",
     ECR_IMAGE.pattern: "in Amazon ECR",
 }
-"""Values of a row whose pattern is no list of words."""
+"""Values of a row whose pattern is not a list of words."""
 
 
 def _services() -> str:

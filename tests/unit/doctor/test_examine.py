@@ -13,6 +13,7 @@ from agent.doctor import reading, sockets
 from agent.doctor.examine import CHECKS, Check, examine
 from agent.doctor.findings import Finding, Level
 from agent.doctor.host import HostFacts
+from tests.support.generated import DOCS
 
 
 def said(name: str, level: Level) -> Check:
@@ -54,6 +55,12 @@ async def test_quick_leaves_out_what_is_slow_and_says_so() -> None:
 def test_names_of_checks_are_their_own() -> None:
     names = [check.name for check in CHECKS]
     assert len(set(names)) == len(names)
+
+
+def test_the_documentation_names_every_check() -> None:
+    page = (DOCS / "troubleshooting.md").read_text()
+    missing = [check.name for check in CHECKS if f"`{check.name}`" not in page]
+    assert not missing, f"the table of checks in docs/troubleshooting.md lacks {missing}"
 
 
 async def test_checks_of_an_empty_root_tell_and_do_not_break(tmp_path: Path) -> None:

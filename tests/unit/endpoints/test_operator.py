@@ -123,7 +123,7 @@ async def test_drains_the_host(http: ClientSession, agent: FakeAgent) -> None:
         assert response.status == 202
         assert msgspec.json.decode(await response.read(), type=AgentView) == agent.agent_view()
     async with http.post("/v1/drain", data=b"{}") as response:
-        assert "no order to drain" in await problem(response, 400)
+        assert "not an order to drain" in await problem(response, 400)
     assert agent.drains == [(True, 5.5)]
 
 
@@ -144,7 +144,7 @@ async def test_checks_task_networks(http: ClientSession, agent: FakeAgent) -> No
         view = msgspec.json.decode(await response.read(), type=NetworkCheckView)
     assert [each.repaired for each in view.differences] == [True, True]
     async with http.post("/v1/network/check", json={"mend": True}) as response:
-        assert "no order to check" in await problem(response, 400)
+        assert "not an order to check" in await problem(response, 400)
     assert agent.networks.repairs == [False, True]
 
 
@@ -165,8 +165,8 @@ async def test_traces_a_connection(http: ClientSession, agent: FakeAgent) -> Non
 @pytest.mark.parametrize(
     ("task", "order", "status", "text"),
     [
-        ("aa11", {"peer": "10.0.0.1", "port": 0}, 400, "no order to trace"),
-        ("aa11", {"peer": "10.0.0.1", "port": 1, "protocol": "icmp"}, 400, "no order to trace"),
+        ("aa11", {"peer": "10.0.0.1", "port": 0}, 400, "not an order to trace"),
+        ("aa11", {"peer": "10.0.0.1", "port": 1, "protocol": "icmp"}, 400, "not an order to trace"),
         ("aa11", {"peer": "nowhere", "port": 1}, 404, "no task 'nowhere'"),
         ("aa11", {"peer": "bb33", "port": 1}, 409, "has no address of its own"),
         ("bb33", {"peer": "10.0.0.1", "port": 1}, 409, "no container that runs"),

@@ -557,7 +557,7 @@ def test_they_win_over_the_configuration_of_the_engine_too() -> None:
     made = given_to(container("a", docker_config=both))
     assert sorted(made["Env"]) == ["ALL=secret", "BOTH=config", "FILE=f", "OWN=secret"]
     bad = EngineConfig(config={"Env": "canary"})
-    with pytest.raises(PayloadError, match="Env of container a is no list of texts"):
+    with pytest.raises(PayloadError, match="Env of container a is not a list of texts"):
         given_to(container("a", docker_config=bad))
 
 

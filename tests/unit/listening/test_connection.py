@@ -70,7 +70,7 @@ async def test_a_later_head_has_its_time_too_and_idling_has_another(served: Serv
     raw = await served.connect()
     raw.send(request(known=True))
     assert b"200 OK" in await raw.answer()
-    await asyncio.sleep(SHORT.head_s * 1.2)  # Idle, which is no head.
+    await asyncio.sleep(SHORT.head_s * 1.2)  # Idle, which is not a head.
     raw.send(request(known=True))
     assert b"200 OK" in await raw.answer()
     began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
@@ -33,6 +34,7 @@ from agent.model.metrics import (
 )
 from agent.model.status import Health
 from agent.model.views import AgentView, ContainerView, ResourceView, TaskView
+from tests.support.generated import DOCS
 
 AGENT = AgentView(
     version="0.1.0",
@@ -225,6 +227,23 @@ def test_a_whole_page() -> None:
     assert page["ecs_host_cpu_seconds_total", frozenset({("mode", "user")})] == 1.5
     gpu = frozenset({("gpu", "GPU-0"), ("name", "A")})
     assert page["ecs_host_gpu_utilization_ratio", gpu] == 0.25
+
+
+def test_the_documentation_names_every_metric_of_the_agent() -> None:
+    text = (DOCS / "monitoring.md").read_text()
+    named = [name.partition("{")[0] for name in re.findall(r"`([a-z_.{},]+)`", text)]
+    exact = set(named)
+    beginnings = tuple(name[:-3] for name in named if name.endswith("..."))
+    endings = tuple(name[3:] for name in named if name.startswith("..."))
+    missing = [
+        family.name
+        for family in prometheus.families(WHOLE)
+        if family.name.startswith("ecs_agent_")
+        and family.name not in exact
+        and not family.name.startswith(tuple(b for b in beginnings if b != "ecs_agent_"))
+        and not family.name.endswith(endings)
+    ]
+    assert not missing, f"docs/monitoring.md lacks {', '.join(missing)}"
 
 
 def test_containers_have_the_names_and_labels_of_cadvisor() -> None:

@@ -34,7 +34,7 @@ def test_a_disk_that_hangs_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     file = AuditFile(write)
     file.write("0")
     deadline = time.monotonic() + 20
-    while not file._lines.empty():  # the thread has taken the first, and hangs with it
+    while file.waiting:  # the thread has taken the first, and hangs with it
         assert time.monotonic() < deadline
         time.sleep(0.01)
     for number in range(1, 100):

@@ -151,7 +151,7 @@ async def test_a_handler_learns_who_asks(serve: Serve) -> None:
     async with serve(ROUTES, [theirs]) as asked:
         said = json.loads((await asked.get("/who")).body)
         assert said == ["", "", True, [False, False, False], True]
-    # A socket of this namespace is no task's with an address of its own, whatever its address.
+    # A socket of this namespace is not a task's with an address of its own, whatever its address.
     places = [place(TASK, OURS, NetworkMode.AWSVPC, HOST), place(OTHER, OURS, NetworkMode.BRIDGE)]
     async with serve(ROUTES, places, superuser=4_000_000_000) as asked:
         said = json.loads((await asked.get("/who")).body)

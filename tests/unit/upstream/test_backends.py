@@ -50,7 +50,7 @@ async def test_another_back_end_takes_its_place() -> None:
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the tests run on: this host is no EC2 instance."""
+    """Whatever the tests run on: this host is not an EC2 instance."""
     monkeypatch.setattr(ec2_host, "is_ec2", lambda: False)
 
 

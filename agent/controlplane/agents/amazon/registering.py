@@ -146,13 +146,13 @@ def _ports(resource: Mapping[str, Any]) -> frozenset[int]:
     ports: set[int] = set()
     for text in resource.get("stringSetValue", ()):
         if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-            raise InvalidParameterException(f"{resource['name']}: '{text[:32]}' is no port.")
+            raise InvalidParameterException(f"{resource['name']}: '{text[:32]}' is not a port.")
         ports.add(int(text))
     return frozenset(ports)
 
 
 def _read_identity(document: str) -> _Identity:
-    """Return what a document says; nothing for one that is none, or too long to be one."""
+    """Return what a document says; nothing for one that is invalid or too long."""
     if not 0 < len(document) <= _DOCUMENT_LIMIT:
         return _Identity()
     try:

@@ -227,13 +227,13 @@ def read(frame: str | bytes) -> tuple[str, Any]:
     """Return type and message of a frame.
 
     Raises:
-        FrameError: it is no message of an agent.
+        FrameError: it is not a message of an agent.
     """
     try:
         envelope = _envelope.decode(frame)
         decoder = _READ.get(envelope.type)
         if decoder is None:
-            raise FrameError(f"{envelope.type[:_SHOWN]!r} is no message of an agent")
+            raise FrameError(f"{envelope.type[:_SHOWN]!r} is not a message of an agent")
         bounds.look(bytes(envelope.message), most_items=_ITEMS_MOST, most_values=_VALUES_MOST)
         message = decoder.decode(envelope.message)
         FRAMES.check(message)

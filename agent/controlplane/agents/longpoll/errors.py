@@ -76,7 +76,7 @@ class TooManyHosts(WireError):
 
 
 class LogGroupMissing(WireError):
-    """The log group does not exist, or is none that this host may write to."""
+    """The log group does not exist, or this host may not write to it."""
 
     status = 404
     code = "ResourceNotFoundException"

@@ -72,7 +72,7 @@ async def take(parts: Parts, instance: InstanceRecord, held: Held) -> ChangesAns
 
     Raises:
         InvalidRequest: this instance was not asked for its tasks.
-        StoreFailure: a part may not be done; repeating the call is safe.
+        StoreFailure: a part may not have been done; repeating the call is safe.
     """
     if not instance.recovering:
         raise InvalidRequest("this instance was not asked for its tasks")

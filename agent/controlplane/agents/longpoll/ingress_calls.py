@@ -66,7 +66,7 @@ def read(body: bytes) -> Reports:
         for name, state in states.items():
             texts = (name, state.reason, state.description)
             if state.state not in _STATES or any(len(text) > _TEXT_MOST for text in texts):
-                raise InvalidRequest("a report has a state that there is not, or too long a text")
+                raise InvalidRequest("a report has an unknown state, or too long a text")
     return reports
 
 

@@ -123,7 +123,7 @@ class LogCalls:
 
         Raises:
             LogGroupMissing: its group is not there and not to be made, or none that the host may use.
-            InvalidRequest: a name is none.
+            InvalidRequest: a name is invalid.
             LogsNotTaken: the log store cannot do it now.
         """
         try:
@@ -190,9 +190,9 @@ def _raise(error: BaseException) -> NoReturn:
 
 def _check_names(group: str, stream: str) -> None:
     if not (len(group) <= rules.NAME_MOST and rules.GROUP_NAME.fullmatch(group)):
-        raise BatchRefused("the name of the log group is none of CloudWatch Logs")
+        raise BatchRefused("the name of the log group is not valid in CloudWatch Logs")
     if not (len(stream) <= rules.NAME_MOST and rules.STREAM_NAME.fullmatch(stream)):
-        raise BatchRefused("the name of the log stream is none of CloudWatch Logs")
+        raise BatchRefused("the name of the log stream is not valid in CloudWatch Logs")
 
 
 def _not_allowed(group: str) -> str:

@@ -123,7 +123,7 @@ def _check_custom(given: Mapping[str, Any], where: tuple[str, str]) -> None:
     if metric is None or Kind.SERVICE not in metric.kinds:
         raise ValidationException(
             f"No service has the metric {given['MetricName'][:255]} of {given['Namespace'][:255]}; "
-            "list-metrics of CloudWatch shows those that there are"
+            "list-metrics of CloudWatch shows those that exist"
         )
     if given["Statistic"] not in STATISTICS:
         raise ValidationException(f"Statistic must be one of {', '.join(STATISTICS)}")

@@ -57,7 +57,7 @@ async def tag(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def untag(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Remove tags; those that there are not are ignored."""
+    """Remove tags; missing ones are ignored."""
     gone = frozenset(request["TagKeys"])
 
     def untagged(target: ScalableTarget) -> ScalableTarget:

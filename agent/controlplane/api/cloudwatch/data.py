@@ -92,7 +92,7 @@ class _Page:
         """Of the result, among those of all pages."""
 
     def add(self, query: Query, value: Value) -> None:
-        """Add the results of a query; raises ``ValidationException`` if it is no metric."""
+        """Add the results of a query; raises ``ValidationException`` if it is not a metric."""
         if isinstance(value, float):
             raise ValidationException(
                 f"The expression of {query.id} is a number, but a query must return metrics."

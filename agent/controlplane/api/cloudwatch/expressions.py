@@ -104,7 +104,7 @@ def parsed(text: str) -> Node:
     """Return the tree of an expression.
 
     Raises:
-        ValidationException: it is none, or has something that is not supported.
+        ValidationException: it is invalid, or has something that is not supported.
     """
     if len(text) > LENGTH_MOST:
         raise ValidationException(f"An expression may have at most {LENGTH_MOST} characters.")
@@ -120,7 +120,7 @@ def parsed(text: str) -> Node:
 
 
 def _refuse_texts(node: Node) -> None:
-    """Raise ``ValidationException`` for a text that is no argument of SEARCH."""
+    """Raise ``ValidationException`` for a text that is not an argument of SEARCH."""
     if node.kind == "text":
         raise _unsupported(node.text)
     for part in node.parts if node.kind != "SEARCH" else ():

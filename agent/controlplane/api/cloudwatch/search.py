@@ -65,7 +65,7 @@ def parsed(text: str) -> Search:
     """Return the search of a search term.
 
     Raises:
-        ValidationException: it is none, or more than is supported.
+        ValidationException: it is invalid, or asks for more than is supported.
     """
     namespaces: frozenset[str] = frozenset()
     exactly = None

@@ -1,4 +1,4 @@
-"""Calls of Amazon EC2: security groups, and what hosts and networks of tasks are in its terms.
+"""Calls of Amazon EC2: security groups, and hosts and networks of tasks in its terms.
 
 ::
 

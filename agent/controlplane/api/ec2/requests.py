@@ -1,4 +1,4 @@
-"""What several calls of EC2 read of their requests: the group, tags, filters, pages."""
+"""What several calls of EC2 read from their requests: the group, tags, filters, pages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SHOWN: Final = 64
 
 
 def refuse_dry_run(request: Mapping[str, Any]) -> None:
-    """Raise ``UnsupportedOperation`` for a call that is not to do anything."""
+    """Raise ``UnsupportedOperation`` for a dry run."""
     if request.get("DryRun"):
         raise UnsupportedOperation(
             "DryRun is not supported by this control endpoint; leave it out."
@@ -100,7 +100,7 @@ def check_named(
     Args:
         request: the request.
         member: which of its members has them.
-        known: the ids that there are.
+        known: the ids that exist.
         missing: makes the error if one does not exist.
         what: the ids, for its text.
     """

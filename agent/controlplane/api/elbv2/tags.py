@@ -31,7 +31,7 @@ async def add_tags(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def remove_tags(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Remove tags from resources; those that there are not are ignored."""
+    """Remove tags from resources; missing ones are ignored."""
     gone = frozenset(request["TagKeys"])
     for arn in await _tags_of_all(parts, request):
         await _change(parts, arn, lambda old: {k: v for k, v in old.items() if k not in gone})

@@ -156,7 +156,7 @@ async def _host_addresses(parts: Parts, wanted: set[str]) -> dict[str, str]:
     """Return the addresses of container instances by their ids, or their EC2 instance ids.
 
     Raises:
-        InvalidTargetException: one does not exist, or has told no address.
+        InvalidTargetException: one does not exist, or has reported no address.
     """
     found: dict[str, str] = {}
     async for _, instance in access.scan(parts.store, InstanceRecord, records.INSTANCES):
@@ -168,7 +168,7 @@ async def _host_addresses(parts: Parts, wanted: set[str]) -> dict[str, str]:
             raise InvalidTargetException(f"Instance ID '{name[:_SHOWN]}' is not valid")
         if not found[name]:
             raise InvalidTargetException(
-                f"The instance '{name[:_SHOWN]}' has told no address of its own; set "
+                f"The instance '{name[:_SHOWN]}' has reported no address of its own; set "
                 "ECS_HOST_ADDRESS on it"
             )
     return found

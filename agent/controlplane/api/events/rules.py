@@ -105,7 +105,7 @@ async def disable_rule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def delete_rule(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Delete a rule without targets; one that does not exist is no error, as on AWS."""
+    """Delete a rule without targets; one that does not exist is not an error, as on AWS."""
     name = stored.name(parts, request)
     tries = access.ConflictRetries(rule_key(name))
     while True:

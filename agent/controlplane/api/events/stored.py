@@ -25,7 +25,7 @@ def name(parts: Parts, request: Mapping[str, Any], member: str = "Name") -> str:
     """Return the name of a rule on the default event bus.
 
     Raises:
-        ValidationException: it is no name.
+        ValidationException: it is not a name.
         ResourceNotFoundException: the request is for another event bus.
     """
     given = requests.name(request, member)

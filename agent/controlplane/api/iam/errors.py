@@ -58,7 +58,7 @@ class InvalidInputException(ApiError):
 
 
 class MalformedPolicyDocumentException(ApiError):
-    """A document is no policy."""
+    """A document is not a policy."""
 
 
 TRANSLATIONS: Translations = {

@@ -1,4 +1,4 @@
-"""What several calls of IAM read of their requests: names, paths, tags, pages."""
+"""What several calls of IAM read from their requests: names, paths, tags, pages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Filter patterns about JSON: ``{ $.level = "error" && ($.took > 100 || $.user NOT EXISTS) }``. Pure.
 
 A comparison holds only for a field that is there. Values are numbers, words, or texts in quotes, in which
-``*`` stands for anything. A message that is no JSON matches nothing.
+``*`` stands for anything. A message that is not JSON matches nothing.
 
 Source: the user guide of CloudWatch Logs, "Filter pattern syntax".
 """
@@ -19,7 +19,7 @@ from agent.errors import AgentError
 
 
 class PatternRefused(AgentError):
-    """A pattern is none, or of a kind that is not served; the text says why."""
+    """A pattern is invalid, or of a kind that is not served; the text says why."""
 
 
 class _Token(NamedTuple):
@@ -55,7 +55,7 @@ def parse(pattern: str) -> Callable[[str], bool]:
     """Return the predicate of a pattern in braces.
 
     Raises:
-        PatternRefused: it is none, or of a kind that is not served.
+        PatternRefused: it is invalid, or of a kind that is not served.
     """
     if not pattern.endswith("}"):
         raise PatternRefused("a pattern that begins with { must end with }")

@@ -24,13 +24,13 @@ def group_name(request: Mapping[str, Any], member: str = "logGroupName") -> str:
     """Return the name of a group in a request.
 
     Raises:
-        InvalidParameterException: it is none.
+        InvalidParameterException: it is not a valid name.
     """
     return checked_group(request[member], member)
 
 
 def checked_group(name: str, member: str) -> str:
-    """Return a group's name; raises ``InvalidParameterException`` for what is none."""
+    """Return a group's name; raises ``InvalidParameterException`` for an invalid one."""
     _check(name, member, GROUP_NAME, r"[\.\-_/#A-Za-z0-9]+")
     return name
 
@@ -39,13 +39,13 @@ def stream_name(request: Mapping[str, Any], member: str = "logStreamName") -> st
     """Return the name of a stream in a request.
 
     Raises:
-        InvalidParameterException: it is none.
+        InvalidParameterException: it is not a valid name.
     """
     return checked_stream(request[member], member)
 
 
 def checked_stream(name: str, member: str) -> str:
-    """Return a stream's name; raises ``InvalidParameterException`` for what is none."""
+    """Return a stream's name; raises ``InvalidParameterException`` for an invalid one."""
     _check(name, member, STREAM_NAME, "[^:*]* and hold no control characters")
     return name
 
@@ -54,7 +54,7 @@ def group_named(names: Names, request: Mapping[str, Any]) -> str:
     """Return the name of the group that ``logGroupName`` or ``logGroupIdentifier`` gives.
 
     Raises:
-        InvalidParameterException: neither does, or both do, or it is none of this control's.
+        InvalidParameterException: neither does, or both do, or it belongs to another control.
     """
     given, identifier = request.get("logGroupName"), request.get("logGroupIdentifier")
     if (given is None) == (identifier is None):
@@ -72,13 +72,13 @@ def group_of_arn(names: Names, arn: str) -> str:
     """Return the name of the group of an ARN, with or without ``:*`` at its end.
 
     Raises:
-        InvalidParameterException: it is no ARN of a log group of this control.
+        InvalidParameterException: it is not an ARN of a log group of this control.
     """
     found = _ARN.fullmatch(arn)
     owner = (names.partition, names.region, names.account)
     if found is None or found.group(1, 2, 3) != owner:
         raise InvalidParameterException(
-            f"'{escapes.shown(arn[:255])}' is no ARN of a log group of this control."
+            f"'{escapes.shown(arn[:255])}' is not an ARN of a log group of this control."
         )
     return checked_group(found[4], "resourceArn")
 

@@ -29,7 +29,7 @@ def parse(pattern: str) -> Callable[[str], bool] | None:
     """Return the predicate of a pattern; None for one that matches everything.
 
     Raises:
-        PatternRefused: it is none, or of a kind that is not served.
+        PatternRefused: it is invalid, or of a kind that is not served.
     """
     text = pattern.strip()
     if not text:

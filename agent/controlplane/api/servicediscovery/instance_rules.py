@@ -84,12 +84,12 @@ def _check_values(given: Mapping[str, str]) -> None:
                 kind(given[key])
             except ValueError:
                 raise InvalidInput(
-                    f"Invalid value for attribute {key}: {requests.shown(given[key])!r} is no address."
+                    f"Invalid value for attribute {key}: {requests.shown(given[key])!r} is not an address."
                 ) from None
     port = given.get(PORT)
     if port is not None and not (_PORT.fullmatch(port) and int(port) in _PORTS):
         raise InvalidInput(
-            f"Invalid value for attribute {PORT}: {requests.shown(port)!r} is no port."
+            f"Invalid value for attribute {PORT}: {requests.shown(port)!r} is not a port."
         )
 
 

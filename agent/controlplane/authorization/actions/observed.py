@@ -1,4 +1,4 @@
-"""Permissions of CloudWatch Logs and CloudWatch. Pure.
+"""Permissions of CloudWatch Logs, CloudWatch and CloudTrail. Pure.
 
 A log group is checked as ``...:log-group:NAME:log-stream:``, as AWS does: a policy names it with ``:*`` behind.
 """
@@ -72,6 +72,8 @@ def _alarms(asked: Asked) -> list[Resource]:
     found = named("cloudwatch", "alarm:", "AlarmNames")(asked)
     return found or [asked.arn("cloudwatch", "alarm:*")]
 
+
+CLOUDTRAIL: Final[Mapping[str, Row]] = {"LookupEvents": Row("cloudtrail:LookupEvents")}
 
 CLOUDWATCH: Final[Mapping[str, Row]] = {
     "DeleteAlarms": Row("cloudwatch:DeleteAlarms", _alarms),

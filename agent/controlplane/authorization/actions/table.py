@@ -27,6 +27,7 @@ OWN: Final = "control"
 
 TABLE: Final[Mapping[str, Mapping[str, Row]]] = {
     "application-autoscaling": timed.AUTOSCALING,
+    "cloudtrail": observed.CLOUDTRAIL,
     "cloudwatch": observed.CLOUDWATCH,
     "ec2": networks.EC2,
     "ecs": ecs.ROWS,
@@ -40,7 +41,7 @@ TABLE: Final[Mapping[str, Mapping[str, Row]]] = {
     "ssm": kept.SSM,
     "sts": identity.STS,
 }
-SERVICES: Final = frozenset({_PREFIXES.get(name, name) for name in TABLE} | {OWN, "cloudtrail"})
+SERVICES: Final = frozenset({_PREFIXES.get(name, name) for name in TABLE} | {OWN})
 """Prefixes of the actions that policies can permit here; statements about others match nothing."""
 
 

@@ -21,7 +21,7 @@ _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _OTHER = range(8)
 
 
 class NotCbor(ValueError):
-    """The bytes are no CBOR, or more than is read; the text says why."""
+    """The bytes are not CBOR, or more than is read; the text says why."""
 
 
 def decode(raw: bytes, *, most_values: int) -> Any:
@@ -108,7 +108,7 @@ class _Reader:
         parts = []
         while (head := self._take(1)[0]) != (_OTHER << 5 | _INDEFINITE):
             if head >> 5 != major:
-                raise NotCbor("a string has a part that is none")
+                raise NotCbor("a string has a part that is not a string")
             parts.append(self._take(_known(self._length(_UNSIGNED, head & 31))))
         return b"".join(parts)
 
@@ -138,7 +138,7 @@ class _Reader:
                 break
             item = self.value(depth + 1)
             if not isinstance(name, str) or item is _BREAK:
-                raise NotCbor("a map has a name that is no text, or ends too early")
+                raise NotCbor("a map has a name that is not text, or ends too early")
             members[name] = item
             read += 1
         return members

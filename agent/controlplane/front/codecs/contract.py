@@ -56,7 +56,7 @@ class Codec(Protocol):
         """Return the operation that the headers name; None if the body names it.
 
         Raises:
-            ApiError: they do not name an operation of this API, or the request is none of this protocol.
+            ApiError: they do not name an operation of this API, or the request is not of this protocol.
         """
 
     def read(self, request: Headed, body: bytes) -> tuple[str, Any]:

@@ -33,7 +33,7 @@ class JsonRpc:
 
     def named(self, request: Headed) -> str:
         """Return the operation of ``X-Amz-Target``; raises ``ApiError``."""
-        prefix, _, operation = request.headers.get("X-Amz-Target", "").partition(".")
+        prefix, _, operation = request.headers.get("X-Amz-Target", "").rpartition(".")
         expected = self._model.target_prefix
         if prefix != expected or operation not in self._model.operations:
             raise UnknownOperationException(

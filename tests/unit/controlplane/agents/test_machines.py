@@ -70,7 +70,7 @@ async def test_another_key_is_not_let_in(tmp_path: Path, other: dict[str, str]) 
         stranger = an_agent(endpoint, **other)
         await stranger.register()
         assert stranger.arn != first.arn
-        # Not by the name of the instance either, which is no secret.
+        # Not by the name of the instance either, which is not a secret.
         stranger = an_agent(endpoint, **other)
         await stranger.register(instance_arn=first.arn)
         assert stranger.arn != first.arn

@@ -6,7 +6,7 @@ import pytest
 
 from agent.controlplane.events import service_actions
 from agent.controlplane.events.service_actions import Action, action
-from agent.controlplane.scheduler import placement
+from agent.controlplane.scheduler import host_room, placement
 from agent.controlplane.scheduler.placement import Rejection
 from agent.controlplane.services import rollouts, wording
 from agent.controlplane.services.record import DeploymentRecord, TaskSetRecord
@@ -48,10 +48,10 @@ def short_of(reason: str) -> str:
         *(
             (short_of(reason), Action("ERROR", "SERVICE_TASK_PLACEMENT_FAILURE", expected))
             for reason, expected in (
-                (placement.CPU, "RESOURCE:CPU"),
-                (placement.MEMORY, "RESOURCE:MEMORY"),
-                (placement.GPU, "RESOURCE:GPU"),
-                (placement.PORTS, "RESOURCE:PORTS"),
+                (host_room.CPU, "RESOURCE:CPU"),
+                (host_room.MEMORY, "RESOURCE:MEMORY"),
+                (host_room.GPU, "RESOURCE:GPU"),
+                (host_room.PORTS, "RESOURCE:PORTS"),
                 (placement.ATTRIBUTE, "ATTRIBUTE"),
                 (placement.AGENT, "AGENT"),
                 (placement.MEMBER_OF, placement.MEMBER_OF),

@@ -24,7 +24,7 @@ VARIABLES = [
     for service in (
         *("ECS", "CLOUDWATCH_LOGS", "SSM", "SECRETS_MANAGER", "CLOUDWATCH", "EC2"),
         *("APPLICATION_AUTO_SCALING", "SCHEDULER", "EVENTBRIDGE", "SERVICEDISCOVERY"),
-        *("ELASTIC_LOAD_BALANCING_V2", "STS", "IAM"),
+        *("ELASTIC_LOAD_BALANCING_V2", "STS", "IAM", "CLOUDTRAIL"),
     )
 ]
 """Of all services that control serves."""
@@ -67,7 +67,7 @@ async def refused(
         ("rds", "describe_db_instances", {}, "InvalidAction", "rds"),
         ("autoscaling", "describe_auto_scaling_groups", {}, "InvalidAction", "autoscaling"),
         ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
-        ("cloudtrail", "describe_trails", {}, "UnknownOperationException", "cloudtrail"),
+        ("glue", "get_databases", {}, "UnknownOperationException", "glue"),
         ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
         ("efs", "describe_file_systems", {}, "UnknownOperationException", "elasticfilesystem"),
         ("lambda", "list_functions", {}, "UnknownOperationException", "lambda"),
@@ -83,7 +83,8 @@ async def test_other_services(
     assert text == (
         "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
-        f"Amazon EventBridge, ServiceDiscovery, Elastic Load Balancing v2, AWS STS and IAM, not {name}. Set "
+        "Amazon EventBridge, ServiceDiscovery, Elastic Load Balancing v2, AWS STS, IAM and CloudTrail, "
+        f"not {name}. Set "
         f"{', '.join(VARIABLES[:-1])} and {VARIABLES[-1]} instead of AWS_ENDPOINT_URL, so that nothing else is "
         "sent here."
     )
@@ -107,7 +108,8 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     assert text.startswith(
         "Missing Authentication Token. This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager, "
         "CloudWatch, Amazon EC2, Application Auto Scaling, Amazon EventBridge Scheduler, "
-        "Amazon EventBridge, ServiceDiscovery, Elastic Load Balancing v2, AWS STS and IAM, not a service"
+        "Amazon EventBridge, ServiceDiscovery, Elastic Load Balancing v2, AWS STS, IAM and CloudTrail, "
+        "not a service"
     )
 
 

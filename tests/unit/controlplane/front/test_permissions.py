@@ -408,18 +408,27 @@ async def test_calls_of_our_own_need_permissions_too(control: KeyedControl) -> N
 
     keys = await control.user("ann", allow("ecs:*"))
 
-    async def status(path: str) -> int:
-        request = AWSRequest("POST", control.endpoint.url + path, data=b"{}")
+    async def status(path: str, body: bytes = b"{}") -> int:
+        request = AWSRequest("POST", control.endpoint.url + path, data=body)
         SigV4Auth(Credentials(keys.id, keys.secret), "ecs", REGION).add_auth(request)
         async with control.endpoint.session.post(
-            request.url, data=b"{}", headers=dict(request.headers.items())
+            request.url, data=body, headers=dict(request.headers.items())
         ) as answer:
             return answer.status
 
-    for path in ("/control/usage", "/control/events", "/control/rotate-secret-keys"):
+    own = ("/control/usage", "/control/events", "/control/changes", "/control/rotate-secret-keys")
+    for path in own:
         assert await status(path) == 400, path
     await control.allow("ann", allow("control:GetUsage"))
     assert await status("/control/usage") in (200, 404)
+    assert await status("/control/rotate-secret-keys") == 400
+    shop = f"arn:aws:ecs:{REGION}:{ACCOUNT}:cluster/shop"
+    await control.allow("ann", allow("control:*", Resource=shop))
+    for path, may in (("/control/usage", 404), ("/control/changes", 200)):
+        assert await status(path, b'{"cluster": "shop"}') == may, path
+        assert await status(path, b'{"cluster": "mail"}') == 400, path
+        assert await status(path, b'{"cluster": "shop*"}') == 400, path
+    assert await status("/control/changes") == 400
     assert await status("/control/rotate-secret-keys") == 400
 
 

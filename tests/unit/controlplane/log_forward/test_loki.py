@@ -114,7 +114,7 @@ async def test_headers_come_from_a_file_that_is_read_each_time(tmp_path: Path) -
 def test_a_bad_line_is_named_without_what_it_holds(tmp_path: Path, text: str) -> None:
     file = tmp_path / "headers"
     file.write_text(f"A: b\n{text}\n")
-    with pytest.raises(HeadersUnusable, match="line 2 is no header") as caught:
+    with pytest.raises(HeadersUnusable, match="line 2 is not a header") as caught:
         read_headers(file)
     assert "secret" not in str(caught.value)
 

@@ -164,7 +164,7 @@ async def test_nothing_is_lost_when_control_stops(tmp_path: Path, clock: Clock) 
 
 async def test_damage_costs_figures_alone(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "metrics.db"
-    path.write_bytes(b"this is no database" * 1000)
+    path.write_bytes(b"this is not a database" * 1000)
     store = await MetricStore.open(path, read_facts, clock=clock)
     store.take("i", Usage(tasks=[usage(1, 100.0)]))
     clock.now += 60

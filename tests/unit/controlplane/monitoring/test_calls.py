@@ -133,7 +133,7 @@ async def test_only_readers_and_operators_may(tmp_path: Path, path: str) -> None
             assert answer.status == 401, header
             assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert (await get(endpoint, path, Authorization=f"Bearer {TOKEN}")).status == 200
-        # A reader's token is no agent's.
+        # A reader's token is not an agent's.
         answer = await get(endpoint, "/v1/hello", Authorization=f"Bearer {TOKEN}")
         assert answer.status == 401
         agents = (tmp_path / "tokens").read_text().split()[-1]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane.scheduler import placement
+from agent.controlplane.scheduler import host_room, placement
 from agent.controlplane.scheduler.instance import Instance, TaskNeeds
 from agent.controlplane.scheduler.query import QueryError
 
@@ -49,17 +49,17 @@ def arns(outcome: placement.PlacementOutcome) -> list[str]:
         (an_instance("a", agent_connected=False), placement.AGENT),
         (an_instance("a", attributes={"arch": "arm64"}), placement.ATTRIBUTE),
         (an_instance("a", attributes={}), placement.ATTRIBUTE),
-        (an_instance("a", attributes={"arch": "x86_64"}, cpu_units=99), placement.CPU),
-        (an_instance("a", attributes={"arch": "x86_64"}, memory_mib=99), placement.MEMORY),
+        (an_instance("a", attributes={"arch": "x86_64"}, cpu_units=99), host_room.CPU),
+        (an_instance("a", attributes={"arch": "x86_64"}, memory_mib=99), host_room.MEMORY),
         (
             an_instance("a", attributes={"arch": "x86_64"}, tcp_ports=frozenset({80, 81})),
-            placement.PORTS,
+            host_room.PORTS,
         ),
         (
             an_instance("a", attributes={"arch": "x86_64"}, udp_ports=frozenset({53})),
-            placement.PORTS,
+            host_room.PORTS,
         ),
-        (an_instance("a", attributes={"arch": "x86_64"}, gpus=("g1",)), placement.GPU),
+        (an_instance("a", attributes={"arch": "x86_64"}, gpus=("g1",)), host_room.GPU),
     ],
 )
 def test_each_reason(instance: Instance, reason: str) -> None:
@@ -90,7 +90,7 @@ def test_same_fixed_port_needs_another_instance() -> None:
     needs = TaskNeeds(tcp_ports=frozenset({80}))
     outcome = run([an_instance("a"), an_instance("b")], needs, 3)
     assert sorted(arns(outcome)) == ["a", "b"]
-    assert {r.reason for r in outcome.refused} == {placement.PORTS}
+    assert {r.reason for r in outcome.refused} == {host_room.PORTS}
 
 
 def test_gpus_are_given_once() -> None:
@@ -110,7 +110,7 @@ def test_all_gpus_are_given_by_a_host_that_uses_none() -> None:
     ]
     outcome = run(instances, needs, 2)
     assert [(p.instance_arn, p.gpus) for p in outcome.placed] == [("idle", {"main": ("g1", "g2")})]
-    assert {r.reason for r in outcome.refused} == {placement.GPU}
+    assert {r.reason for r in outcome.refused} == {host_room.GPU}
 
 
 def test_shares_fill_the_gpu_with_the_least_room_and_leave_others_whole() -> None:
@@ -153,7 +153,7 @@ def test_a_capacity_provider_without_room_keeps_no_other_back() -> None:
     )
     told = {one.arn: (one.reason, one.detail) for one in outcome.refused}
     assert told == {
-        "FARGATE_SPOT": (placement.MEMORY, ""),
+        "FARGATE_SPOT": (host_room.MEMORY, ""),
         "FARGATE": (
             placement.ATTRIBUTE,
             "The container instance is for the capacity provider FARGATE alone.",
@@ -178,7 +178,7 @@ def test_a_provider_of_an_operator_only_has_the_hosts_that_name_it() -> None:
     outcome = run(hosts, TaskNeeds(memory_mib=100), 2, providers=["rack", "rack"])
     assert [(one.instance_arn, one.provider) for one in outcome.placed] == [("rack", "rack")]
     told = {one.arn: (one.reason, one.detail) for one in outcome.refused}
-    assert told["rack"] == (placement.MEMORY, "")
+    assert told["rack"] == (host_room.MEMORY, "")
     assert told["both"] == (
         placement.ATTRIBUTE,
         "The container instance lacks the attribute capacity-provider.",

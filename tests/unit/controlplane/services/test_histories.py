@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 EXAMPLES = int(os.environ.get("ECS_TEST_SERVICE_HISTORIES", "150"))
 """With 3000, it takes a minute of one processor."""
 SEEDED = (Phase.explicit, Phase.reuse, Phase.generate)
-"""Without shrinking: a smaller seed is no simpler history."""
+"""Without shrinking: a smaller seed is not a simpler history."""
 SEEDS = st.integers(0, 2**32 - 1)
 PERCENTAGES = [(100, 200), (50, 100), (0, 100), (0, 200), (50, 200), (100, 150), (75, 125)]
 DAEMON_PERCENTAGES = [(0, 100), (50, 100)]

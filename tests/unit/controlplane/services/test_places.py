@@ -103,9 +103,9 @@ def test_where_a_task_is_reached(
 @pytest.mark.parametrize(
     ("mode", "task", "on", "text"),
     [
-        ("awsvpc", a_task(), host(), "it has told no IPv4 address"),
-        ("host", a_task(), host(""), r"\(container-instance h1\) has told no IPv4 address"),
-        ("bridge", a_task(**BOUND), host(""), r"\(container-instance h1\) has told no"),
+        ("awsvpc", a_task(), host(), "it has reported no IPv4 address"),
+        ("host", a_task(), host(""), r"\(container-instance h1\) has reported no IPv4 address"),
+        ("bridge", a_task(**BOUND), host(""), r"\(container-instance h1\) has reported no"),
         ("bridge", a_task(), host(), r"\(container main\) has no host port for its port 8080"),
     ],
 )

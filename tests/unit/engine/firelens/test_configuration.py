@@ -177,7 +177,7 @@ def test_without_a_network_of_its_own_a_router_has_the_socket_alone() -> None:
         ([router(**{"config-file-type": "http", "config-file-value": "x"})], "write file"),
         ([router(**{"enable-ecs-log-metadata": "perhaps"})], "is not true or false"),
         ([router(other="x")], "'other' of log router router is not known"),
-        ([container("r", firelens_configuration={"type": "fluentd", "options": [1]})], "no texts"),
+        ([container("r", firelens_configuration={"type": "fluentd", "options": [1]})], "not texts"),
     ],
 )
 def test_what_cannot_be_routed_is_refused_by_name(containers: list[Any], why: str) -> None:

@@ -108,10 +108,10 @@ def test_where_files_are() -> None:
     [
         ({"type": "http", "value": "arn:aws:s3:::b/k"}, "type 'http' is not s3"),
         ({"value": "arn:aws:s3:::b/k"}, "type '' is not s3"),
-        ({"type": "s3", "value": "s3://b/k"}, "'s3://b/k' is no ARN of S3"),
-        ({"type": "s3", "value": "arn:aws:s3:::b"}, "is no ARN of S3"),
-        ({"type": "s3", "value": "arn:aws:s3:::b/"}, "is no ARN of S3"),
-        ({"type": "s3"}, "'' is no ARN of S3"),
+        ({"type": "s3", "value": "s3://b/k"}, "'s3://b/k' is not an ARN of S3"),
+        ({"type": "s3", "value": "arn:aws:s3:::b"}, "is not an ARN of S3"),
+        ({"type": "s3", "value": "arn:aws:s3:::b/"}, "is not an ARN of S3"),
+        ({"type": "s3"}, "'' is not an ARN of S3"),
     ],
 )
 def test_anything_else_is_refused_at_once(file: dict[str, str], text: str) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from agent.controlplane import records
 from agent.controlplane.agents import reports
-from agent.controlplane.api.ecs import operations
+from agent.controlplane.api.ecs import operations, refused
 from agent.controlplane.definition.rules import check_definition
 from agent.controlplane.front.errors import (
     ClientException,
@@ -47,6 +47,12 @@ AWSVPC = {
     ],
 }
 VPC = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+
+
+def test_what_is_refused_with_a_reason_is_of_the_model_and_not_served(model: ApiModel) -> None:
+    both = refused.REASONS.keys() & operations.handlers().keys()
+    assert not both, f"refused.py still refuses {sorted(both)}"
+    assert refused.REASONS.keys() <= model.operations
 
 
 async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: ApiModel) -> None:
@@ -128,7 +134,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
     await call("DeleteTaskDefinitions", taskDefinitions=["web:1", "web:9"])
     await call("ListClusters")
     await call("DeleteCluster", cluster=cluster["cluster"]["clusterArn"])
-    assert visited == set(operations.handlers())
+    assert visited == set(operations.handlers()), "this test calls every operation that is served"
 
 
 async def _call_settings(call: Any) -> None:

@@ -171,7 +171,7 @@ async def test_groups_with_their_tags_and_schedules(scheduler: AwsClient) -> Non
     ("change", "complaint"),
     [
         ({"ScheduleExpression": "cron(0 3 * * * *)"}, "exactly one of day-of-month"),
-        ({"ScheduleExpressionTimezone": "Mars/Olympus"}, "no time zone"),
+        ({"ScheduleExpressionTimezone": "Mars/Olympus"}, "not a time zone"),
         ({"KmsKeyArn": "arn:aws:kms:us-east-1:0:key/x"}, "KmsKeyArn is not supported"),
         ({"Name": "a b"}, "Name must have"),
         ({"EndDate": datetime(2020, 1, 1, tzinfo=UTC)}, "EndDate must be later"),

@@ -171,7 +171,7 @@ async def test_a_registry_and_its_instances(names: AwsClient) -> None:
     assert await discovered(names) == ["i-0", "i-1", "i-2"]
     assert await discovered(names, QueryParameters={"even": "True"}) == ["i-0", "i-2"]
     assert len(await discovered(names, MaxResults=1)) == 1
-    # Optional parameters choose among those that are found, and are no condition.
+    # Optional parameters choose among those that are found, and are not a condition.
     even = {"QueryParameters": {"even": "True"}}
     first = {"AWS_INSTANCE_IPV4": "10.0.0.0"}
     assert await discovered(names, **even, OptionalParameters=first) == ["i-0"]
@@ -355,8 +355,8 @@ async def test_namespaces_and_calls_that_are_refused(names: AwsClient) -> None:
 
 NO_INSTANCE: list[tuple[dict[str, str], str]] = [
     ({}, "AWS_INSTANCE_IPV4 is required"),
-    ({"AWS_INSTANCE_IPV4": "10.0.0.300"}, "is no address"),
-    ({"AWS_INSTANCE_IPV4": "10.0.0.1", "AWS_INSTANCE_PORT": "0"}, "is no port"),
+    ({"AWS_INSTANCE_IPV4": "10.0.0.300"}, "is not an address"),
+    ({"AWS_INSTANCE_IPV4": "10.0.0.1", "AWS_INSTANCE_PORT": "0"}, "is not a port"),
     ({"AWS_INSTANCE_IPV4": "10.0.0.1", "AWS_ALIAS_DNS_NAME": "x"}, "no load balancers"),
     ({"AWS_INSTANCE_IPV4": "10.0.0.1", "a b": "x"}, "visible ASCII"),
     ({"AWS_INSTANCE_IPV4": "10.0.0.1", "AWS_INIT_HEALTH_STATUS": "so-so"}, "must be HEALTHY"),

@@ -35,7 +35,7 @@ class Worker:
 
 async def settled(lane: MessageQueue) -> None:
     async with asyncio.timeout(2):
-        while lane.liveness.due != math.inf:  # noqa: ASYNC110 - a promise is no event
+        while lane.liveness.due != math.inf:  # noqa: ASYNC110 - a promise is not an event
             await asyncio.sleep(0.001)
 
 

@@ -33,7 +33,7 @@ async def hold(peer: Peer) -> None:
 
 async def until(condition: Callable[[], object], limit_s: float = 5.0) -> None:
     async with asyncio.timeout(limit_s):
-        while not condition():  # noqa: ASYNC110 - what a server saw is no event
+        while not condition():  # noqa: ASYNC110 - what a server saw is not an event
             await asyncio.sleep(0.005)
 
 

@@ -62,7 +62,7 @@ def test_tasks_that_ecs_can_never_know() -> None:
     assert is_foreign("arn:aws:ecs:eu-west-1:000000000000:task/c/1", instance)
     assert is_foreign("arn:aws:ecs:us-east-1:123456789012:task/c/1", instance)
     assert is_foreign("arn:aws-cn:ecs:eu-west-1:123456789012:task/c/1", instance)
-    # What is no ARN tells nothing: it is tried for ever, as any other.
+    # What is not an ARN tells nothing: it is tried for ever, as any other.
     assert not is_foreign("", instance)
     assert not is_foreign("t1", instance)
     assert not is_foreign("arn:aws:ecs:us-east-1:000000000000:task/c/1", "odd")
