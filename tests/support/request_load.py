@@ -33,13 +33,13 @@ class Client(NamedTuple):
     path: str
     keeps_connection: bool
     pause_s: float
-    count: int
+    clients: int
 
 
 CLIENTS = (
-    Client("new connection", "/", keeps_connection=False, pause_s=0.05, count=3),
-    Client("kept connection", "/", keeps_connection=True, pause_s=0.05, count=3),
-    Client("slow", "/cgi-bin/slow", keeps_connection=True, pause_s=0.1, count=2),
+    Client("new connection", "/", keeps_connection=False, pause_s=0.05, clients=3),
+    Client("kept connection", "/", keeps_connection=True, pause_s=0.05, clients=3),
+    Client("slow", "/cgi-bin/slow", keeps_connection=True, pause_s=0.1, clients=2),
 )
 
 
@@ -66,7 +66,7 @@ class Load:
         self._threads = [
             threading.Thread(target=self._ask, args=(client,), name=client.name)
             for client in self.clients
-            for _ in range(client.count)
+            for _ in range(client.clients)
         ]
         for each in self._threads:
             each.start()

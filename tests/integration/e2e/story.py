@@ -114,7 +114,8 @@ class Story:
 
     def version(self) -> str:
         """Return the version that the service is to have."""
-        return "v" + self.service()["taskDefinition"].rpartition(":")[2]
+        definition: str = self.service()["taskDefinition"]
+        return "v" + definition.rpartition(":")[2]
 
     def service(self, name: str = FAMILY) -> dict[str, Any]:
         found: dict[str, Any] = self.ecs.describe_services(services=[name])["services"][0]
