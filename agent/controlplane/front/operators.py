@@ -89,6 +89,14 @@ class Operators:
         """
         raise NotImplementedError
 
+    def check_service(self, request: web.Request, digest: str, service: str) -> Caller:
+        """Return a caller who may do everything with a service that is not served here; as ``check``."""
+        admitted = self.admit(request, digest)
+        if admitted.grants is not None:
+            permissions.check_service(admitted.caller, admitted.grants, service)
+        request[CALLER] = admitted.caller
+        return admitted.caller
+
     def check(self, request: web.Request, digest: str, action: str = "") -> Caller:
         """Return a caller who may do everything, or whose policies allow an action on ``*``.
 
