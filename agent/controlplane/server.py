@@ -277,10 +277,10 @@ async def serve(
                 agents=front.agents,
                 region=settings.region,
             )
-            await asyncio.to_thread(
-                address_file.write,
+            await address_file.keep(
                 settings.data_dir,
                 sites.address(settings, host, port, applications.endpoint_variables),
+                lambda tries: background.append(group.create_task(tries, name="address")),
             )
             ready(host, port)
             await stop.wait()
