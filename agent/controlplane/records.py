@@ -65,6 +65,7 @@ ACCOUNT_SETTINGS = "/account-settings/"
 INSTANCES = "/instances/"
 REGISTRATIONS = "/registrations/"
 MACHINES = "/machines/"
+TOKEN_NAMES = "/token-names/"  # noqa: S105 - no token
 UNHEARD = "/unheard/"
 ALIVE = "/alive/"
 PLACEMENT = "/placement/"
@@ -163,6 +164,10 @@ class InstanceRecord(Record, frozen=True):
     """Created by the agent once per state directory."""
     machine: str = ""
     """Digest of the identifiers of its machine; empty if it reports none."""
+    bound_to: str = ""
+    """Who may speak for it (``agents.bindings``); empty if nobody is known to."""
+    session: str = ""
+    """Digest of the secret of its newest registration; empty if its agent got none."""
     generation: int = 1
     """Grows with every registration: a call with an older one comes from another, outdated agent."""
     history: str = ""
@@ -426,6 +431,11 @@ def registration_key(client_token: str) -> str:
 def machine_key(machine: str) -> str:
     """Return the key that stores the instance of a machine, by its digest (``agents.machines``)."""
     return f"{MACHINES}{machine}"
+
+
+def token_name_key(name: str) -> str:
+    """Return the key that stores the instance whose host alone has the token with this name."""
+    return f"{TOKEN_NAMES}{name}"
 
 
 def unheard_key(instance_id: str) -> str:

@@ -33,6 +33,7 @@ from msgspec import Struct
 from agent.controlplane import records
 from agent.controlplane.agents import tokens
 from agent.controlplane.agents.amazon.wire import EcsWire
+from agent.controlplane.agents.bound_hosts import Refusals
 from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
@@ -170,7 +171,7 @@ async def serve(
         store = await SqliteStore.open(settings.data_dir / STORE_FILE)
         cleanup.push_async_callback(store.close)
         logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
-        wakeups = WakeUps(store)
+        wakeups, refusals = WakeUps(store), Refusals()
         names = Names(settings.region, settings.account)
         webhook = await cleanup.enter_async_context(
             sending.webhook(settings.event_webhook_file, store, names, time.time)
@@ -202,9 +203,9 @@ async def serve(
             logs_are_down=logs.is_down,
             metrics=metrics,
             audit=audit,
-            problems=tuple(one.problem for one in (webhook, audit) if one is not None),
+            problems=tuple(one.problem for one in (webhook, audit, refusals) if one is not None),
         )
-        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings)
+        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings, refusals)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         monitoring = Monitoring(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
@@ -329,6 +330,7 @@ async def _agent_parts(
     store: SqliteStore,
     wakeups: WakeUps,
     settings: ControlSettings,
+    refusals: Refusals,
 ) -> AgentParts:
     """Return what the agents' wires share; ``store`` is that of ``parts``."""
     control_id = await _control_id(store)
@@ -341,6 +343,7 @@ async def _agent_parts(
         wakeups=wakeups,
         lease_s=settings.lease_s,
         fleet_plan=settings.fleet,
+        refusals=refusals,
     )
 
 

@@ -27,6 +27,16 @@ DELETE ``/v1/instances/{id}``                         leave → 204
 
 If control requires tokens, every call carries one as ``Authorization: Bearer TOKEN``.
 
+Every call of an agent, its registration included, has the **host key** in the ``X-Ecs-Host-Key`` header: a secret that the
+agent makes once per state directory and that nobody else has. The registration binds the instance to it, and then
+control answers calls about the instance only if they have this key, else 404 ``InstanceUnknown``: the agent registers again,
+and proves that it is the same host by its machine or its client token. Agents of before this had no key; their
+instances are bound by the first call that has one.
+
+A process that says its ``process_id`` when it registers gets a ``session``, and sends it as ``X-Ecs-Session`` with each later
+call. It is in memory alone, so that a copy of the host's files has to register; that is refused with 409
+(``StaleGeneration``) while the process that registered before is there.
+
 The store of control can go back in time: someone restores an older copy of it. Its orders are then
 outdated, and no task may be stopped because of them. Therefore a store has a **history**, which
 gets a new id when control finds that the store went back. The agent remembers the last history and
@@ -58,6 +68,8 @@ from agent.model.resources import HostResources
 from agent.model.security_groups import GroupUpdates
 
 GENERATION_HEADER = "X-Ecs-Generation"
+HOST_KEY_HEADER = "X-Ecs-Host-Key"
+SESSION_HEADER = "X-Ecs-Session"
 
 
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -88,6 +100,8 @@ class Register(_Wire, frozen=True):
     """Says which machine this is, also after everything in the state directory was lost."""
     machine_key: str = ""
     """Secret of that machine: the same id and key are the same instance."""
+    process_id: str = ""
+    """Made anew by each process of the agent, and nowhere stored; asks for a session."""
     instance_arn: str = ""
     """ARN of an earlier registration; registers the same instance again."""
     attributes: dict[str, str] = field(default_factory=dict)
@@ -118,6 +132,8 @@ class Registered(_Wire, frozen=True):
     """An instance that makes no call for this long counts as disconnected."""
     control_id: str
     """Id of the control endpoint's store; another id means another control, not a newer answer."""
+    session: str = ""
+    """Secret of this registration; empty if control gives none."""
     cluster_arn: str = ""
     history: str = ""
     """History of control's store; empty if control does not support histories."""

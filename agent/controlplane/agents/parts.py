@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from agent.controlplane.agents.assignments import AssignmentReader
+from agent.controlplane.agents.incumbents import Incumbents
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.new_hosts import NewHosts
 from agent.controlplane.agents.registration import InstanceRegistry
@@ -19,6 +20,7 @@ from agent.controlplane.fleet_network.peers import FleetPeers
 from agent.controlplane.security_groups.group_view import GroupsOfHosts
 
 if TYPE_CHECKING:
+    from agent.controlplane.agents.bound_hosts import Refusals
     from agent.controlplane.agents.tokens import AgentTokens
     from agent.controlplane.agents.wakeups import WakeUps
     from agent.controlplane.fleet_network.ranges import RangePlan
@@ -47,7 +49,7 @@ class AgentParts:
     names: NamesOfHosts
 
     @classmethod
-    def build(
+    def build(  # noqa: PLR0913 - what server knows
         cls,
         parts: Parts,
         agent_tokens: AgentTokens,
@@ -57,6 +59,7 @@ class AgentParts:
         wakeups: WakeUps,
         lease_s: float = LEASE_S,
         fleet_plan: RangePlan | None = None,
+        refusals: Refusals | None = None,
     ) -> Self:
         """Build the parts around one store."""
         return cls(
@@ -70,6 +73,8 @@ class AgentParts:
                 if agent_tokens.file is None
                 else None,
                 members=FleetMembers(parts.store, fleet_plan),
+                refusals=refusals,
+                incumbents=Incumbents(parts.store, wakeups),
             ),
             leases=Leases(parts.store, ttl_s=lease_s, clock=parts.clock),
             wakeups=wakeups,

@@ -205,6 +205,7 @@ class LongPollClient:
             token=Token(file=settings.token_file),
             ca_file=settings.ca_file,
         )
+        client.host_key = await store.get_meta(registrations.HOST_KEY) or ""
         return cls(
             settings,
             store,
@@ -332,7 +333,10 @@ class LongPollClient:
             ControlFailure: control did not confirm it; the identity is kept.
             StateFailure: the store cannot be read or written.
         """
-        identity = self._registration.current or await registrations.saved_identity(self._store)
+        identity = self._registration.current
+        if identity is None and await registrations.saved_identity(self._store) is not None:
+            # Only a process that has registered may speak for the host.
+            identity = await self._registration.once()
         if identity is not None:
             try:
                 await self._client.leave(identity)

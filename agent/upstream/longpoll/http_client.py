@@ -11,7 +11,6 @@ Tests: ``tests/unit/upstream/longpoll/test_client.py``,
 from __future__ import annotations
 
 import asyncio
-import gzip
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import aiohttp
@@ -24,6 +23,8 @@ from agent.errors import ConfigError, ControlUnavailable
 from agent.model import ids
 from agent.model.wire import (
     GENERATION_HEADER,
+    HOST_KEY_HEADER,
+    SESSION_HEADER,
     Changes,
     ChangesAnswer,
     Held,
@@ -34,7 +35,7 @@ from agent.model.wire import (
 )
 from agent.upstream import transport
 from agent.upstream.credentials import Token, trusting
-from agent.upstream.longpoll import answers
+from agent.upstream.longpoll import answers, request_bodies
 from agent.upstream.longpoll.answers import RequestRefused, TokenRefused
 
 if TYPE_CHECKING:
@@ -48,15 +49,10 @@ if TYPE_CHECKING:
     from agent.model.usage import Usage
     from agent.upstream.longpoll.answers import ReadAssignments
 
-_COMPRESS_FROM: Final = 1024
-"""Bodies of at least this many bytes are sent as gzip."""
-_COMPRESS_LEVEL: Final = 1
 _LATE_S: Final = 5.0
 """How much longer than requested a poll may be silent before its connection counts as dead."""
 _IDLE_S: Final = 30.0
 """Idle connections are closed well before servers do it, so that reports rarely fail on one."""
-_JSON: Final = {"Content-Type": "application/json"}
-_GZIP: Final = {**_JSON, "Content-Encoding": "gzip"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -69,6 +65,14 @@ class Identity(Struct, frozen=True, kw_only=True):
     lease_s: float = 0.0
     history: str = ""
     """History of control's store; empty if control has no histories."""
+    session: str = ""
+    """Secret of this registration, in memory alone; empty if control gives none."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What shows control that a call is of this registration."""
+        own = {SESSION_HEADER: self.session} if self.session else {}
+        return {GENERATION_HEADER: str(self.generation)} | own
 
     @property
     def path(self) -> str:
@@ -126,6 +130,8 @@ class HttpClient:
         self._limits = limits
         self._token = token
         self._session = session
+        self.host_key = ""
+        """Secret that shows control which host calls (``agent.model.wire``); empty for none yet."""
         self._has_answered = False
         """Whether a control endpoint has ever answered; then the URL is right."""
 
@@ -283,8 +289,12 @@ class HttpClient:
     ) -> _Answer:
         """Make one call; return the body of a successful answer, empty for 204."""
         call = f"{method} /{path}"
-        headers = {} if identity is None else {GENERATION_HEADER: str(identity.generation)}
-        data, encoding = _packed(body) if packed is None else (packed, _GZIP)
+        headers = {} if identity is None else identity.headers
+        if self.host_key:
+            headers[HOST_KEY_HEADER] = self.host_key
+        data, encoding = (
+            request_bodies.packed(body) if packed is None else (packed, request_bodies.GZIP)
+        )
         request: dict[str, Any] = {"data": data, "params": query, "headers": headers | encoding}
         try:
             async with asyncio.timeout(held_s + self._limits.call_s):
@@ -318,13 +328,17 @@ class HttpClient:
         """Make one call with the token; if it is refused, read the file again and retry once."""
         token = await self._token.current()
         try:
-            return await self._exchange(method, path, call, _bearing(request, token), held_s)
+            return await self._exchange(
+                method, path, call, request_bodies.bearing(request, token), held_s
+            )
         except TokenRefused as error:
             newest = await self._token.newest()
             if newest == token:
                 raise self._refused(error) from None
         try:
-            return await self._exchange(method, path, call, _bearing(request, newest), held_s)
+            return await self._exchange(
+                method, path, call, request_bodies.bearing(request, newest), held_s
+            )
         except TokenRefused as error:
             raise self._refused(error) from None
 
@@ -378,17 +392,3 @@ class HttpClient:
                 )
             parts.append(part)
         return b"".join(parts)
-
-
-def _packed(body: bytes | None) -> tuple[bytes | None, dict[str, str]]:
-    if body is None:
-        return None, {}
-    if len(body) <= _COMPRESS_FROM:
-        return body, _JSON
-    return gzip.compress(body, _COMPRESS_LEVEL), _GZIP
-
-
-def _bearing(request: dict[str, Any], token: str) -> dict[str, Any]:
-    if not token:
-        return request
-    return request | {"headers": request["headers"] | {"Authorization": f"Bearer {token}"}}

@@ -16,6 +16,7 @@ Tests: ``tests/unit/upstream/longpoll/test_client.py``,
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 import uuid
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 TOKEN: Final = "clientToken"  # noqa: S105 - the name; the client token itself is not secret
+HOST_KEY: Final = "hostKey"
 CLUSTER: Final = "cluster"
 TELL_LIMIT_S: Final = 300.0
 """Time limit for reporting everything again."""
@@ -108,7 +110,7 @@ async def saved_identity(store: StateStore) -> Identity | None:
 async def forget(store: StateStore) -> None:
     """Forget the host's identity, durably; the next registration creates a new instance."""
     batch = Batch()
-    for key in (TOKEN, CLUSTER, INSTANCE, GENERATION, CONTROL):
+    for key in (TOKEN, HOST_KEY, CLUSTER, INSTANCE, GENERATION, CONTROL):
         batch.delete_meta(key)
     await store.commit(batch)
 
@@ -144,6 +146,7 @@ class LongPollRegistration:
         self._outage = outage
         self._lock = asyncio.Lock()
         self._registered = asyncio.Event()
+        self._process_id = uuid.uuid4().hex
         self._current: Identity | None = None
         self._saved = saved
         self._watermark = watermark
@@ -185,6 +188,17 @@ class LongPollRegistration:
                 await self._until_registered()
             finally:
                 self.liveness.rest()
+
+    async def once(self) -> Identity:
+        """Register now, with one try; for what is done without ``run``.
+
+        Raises:
+            ControlFailure: control does not answer, or refuses this host.
+            StateFailure: the store cannot be read or written.
+        """
+        async with self._lock:
+            self._current, _ = await self._register()
+            return self._current
 
     async def _until_registered(self) -> None:
         while True:
@@ -242,6 +256,7 @@ class LongPollRegistration:
     async def _register(self) -> tuple[Identity, bool]:
         """Return the new identity, and whether control wants to know what this host holds."""
         token = await self._token()
+        self._client.host_key = await self._host_key()
         arn = self.instance_arn
         try:
             answer = await self._client.register(self._body(token, arn))
@@ -254,6 +269,7 @@ class LongPollRegistration:
             control_id=answer.control_id,
             lease_s=answer.lease_s,
             history=answer.history,
+            session=answer.session,
         )
         _log.info(
             "host registered",
@@ -283,6 +299,7 @@ class LongPollRegistration:
             agent_version=host.agent_version,
             machine_id=host.machine_id,
             machine_key=host.machine_key,
+            process_id=self._process_id,
             known_tasks=host.known_tasks,
             fleet=host.fleet,
             seen_control_id=self._watermark.seen.control_id,
@@ -300,6 +317,16 @@ class LongPollRegistration:
             batch.put_meta(TOKEN, token)
             await self._store.commit(batch)
         return token
+
+    async def _host_key(self) -> str:
+        """Return the key of this state file that shows control which host calls; durable before it is sent."""
+        key = await self._store.get_meta(HOST_KEY)
+        if not key:
+            key = secrets.token_hex(32)
+            batch = Batch()
+            batch.put_meta(HOST_KEY, key)
+            await self._store.commit(batch)
+        return key
 
     async def _save(self, identity: Identity) -> None:
         batch = Batch()

@@ -1,6 +1,7 @@
 """The HTTP side of the long poll: see the table of calls in ``agent.model.wire``.
 
-With a token file, the token of a call is checked first, and a call ends with its token. Whatever an
+With a token file, the token of a call is checked first, and a call ends with its token. A call about an instance
+is answered to the host of the instance alone (``agents.bindings``). Whatever an
 agent sends, it gets a response, and others are not affected: an invalid call is a 400 with the reason,
 a failure of the store is a 503 with ``Retry-After``, and an unexpected failure is a 500, logged once,
 here. Bodies may be gzip in both directions; the limits apply to decompressed bytes.
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import secrets
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,7 +19,7 @@ from aiohttp import web
 
 from agent import __version__
 from agent.controlplane import access, records
-from agent.controlplane.agents import moved_tasks, reports
+from agent.controlplane.agents import bindings, moved_tasks, reports
 from agent.controlplane.agents.assignments import Poller
 from agent.controlplane.agents.longpoll import (
     held,
@@ -156,6 +158,7 @@ class AgentWire:
                     request.headers.get("Authorization"), request.remote or ""
                 )
                 prove(request)
+                request[messages.SHOWN] = messages.shown(request, admission)
                 return await self._admitted(call, request, admission)
             except (TooManyHosts, LogsNotTaken) as error:
                 answer = messages.problem(error.status, error.code, str(error))
@@ -215,14 +218,17 @@ class AgentWire:
 
     async def _register_call(self, request: web.Request) -> web.Response:
         call = await messages.read_body(messages.read_registration, await self._body(request))
+        session = secrets.token_hex(16) if call.process_id else ""
+        shown = request[messages.SHOWN]._replace(session=bindings.session_of(session))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            record = await self._registry.register(call, address=request.remote or "")
+            record = await self._registry.register(call, shown, address=shown.peer)
             self._leases.forget(record.id)
             await self._leases.renew(record)
         return messages.answer(
             Registered(
                 instance_arn=record.arn,
                 generation=record.generation,
+                session=session,
                 lease_s=self._leases.ttl_s,
                 control_id=self._control_id,
                 cluster_arn=self._parts.names.cluster(record.cluster),
@@ -241,6 +247,7 @@ class AgentWire:
         answer = await self._poller.poll(
             request.match_info["id"],
             messages.generation(request),
+            request[messages.SHOWN],
             after=after,
             wait_s=wait_s,
             is_gone=is_gone,
@@ -380,8 +387,11 @@ class AgentWire:
 
     async def _instance(self, instance_id: str, request: web.Request) -> Found[InstanceRecord]:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            found = await self._registry.find(instance_id, messages.generation(request))
+            found = await self._registry.find(
+                instance_id, messages.generation(request), request[messages.SHOWN]
+            )
             await self._leases.renew(found.record)
+        self._registry.incumbents.heard(instance_id)
         return found
 
 
