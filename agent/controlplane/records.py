@@ -66,6 +66,7 @@ INSTANCES = "/instances/"
 REGISTRATIONS = "/registrations/"
 MACHINES = "/machines/"
 TOKEN_NAMES = "/token-names/"  # noqa: S105 - no token
+HOST_IDENTITIES = "/host-identities/"
 UNHEARD = "/unheard/"
 ALIVE = "/alive/"
 PLACEMENT = "/placement/"
@@ -201,6 +202,30 @@ class InstanceRecord(Record, frozen=True):
 def ec2_id(instance_id: str, ec2_instance_id: str) -> str:
     """Return a host's id in EC2: that of the instance that it is, or else one that follows from its id here."""
     return ec2_instance_id or f"i-{instance_id[:17]}"
+
+
+class HostIdentityRecord(Record, frozen=True):
+    """The identity of a host, for which control's authority signs certificates."""
+
+    id: str
+    """Chosen by control; the same in all its certificates."""
+    instance_arn: str = ""
+    """Of the container instance that registered with it last; empty if none has."""
+    hostname: str = ""
+    """What the host said of itself."""
+    peer: str = ""
+    """Where the newest certificate was asked for."""
+    serial: str = ""
+    """Of the newest certificate, in hexadecimal."""
+    serial_before: str = ""
+    """Of the one that it replaced: the host may not have got the newest one."""
+    issued_at: float = 0.0
+    renewed_at: float = 0.0
+    """0 if it never was."""
+    expires_at: float = 0.0
+    revoked_at: float = 0.0
+    """0 if it is not."""
+    revoked_because: str = ""
 
 
 class AliveRecord(Record, frozen=True):
@@ -436,6 +461,11 @@ def machine_key(machine: str) -> str:
 def token_name_key(name: str) -> str:
     """Return the key that stores the instance whose host alone has the token with this name."""
     return f"{TOKEN_NAMES}{name}"
+
+
+def host_identity_key(host_id: str) -> str:
+    """Return the key of an identity of a host."""
+    return f"{HOST_IDENTITIES}{host_id}"
 
 
 def unheard_key(instance_id: str) -> str:

@@ -15,6 +15,8 @@ MAX_BYTES: Final = 64 * 1024
 """A larger file is not a token file."""
 NAME_LENGTH: Final = 64
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_JOIN_PREFIX: Final = "ecs-join."
+_JOIN: Final = re.compile(r"ecs-join\.([0-9a-f]{64})\.(.+)", re.ASCII)
 _SYNTAX: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
 """What may follow ``Bearer`` in a header."""
 
@@ -58,6 +60,17 @@ def _name(words: list[str]) -> str:
             f"has more than a token and a name of at most {NAME_LENGTH} letters, digits and . _ -"
         )
     return name
+
+
+def joined(token: str, fingerprint: str) -> str:
+    """Return a token for ``join``, with the fingerprint of control's authority (SHA-256, hexadecimal)."""
+    return f"{_JOIN_PREFIX}{fingerprint}.{token}"
+
+
+def split(given: str) -> tuple[str, str]:
+    """Return the token and the fingerprint in what ``join`` is given; the latter is empty for a plain token."""
+    found = _JOIN.fullmatch(given)
+    return (found[2], found[1]) if found else (given, "")
 
 
 def check(token: str) -> None:

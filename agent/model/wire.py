@@ -18,6 +18,8 @@ POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``Changes
 POST   ``/v1/instances/{id}/brought``                 ``Held`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/status``                  ``InstanceStatus`` → 204
 POST   ``/v1/instances/{id}/protection``              see ``protection``
+POST   ``/v1/identities``                             ``AskedIdentity`` → 200 ``HostIdentity``
+GET    ``/v1/authority``                              ``?at=S`` → 200 ``AuthorityAnswer``; needs no token
 DELETE ``/v1/instances/{id}``                         leave → 204
 ====== ============================================== ==========================================
 
@@ -70,6 +72,8 @@ from agent.model.security_groups import GroupUpdates
 GENERATION_HEADER = "X-Ecs-Generation"
 HOST_KEY_HEADER = "X-Ecs-Host-Key"
 SESSION_HEADER = "X-Ecs-Session"
+CONTROL_NAME = "control.ecs-host-agent.internal"
+"""Name in each certificate that control's authority signs for control itself, wherever control is reached."""
 
 
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -139,6 +143,38 @@ class Registered(_Wire, frozen=True):
     """History of control's store; empty if control does not support histories."""
     went_back: bool = False
     """The store is older than what this agent saw: report held tasks before asking for orders."""
+
+
+class AskedIdentity(_Wire, frozen=True):
+    """A certificate request of a host, for a new identity or for the one that it calls with."""
+
+    request: str
+    """PKCS #10 as PEM, without names."""
+    hostname: str = ""
+
+
+class HostIdentity(_Wire, frozen=True):
+    """An identity of a host: its certificate, and whom to trust."""
+
+    id: str
+    certificate: str
+    """PEM."""
+    expires_at: float
+    renew_at: float
+    """Unix times."""
+    authority: str = ""
+    """Certificates of control's authorities, PEM."""
+    control_name: str = ""
+    """The name in control's own certificate; empty if an operator gave that, with the names of its machine."""
+
+
+class AuthorityAnswer(_Wire, frozen=True):
+    """Who signs the certificates of hosts."""
+
+    certificate: str
+    """PEM."""
+    control_name: str = ""
+    """As in ``HostIdentity``."""
 
 
 class Assignment(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

@@ -2,6 +2,7 @@
 
 A token says that an agent may speak, a binding says for which instance. It is one of these texts:
 
+- ``host:<id>``: of the identity in the certificate that control's authority signed for the host (``pki``);
 - ``key:<digest>``: of the key that our agent makes once per state directory and sends with every call;
 - ``token:<name>``: of a token that the file gives to one host (``model.tokens``);
 - ``token:``: the tokens without a name, which hosts with Amazon's agent share;
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
     from agent.controlplane.records import InstanceRecord
 
 ATTRIBUTE: Final = "ecs-host-agent.identity"
-"""Tells operators what an instance is bound to: ``key``, ``token`` or ``shared-token``."""
+"""Tells operators what an instance is bound to: ``certificate``, ``key``, ``token`` or ``shared-token``."""
 KEY_MOST: Final = 256
+HOST: Final = "host:"
 SHARED: Final = "token:"
 _KEY: Final = "key:"
 
@@ -37,6 +39,8 @@ class Shown(NamedTuple):
 
     key: str = ""
     """``key:<digest>``; empty if the call has no key."""
+    host: str = ""
+    """The identity in the certificate of the connection; empty for none."""
     name: str = ""
     """Whose token it is; empty for one that several hosts may have."""
     is_signed: bool = False
@@ -51,6 +55,8 @@ class Shown(NamedTuple):
     @property
     def proof(self) -> str:
         """What an instance is bound to by this call; empty for nothing."""
+        if self.host:
+            return f"{HOST}{self.host}"
         if self.key:
             return self.key
         return f"{SHARED}{self.name}" if self.name or self.is_signed else ""
@@ -112,12 +118,16 @@ def attribute(bound_to: str) -> dict[str, AttributeRecord]:
     """Return the attribute that shows a binding, for an instance that has one."""
     if not bound_to:
         return {}
+    if bound_to.startswith(HOST):
+        return {ATTRIBUTE: AttributeRecord(value="certificate")}
     if bound_to == SHARED:
         return {ATTRIBUTE: AttributeRecord(value="shared-token")}
     return {ATTRIBUTE: AttributeRecord(value=bound_to.partition(":")[0])}
 
 
 def _is_shown(bound_to: str, shown: Shown) -> bool:
+    if bound_to.startswith(HOST):
+        return bound_to == f"{HOST}{shown.host}"
     if bound_to.startswith(_KEY):
         return hmac.compare_digest(bound_to, shown.key)
     return bound_to == f"{SHARED}{shown.name}" and bool(shown.name or shown.is_signed)

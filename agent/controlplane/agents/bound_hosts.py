@@ -45,6 +45,9 @@ class Refusals:
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._warning = RepeatedWarning("call in the name of another host refused")
+        self.copies = RepeatedWarning(
+            "the identity of a host is used on a second host, which is refused"
+        )
         self._count = 0
         self._last_at = 0.0
         self._last = ""
@@ -86,12 +89,7 @@ class BoundHosts:
     def refuse_copy(self, arn: str, shown: Shown, hostname: str) -> None:
         """Count and tell of a second host with the identity of one that is connected."""
         self._refusals.note(self._figures, arn, shown, hostname=hostname)
-        _log.error(
-            "the identity of a host is used on a second host, which is refused",
-            instance=arn,
-            peer=shown.peer,
-            hostname=hostname,
-        )
+        self._refusals.copies.tell(instance=arn, peer=shown.peer, hostname=hostname)
 
     def still(self, found: Found[InstanceRecord], shown: Shown) -> InstanceRecord:
         """Return the instance of a connection that was checked before, unless it was bound to another host since.

@@ -48,16 +48,9 @@ class HeldPoll(Struct, eq=False):
 class Incumbents:
     """Knows the process of each instance that registered last."""
 
-    def __init__(
-        self,
-        store: Store,
-        wakeups: WakeUps,
-        *,
-        wait_s: float = WAIT_S,
-    ) -> None:
+    def __init__(self, store: Store, wakeups: WakeUps) -> None:
         self._store = store
         self._wakeups = wakeups
-        self._wait_s = wait_s
         self._processes: dict[str, str] = {}
         self._held: dict[str, set[HeldPoll]] = {}
         self._awaited: dict[str, asyncio.Event] = {}
@@ -109,7 +102,7 @@ class Incumbents:
             poll.is_ended = True
         self._wakeups.wake(instance.id)
         try:
-            async with asyncio.timeout(self._wait_s):
+            async with asyncio.timeout(WAIT_S):
                 await heard.wait()
         except TimeoutError:
             return False

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent.controlplane.fleet_network.ranges import RangePlan
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
+    from agent.controlplane.pki.certificates import Certificates
 
 LEASE_S = 60.0
 
@@ -47,6 +48,13 @@ class AgentParts:
     """Its ``run`` must run while agents are served, too; likewise those of ``fleet`` and ``names``."""
     fleet: FleetPeers
     names: NamesOfHosts
+    certificates: Certificates | None = None
+    """What control signs; None where it has no TLS."""
+
+    async def keep_certificates(self) -> None:
+        """Renew what control signs for itself, until cancelled; returns where it signs nothing."""
+        if self.certificates is not None:
+            await self.certificates.run()
 
     @classmethod
     def build(  # noqa: PLR0913 - what server knows
@@ -75,6 +83,7 @@ class AgentParts:
                 members=FleetMembers(parts.store, fleet_plan),
                 refusals=refusals,
                 incumbents=Incumbents(parts.store, wakeups),
+                identities=parts.certificates.identities if parts.certificates else None,
             ),
             leases=Leases(parts.store, ttl_s=lease_s, clock=parts.clock),
             wakeups=wakeups,
@@ -83,4 +92,5 @@ class AgentParts:
             groups=GroupsOfHosts(parts.store, parts.names, wakeups.wake),
             fleet=FleetPeers(parts.store, fleet_plan, wakeups.wake),
             names=NamesOfHosts(parts.store, wakeups.wake_all),
+            certificates=parts.certificates,
         )

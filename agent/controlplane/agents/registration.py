@@ -41,6 +41,7 @@ from agent.controlplane.agents.longpoll.errors import (
 from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.fleet_network.members import FleetMembers, FleetRefused
 from agent.controlplane.names import new_id, parse_arn
+from agent.controlplane.pki.identities import REPLACED
 from agent.controlplane.records import (
     ClusterRecord,
     InstanceRecord,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from agent.controlplane.fleet_network.members import Joining
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
+    from agent.controlplane.pki.identities import HostIdentities
     from agent.controlplane.store.contract import Compare, KeyValue
     from agent.model.wire import Register
 
@@ -83,6 +85,7 @@ class InstanceRegistry:
         members: FleetMembers | None = None,
         refusals: Refusals | None = None,
         incumbents: Incumbents,
+        identities: HostIdentities | None = None,
     ) -> None:
         """Take the parts.
 
@@ -93,8 +96,10 @@ class InstanceRegistry:
             members: gives hosts their part in the network between them; None where there is no network.
             refusals: is told of calls in the name of other hosts.
             incumbents: knows which processes are connected.
+            identities: those that control gave to hosts; None if it gives none.
         """
         self.incumbents = incumbents
+        self._identities = identities
         self.hosts = BoundHosts(parts.store, parts.figures, refusals or Refusals())
         self._members = members or FleetMembers(parts.store, None)
         self._parts = parts
@@ -153,6 +158,7 @@ class InstanceRegistry:
             if record is not None:
                 self._clusters[record.id] = record.cluster
                 self.incumbents.registered(record.id, call)
+                await self._note_identity(record, known)
                 if tells_all:
                     await lost_orders.write_again(self._parts.store, record, set(call.known_tasks))
                 _log.info(
@@ -186,6 +192,18 @@ class InstanceRegistry:
             raise InstanceUnknown("this registration is of another process; register again")
         await self.heard(found)
         return found
+
+    async def _note_identity(
+        self, record: InstanceRecord, known: Found[InstanceRecord] | None
+    ) -> None:
+        """Note whose an identity is, and end the one that the same host had before."""
+        identities, before = self._identities, known.record.bound_to if known is not None else ""
+        if identities is None or before == record.bound_to:
+            return
+        if record.bound_to.startswith(bindings.HOST):
+            await identities.bound(record.bound_to.removeprefix(bindings.HOST), record.arn)
+        if before.startswith(bindings.HOST):
+            await identities.revoke(before.removeprefix(bindings.HOST), reason=REPLACED)
 
     async def _check_alone(self, known: InstanceRecord, caller: Caller) -> None:
         """Check that no other process is connected as an instance; raises ``StaleGeneration``."""

@@ -109,11 +109,12 @@ def generation(request: web.Request) -> int:
     return int(text)
 
 
-def shown(request: web.Request, admission: Admission) -> Shown:
+def shown(request: web.Request, admission: Admission, host: str = "") -> Shown:
     """Return what an admitted call shows of the host that it comes from."""
     return Shown(
         key=bindings.key_of(request.headers.get(HOST_KEY_HEADER, "")),
         name=admission.name,
+        host=host,
         session=bindings.session_of(request.headers.get(SESSION_HEADER, "")),
         peer=request.remote or "",
     )

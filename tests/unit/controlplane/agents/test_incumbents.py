@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 from msgspec.structs import replace
 
+from agent.controlplane.agents import incumbents
 from agent.model.wire import Register
 from tests.support.control_endpoint import ScriptedAgent, control_endpoint
 
@@ -68,20 +68,18 @@ async def try_to_register(agent: ScriptedAgent, arn: str = "") -> tuple[int, str
 
 @pytest.mark.parametrize("boot", ["boot-1", "boot-2"])
 async def test_a_copy_of_a_connected_host_is_refused_and_named(
-    endpoint: Endpoint, boot: str
+    endpoint: Endpoint, boot: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also one that pretends to be the same boot of the same machine."""
+    monkeypatch.setattr(incumbents, "WAIT_S", 20.0)  # a busy machine must not decide it
     first = a_process(endpoint, "p1")
     await first.register()
     copy = a_process(endpoint, "p2", boot=boot, host="second")
     async with connected(first) as statuses:
         with structlog.testing.capture_logs() as logs:
-            began = time.monotonic()
             status, said = await try_to_register(copy, first.arn)
-            took_s = time.monotonic() - began
         assert (status, "StaleGeneration" in said) == (409, True)
         assert "another host is connected as this container instance, first" in said
-        assert took_s < 1.0
         (told,) = [line for line in logs if "used on a second host" in line["event"]]
         assert (told["instance"], told["hostname"]) == (first.arn, "second")
         # It goes on to be refused, without more questions to the first one.
@@ -97,22 +95,26 @@ async def test_a_copy_of_a_connected_host_is_refused_and_named(
         assert f"in the name of {first.arn}" in await answer_.text()
 
 
-async def test_a_restarted_agent_takes_its_place_at_once(endpoint: Endpoint) -> None:
+async def test_a_restarted_agent_takes_its_place_at_once(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(incumbents, "WAIT_S", 3600.0)  # which nobody waits for here
     first = a_process(endpoint, "p1")
     await first.register()
     await first.poll(after=0)
     again = a_process(endpoint, "p2")
-    began = time.monotonic()
     await again.register(instance_arn=first.arn)
-    assert time.monotonic() - began < 0.7
     assert again.arn == first.arn
     assert await again.poll(after=0) is not None
     path = f"/v1/instances/{first.id}/assignments?after=0"
     assert (await first.send("GET", path))[0] == 409
 
 
-async def test_the_same_process_may_register_again(endpoint: Endpoint) -> None:
+async def test_the_same_process_may_register_again(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As after a cut, with its earlier poll still held by control."""
+    monkeypatch.setattr(incumbents, "WAIT_S", 3600.0)  # which nobody waits for here
     first = a_process(endpoint, "p1")
     await first.register()
     async with connected(first):
