@@ -35,12 +35,14 @@ from agent.model import ids
 from agent.model.liveness import WORK_S, Liveness
 from agent.model.wire import Register
 from agent.state import Batch
-from agent.upstream.longpoll.http_client import CallLimits, Identity
+from agent.upstream.certificates.key_pair import LIMIT_S as KEY_PAIR_S
+from agent.upstream.longpoll.exchange import CallLimits, Identity
 
 if TYPE_CHECKING:
     from agent.model.wire import Registered
     from agent.state import StateStore
     from agent.upstream.backoff import Backoff, OutageBackoff
+    from agent.upstream.certificates.host import HostCertificate
     from agent.upstream.connection import ConnectionStatus
     from agent.upstream.longpoll.full_report import FullReport
     from agent.upstream.longpoll.http_client import HttpClient
@@ -131,10 +133,11 @@ class LongPollRegistration:
         saved: SavedRegistration,
         watermark: Watermark,
         retelling: FullReport,
+        certificate: HostCertificate | None = None,
         call_limit_s: float = CallLimits().call_s,
     ) -> None:
-        # Two calls: one with the known ARN, one without it.
-        self._try_limit_s = 2 * call_limit_s + WORK_S
+        # Three calls: for a certificate, with the known ARN, without it.
+        self._try_limit_s = 3 * call_limit_s + KEY_PAIR_S + WORK_S
         self.liveness = Liveness("registration")
         """Set while a registration is under way; loops that wait for it have no deadline."""
         self._cluster = ids.cluster_name(cluster)
@@ -151,6 +154,7 @@ class LongPollRegistration:
         self._saved = saved
         self._watermark = watermark
         self._retelling = retelling
+        self._certificate = certificate
         self.went_back_at = 0.0
         """Unix time at which it was noticed that control went back; 0 for never."""
 
@@ -256,6 +260,8 @@ class LongPollRegistration:
     async def _register(self) -> tuple[Identity, bool]:
         """Return the new identity, and whether control wants to know what this host holds."""
         token = await self._token()
+        if self._certificate is not None:
+            await self._certificate.ensure(self._client)
         self._client.host_key = await self._host_key()
         arn = self.instance_arn
         try:

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.controlplane import records
+from agent.controlplane.agents import incumbents
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import StaleGeneration
@@ -226,8 +227,9 @@ async def test_an_operator_deregisters_the_host(address: Address, host: LargeHos
 
 
 async def test_a_twin_is_refused_while_the_first_is_there(
-    address: Address, host: LargeHost, tmp_path: Path
+    address: Address, host: LargeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(incumbents, "WAIT_S", 20.0)  # a busy machine must not decide it
     async with address.running():
         async with host.running() as first:
             await until(lambda: host.taken and first.status.connected)
