@@ -83,6 +83,7 @@ class LongPollBackend:
             around.credentials,
             around.logs,
             drain=around.drain,
+            commands=around.commands,
         )
 
 

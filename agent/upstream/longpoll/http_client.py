@@ -253,6 +253,13 @@ class HttpClient:
         body = _encode(InstanceStatus(status=status))
         await self._call("POST", path, identity=identity, body=body)
 
+    async def command(self, identity: Identity, session_id: str) -> aiohttp.ClientWebSocketResponse:
+        """Connect for a session of control with a command in a container; the caller closes it."""
+        from agent.upstream.longpoll import commands  # noqa: PLC0415 - most hosts have none
+
+        token = await self._token.current()
+        return await commands.connect(self._session, self.endpoint, token, identity, session_id)
+
     async def leave(self, identity: Identity) -> None:
         """Remove the instance from its cluster."""
         await self._call("DELETE", identity.path, identity=identity)
