@@ -43,6 +43,7 @@ from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.console.admission import Console
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
+from agent.controlplane.execute_command.sessions import CommandSessions
 from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
@@ -201,6 +202,7 @@ async def serve(
             no_logs_reason=logs.none_because,
             logs_are_down=logs.is_down,
             metrics=metrics,
+            commands=CommandSessions(wake=wakeups.wake),
             audit=audit,
             problems=tuple(one.problem for one in (webhook, audit) if one is not None),
         )

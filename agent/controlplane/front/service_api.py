@@ -23,7 +23,7 @@ import structlog
 from aiohttp import web
 
 from agent.controlplane.authorization.caller import AGENT, Caller, answering
-from agent.controlplane.front import bodies
+from agent.controlplane.front import bodies, calling
 from agent.controlplane.front.bodies import (
     Bodies,
     BodyLate,
@@ -213,6 +213,7 @@ class ServiceApi:
         if agents is not None and admitted.caller.type == AGENT:
             agents.permit(operation, checked)
         answering(admitted.caller, admitted.grants)
+        calling.reached_by(request)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
             if admitted.grants is not None:
                 await self._permissions.check(

@@ -293,6 +293,8 @@ class ServiceRecord(_Record, frozen=True):
     """``healthCheckGracePeriodSeconds``; None if it was not given."""
     propagate_tags: str = "NONE"
     managed_tags: bool = False
+    enable_execute_command: bool = False
+    """Of tasks that are started from now on."""
     tags: dict[str, str] = field(default_factory=dict)
     client_token: str = ""
     fingerprint: str = ""

@@ -20,6 +20,7 @@ from agent.controlplane import access, records
 from agent.controlplane.agents import moved_tasks, reports
 from agent.controlplane.agents.assignments import Poller
 from agent.controlplane.agents.longpoll import (
+    command_calls,
     held,
     ingress_calls,
     log_calls,
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.agents.tokens import Admission
+
+    _Call = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_WAIT_S = 60.0
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
@@ -117,6 +120,9 @@ class AgentWire:
         router.add_post(
             "/v1/instances/{id}/protection", self._answering("protection", self._protection_call)
         )
+        router.add_get(
+            "/v1/instances/{id}/commands/{session}", self._answering("command", self._command_call)
+        )
         router.add_delete("/v1/instances/{id}", self._answering("leave", self._leave_call))
         router.add_post("/v1/secrets", self._answering("secrets", self._secrets_call))
         router.add_post("/v1/tags", self._answering("tags", self._tags_call))
@@ -133,24 +139,20 @@ class AgentWire:
         self._ingresses.close()
         self._poller.close()
 
-    def _answering(
-        self, operation: str, call: Callable[[web.Request], Awaitable[web.Response]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def _answering(self, operation: str, call: _Call) -> _Call:
         figures, answer = self._parts.figures, self._translated(call)
 
-        async def handler(request: web.Request) -> web.Response:
+        async def handler(request: web.Request) -> web.StreamResponse:
             response = await answer(request)
             figures.called(Call("agents", operation, response.status))
             return response
 
         return handler
 
-    def _translated(
-        self, call: Callable[[web.Request], Awaitable[web.Response]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+    def _translated(self, call: _Call) -> _Call:
         """Return a handler that answers whatever happens in a call."""
 
-        async def handler(request: web.Request) -> web.Response:
+        async def handler(request: web.Request) -> web.StreamResponse:
             try:
                 admission = self._agent_tokens.check(
                     request.headers.get("Authorization"), request.remote or ""
@@ -173,11 +175,8 @@ class AgentWire:
         return handler
 
     async def _admitted(
-        self,
-        call: Callable[[web.Request], Awaitable[web.Response]],
-        request: web.Request,
-        admission: Admission,
-    ) -> web.Response:
+        self, call: _Call, request: web.Request, admission: Admission
+    ) -> web.StreamResponse:
         """Answer a call; one whose token is taken out of the file meanwhile ends at once.
 
         Raises:
@@ -323,6 +322,10 @@ class AgentWire:
         asked = protection_calls.read(await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return messages.answer(await protection_calls.answer(self._parts, found.record, asked))
+
+    async def _command_call(self, request: web.Request) -> web.StreamResponse:
+        found = await self._caller(request)
+        return await command_calls.join(self._parts.commands, found.record, request)
 
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)

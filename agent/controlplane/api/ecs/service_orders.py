@@ -91,6 +91,7 @@ async def new_service(
         grace_s=_grace_s(request),
         propagate_tags=request.get("propagateTags") or "NONE",
         managed_tags=bool(request.get("enableECSManagedTags")),
+        enable_execute_command=bool(request.get("enableExecuteCommand")),
         tags=_tags(request),
         client_token=client_token(request),
         fingerprint=fingerprint(request),
@@ -133,6 +134,7 @@ async def updated_service(
         grace_s=_grace_s(request) if "healthCheckGracePeriodSeconds" in request else old.grace_s,
         propagate_tags=request.get("propagateTags") or old.propagate_tags,
         managed_tags=request.get("enableECSManagedTags", old.managed_tags),
+        enable_execute_command=request.get("enableExecuteCommand", old.enable_execute_command),
     )
     deployment = None
     if not old.is_external:

@@ -64,7 +64,7 @@ def service(
         "deploymentController": {"type": record.controller},
         "enableECSManagedTags": record.managed_tags,
         "propagateTags": record.propagate_tags,
-        "enableExecuteCommand": False,
+        "enableExecuteCommand": record.enable_execute_command,
         "availabilityZoneRebalancing": "DISABLED",
         "resourceManagementType": "CUSTOMER",
     }
