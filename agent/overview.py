@@ -7,6 +7,7 @@ of an agent that runs, it tells what the start waits for.
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -118,7 +119,7 @@ class Overview:
     def agent_view(self) -> AgentView:
         """Return the current state of the agent."""
         parts = self._parts
-        statuses = [task.status for task in parts.engine.tasks.views()] if parts else []
+        statuses = parts.engine.tasks.statuses() if parts else Counter()
         status = parts.control.status if parts else None
         return AgentView(
             version=__version__,
@@ -135,9 +136,9 @@ class Overview:
             engine_connected=parts is not None and parts.engine.engine_up,
             degraded=self._degraded(),
             started_at=self._started_at,
-            running=statuses.count("RUNNING"),
-            pending=statuses.count("PENDING"),
-            stopped=statuses.count("STOPPED"),
+            running=statuses["RUNNING"],
+            pending=statuses["PENDING"],
+            stopped=statuses["STOPPED"],
             resources=parts.ledger.used() if parts else [],
             repairs=self._repairs(),
             logs=parts.logs.view if parts else LogsView(),
@@ -228,10 +229,15 @@ class Overview:
         """
         parts = self._started_parts()
         batch = parts.sampler.latest if parts.sampler else None
-        samples = {s.task_arn: s for s in batch.tasks} if batch else {}
+        views = parts.engine.tasks.views()
+        if batch is None:
+            return views
+        samples = {sample.task_arn: sample for sample in batch.tasks}
         return [
-            msgspec.structs.replace(view, sample=samples[view.arn]) if view.arn in samples else view
-            for view in parts.engine.tasks.views()
+            msgspec.structs.replace(view, sample=samples[view.arn], sampled_at=batch.at)
+            if view.arn in samples
+            else view
+            for view in views
         ]
 
     def usage_view(self) -> UsageView:
@@ -245,7 +251,7 @@ class Overview:
         samples = {s.task_arn: s for s in batch.tasks} if batch else {}
         return UsageView(
             host_name=socket.gethostname(),
-            at=batch.host.at if batch else None,
+            at=batch.at if batch else None,
             host=batch.host if batch else None,
             tasks=[
                 msgspec.structs.replace(task, sample=samples.get(task.arn))

@@ -113,14 +113,15 @@ class Runner:
         unsaved = self._saving.wait
         return waits if unsaved is None else (*waits, unsaved)
 
-    def targets(self, cgroup: str) -> tuple[SampleTarget, ...]:
+    def targets(self, group_path: Callable[[str], str]) -> tuple[SampleTarget, ...]:
         """Return what the sampler is to read of this task; made anew only after a change.
 
         Args:
-            cgroup: path of the task's control group, from the top of a hierarchy.
+            group_path: returns the path of a task's control group from the top of a hierarchy, by
+                its ARN. It stays the same while a container of the task runs.
         """
-        if self._targets is None or any(each.cgroup != cgroup for each in self._targets):
-            self._targets = tuple(targets_of(self.record, self.live, cgroup))
+        if self._targets is None:
+            self._targets = tuple(targets_of(self.record, self.live, group_path(self.record.arn)))
         return self._targets
 
     # -- what others tell a runner; all return at once

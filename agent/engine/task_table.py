@@ -86,6 +86,10 @@ class TaskTable:
         runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
         return [runner.record for runner in runners]
 
+    def statuses(self) -> Counter[str]:
+        """Return how many tasks are PENDING, RUNNING and STOPPED; costs less than ``views``."""
+        return Counter(runner.record.known.wire() for runner in self._runners.values())
+
     def usage(self) -> list[TaskUsage]:
         """Return every task that has not stopped, without samples; costs less than ``views``."""
         return [task_usage(r.record) for r in self._runners.values() if not r.record.is_done]
@@ -132,5 +136,4 @@ class TaskTable:
         """Return the targets of the sampler: every running container, and where to find it."""
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
-                group = self._group_path(runner.record.arn)
-                yield from runner.targets(group)
+                yield from runner.targets(self._group_path)

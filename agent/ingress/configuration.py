@@ -23,6 +23,10 @@ WEIGHT: Final = 100
 """Of a server that gets requests."""
 NOBODY: Final = "nobody"
 """The backend of requests that no group with a weight is for."""
+_PROBE_AFTER_S: Final = 5
+_PROBE_EVERY_S: Final = 2
+_PROBES: Final = 3
+"""A connection to a target that was silent so long is probed; as many probes without an answer end it."""
 _PORTS: Final = {"HTTP": "80", "HTTPS": "443"}
 """Of a redirect to another protocol, which need not be named."""
 
@@ -259,6 +263,11 @@ def _backend(
     yield f"    balance {'leastconn' if group.least_requests else 'roundrobin'}"
     yield f"    timeout server {idle_s}s"
     yield f"    timeout check {check.timeout_s}s"
+    # The kernel notices in 11 s that the host of a target is gone, while requests wait for their answers.
+    yield "    option srvtcpka"
+    yield f"    srvtcpka-idle {_PROBE_AFTER_S}s"
+    yield f"    srvtcpka-intvl {_PROBE_EVERY_S}s"
+    yield f"    srvtcpka-cnt {_PROBES}"
     if is_http:
         # A target may close an idle connection just when a request is sent on it.
         yield "    retry-on conn-failure empty-response"

@@ -3,7 +3,8 @@
 ::
 
     sampler.py        the timer: ``latest``, ``before``, ``subscribe``, ``poke`` (a round now)
-    collector.py      one round, in a thread: what did not change is not built again
+    collector.py      one round, in a thread; ``known.py`` is what it keeps for the next one
+    idle_watch.py     what to read of an idle task, to know that its last sample still holds
     targets.py        what a round reads
     cgroup.py         the files of a container, which stay open
     cgroup_texts.py   what they say (pure)

@@ -13,7 +13,8 @@ whose CPU time has not increased, only that is read which others can change: mem
 kernel takes some back) and block I/O (the kernel writes later), and if one of them changed, the file that
 says more of it. All the rest needs a process of the container to run, and was read after it last did.
 A file that still changed when it was last read is read again, for example pressure, which fades; and
-every file is, at least every ``ALL_S`` seconds.
+every file is, at least every ``ALL_S`` seconds. While all that could be told is told by those few files, the
+collector watches them (``idle_watch``) and asks no reader.
 
 Tests: ``tests/unit/metrics/test_cgroup.py``.
 """
@@ -40,13 +41,17 @@ _CHANGED_BY_OTHERS: Final = {
     "io.stat": "",
 }
 """Each with the file that belongs to it: figures are made of both."""
-_READ_BYTES: Final = 16384
+READ_BYTES: Final = 16384
 """Larger than any of these files, except ``io.stat`` with hundreds of disks."""
 
 _V1_SHARED_MOUNTS: Final = {
     "cpuacct": ("cpuacct", "cpu,cpuacct", "cpuacct,cpu"),
     "cpu": ("cpu", "cpu,cpuacct", "cpuacct,cpu"),
 }
+
+
+WatchedFile = tuple[int, bytes]
+"""A descriptor, and what the file said."""
 
 
 class RawTexts(NamedTuple):
@@ -75,7 +80,7 @@ class _File:
 
     def read(self) -> bool:
         """Read it; return whether it changed. Raises ``OSError``."""
-        text = os.pread(self.fd, _READ_BYTES, 0)
+        text = os.pread(self.fd, READ_BYTES, 0)
         self.fading = text != self.text
         if self.fading:
             self.text, self.said = text, self.parse(text)
@@ -107,7 +112,8 @@ class CgroupReader:
         self._others = [file for file in files[1:] if file not in known]
         self._fading: list[_File] = []
         """Those of the others that had changed when they were read last."""
-        self._all_due_s = float("-inf")
+        self.due_s = float("-inf")
+        """Monotonic time at which all files are to be read again."""
         self.open_files = 0
         """How many descriptors this reader holds."""
         if keep_open:
@@ -136,6 +142,16 @@ class CgroupReader:
         memory, moved, done = (self._files[place].text or b"" for place in self._raw_places)
         return RawTexts(memory, moved, b"" if self._version == 2 else done)
 
+    def watched(self) -> list[WatchedFile] | None:
+        """Return the files that tell whether a reading would say anything else before ``due_s``.
+
+        None if these are not enough: a file still changed when it was last read, or none stays open.
+        """
+        if not self._keep_open or self._fading:
+            return None
+        files = (self._files[0], *(file for file, _ in self._by_others))
+        return [(file.fd, file.text) for file in files if file.text is not None]
+
     def close(self) -> None:
         """Close every file; may be repeated."""
         for file in self._files:
@@ -158,8 +174,8 @@ class CgroupReader:
 
     def _read_open(self) -> bool:
         changed, now_s = self._files[0].read(), time.monotonic()
-        if changed or now_s >= self._all_due_s:
-            self._all_due_s = now_s + ALL_S
+        if changed or now_s >= self.due_s:
+            self.due_s = now_s + ALL_S
             for file in self._files[1:]:
                 changed |= self._refresh(file)
             self._fading = [file for file in self._others if file.fading]
@@ -199,7 +215,7 @@ class CgroupReader:
                     raise
                 continue
             try:
-                file.text = os.read(fd, _READ_BYTES)
+                file.text = os.read(fd, READ_BYTES)
             finally:
                 os.close(fd)
             file.said = file.parse(file.text)

@@ -5,8 +5,8 @@ It keeps what the next round needs: open files, and counters to compute rates. A
 that is gone is skipped silently, because tasks end that way. Counters of a container go on when it
 is restarted (``continuity``, ``links.LinkTotals``), but no rate spans a restart.
 
-What did not change since the round before is not built again: of an idle container, a round makes
-no new object, and the list of a task's containers is the same one.
+What did not change since the round before is not built again: the sample of an idle task is the same
+object, and the task is not even looked at but for its ``IdleWatch``.
 
 Tests: ``tests/unit/metrics/test_collector.py``.
 """
@@ -14,118 +14,30 @@ Tests: ``tests/unit/metrics/test_collector.py``.
 from __future__ import annotations
 
 import errno
-import operator
 import time
 from typing import TYPE_CHECKING, Final
 
 from agent.metrics import links
 from agent.metrics.cgroup import RawTexts
-from agent.metrics.continuity import Continuous
 from agent.metrics.host_ends import HostEnds
+from agent.metrics.known import KnownContainer, KnownTask
 from agent.metrics.task_networks import NOWHERE, TaskNetworks
-from agent.model.metrics import ContainerSample, MetricsBatch, RoundCost, TaskSample
+from agent.model.metrics import MetricsBatch, RoundCost, TaskSample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from agent.metrics.cgroup import CgroupReader, CgroupTree
     from agent.metrics.cgroup_texts import Usage
-    from agent.metrics.gpu import GpuReader
+    from agent.metrics.gpu import GpuReader, GpuReading
     from agent.metrics.host import HostReader
+    from agent.metrics.idle_watch import Sign
     from agent.metrics.targets import SampleTarget
-    from agent.model.metrics import GpuUse, NetworkSample
+    from agent.model.metrics import GpuUse
 
 
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
-
-
-class _Container:
-    """What is known of one container from the rounds before."""
-
-    __slots__ = ("at_ns", "counters", "cpu_ns", "made_of", "pid", "reader", "run", "sample")
-
-    def __init__(self) -> None:
-        self.reader: CgroupReader | None = None
-        self.counters = Continuous()
-        self.run = 0
-        """Number of the run that was read last; the next three are of that reading."""
-        self.pid = 0
-        self.cpu_ns: int | None = None
-        self.at_ns = 0
-        self.made_of: tuple[object, ...] = ()
-        """Usage, network figures and use of GPUs in the sample."""
-        self.sample: ContainerSample | None = None
-
-    def rests(self, usage: Usage) -> bool:
-        """Tell whether a sample of this usage says the same as the last one, as to all but GPUs."""
-        sample = self.sample
-        return sample is not None and sample.cpu_percent == 0.0 and self.made_of[0] is usage
-
-    def _cpu_percent(self, cpu_ns: int | None, pid: int) -> float | None:
-        """Return the CPU use since the last reading; None if that was of another run."""
-        at_ns, run = time.monotonic_ns(), self.counters.run
-        same_run = run == self.run and pid == self.pid
-        before_ns, before_at_ns = self.cpu_ns, self.at_ns
-        self.run, self.pid, self.cpu_ns, self.at_ns = run, pid, cpu_ns, at_ns
-        if not same_run or cpu_ns is None or before_ns is None or at_ns <= before_at_ns:
-            return None
-        return round(100 * (cpu_ns - before_ns) / (at_ns - before_at_ns), 3)
-
-    def sample_of(
-        self,
-        target: SampleTarget,
-        usage: Usage,
-        network: NetworkSample | None,
-        gpus: tuple[GpuUse, ...],
-    ) -> ContainerSample:
-        """Return the sample of a reading; the same object again if all figures are the same."""
-        percent = self._cpu_percent(usage.cpu_ns, target.pid)
-        made_of = (usage, network, gpus)
-        before = self.sample
-        if (
-            before is not None
-            and all(map(operator.is_, made_of, self.made_of))
-            and before.cpu_percent == percent
-            and before.restarts == target.restarts
-        ):
-            return before
-        self.made_of = made_of
-        self.sample = ContainerSample(
-            name=target.name,
-            runtime_id=target.runtime_id,
-            cpu_percent=percent,
-            network=network.counters if network else None,
-            links=network.links if network else {},
-            rx_bytes_per_s=network.rx_bytes_per_s if network else None,
-            tx_bytes_per_s=network.tx_bytes_per_s if network else None,
-            restarts=target.restarts,
-            gpus=gpus,
-            **usage._asdict(),
-        )
-        return self.sample
-
-
-class _Task:
-    """The containers to read of one task, and what they were like in the last round."""
-
-    __slots__ = ("networks", "running", "sample", "targets")
-
-    def __init__(
-        self,
-        targets: list[SampleTarget],
-        running: list[tuple[SampleTarget, _Container]],
-        networks: TaskNetworks | None,
-    ) -> None:
-        self.targets = targets
-        self.running = running
-        self.networks = networks
-        """None if none of them has a network of its own."""
-        self.sample: TaskSample | None = None
-        """None if the next one cannot be the same."""
-
-
-_Used = tuple["SampleTarget", _Container, "Usage"]
 
 
 class Collector:
@@ -156,14 +68,20 @@ class Collector:
         self._proc = str(proc)
         self._max_open_files = max_open_files
         self._open_files = 0
-        self._containers: dict[str, _Container] = {}
+        """Of containers; the next is of networks."""
+        self._network_files: int | None = None
+        """None since one may have been opened or closed."""
+        self._containers: dict[str, KnownContainer] = {}
         self._networks: dict[str, TaskNetworks] = {}
         self._ends = HostEnds()
         self._targets: list[SampleTarget] = []
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: dict[str, KnownTask] = {}
         self._own_namespace = ""
+        self._uses: Mapping[str, tuple[GpuUse, ...]] = {}
         self._rounds = 0
         self._cpu_s = 0.0
+        self.has_newcomers = False
+        """Whether the last round was the first of a container, which has no rate yet."""
 
     def collect(self, targets: Iterable[SampleTarget]) -> MetricsBatch:
         """Read every target and the host once."""
@@ -171,13 +89,13 @@ class Collector:
         at = time.time()
         gpus = self._gpus.read() if self._gpus is not None else None
         self._aim(list(targets))
-        self._ends.look(len(self._networks))
-        uses = gpus.uses if gpus is not None else {}
-        tasks = [
-            sample
-            for arn, task in self._tasks.items()
-            if (sample := self._task(arn, task, at, uses)) is not None
-        ]
+        stirred = self._stirred(gpus)
+        self.has_newcomers = False
+        for arn, task in self._tasks.items():
+            if task.watch is None or not task.watch.is_still(began_s, stirred):
+                self._read(arn, task)
+                self._network_files = None
+        tasks = [task.sample for task in self._tasks.values() if task.sample is not None]
         host = self._host.read(at, began_s, gpus)
         self._rounds += 1
         cpu_s = time.thread_time() - cpu_began_s
@@ -194,8 +112,11 @@ class Collector:
     @property
     def open_files(self) -> int:
         """How many descriptors are held."""
-        networks = sum(network.open_files for network in self._networks.values())
-        return self._open_files + networks + self._ends.open_files + self._host.open_files
+        if self._network_files is None:
+            self._network_files = sum(each.open_files for each in self._networks.values())
+        return (
+            self._open_files + self._network_files + self._ends.open_files + self._host.open_files
+        )
 
     def raw_texts(self, runtime_id: str) -> RawTexts:
         """Return files of a container as last read; empty ones if it is not sampled.
@@ -216,6 +137,7 @@ class Collector:
         self._networks.clear()
         self._tasks.clear()
         self._targets = []
+        self._network_files = None
         self._ends.close()
         self._host.close()
         if self._gpus is not None:
@@ -225,7 +147,7 @@ class Collector:
         """Take the targets of a round, and forget what is no longer one."""
         if targets == self._targets:
             return
-        self._targets = targets
+        self._targets, self._network_files = targets, None
         by_task: dict[str, list[SampleTarget]] = {}
         for target in targets:
             by_task.setdefault(target.task_arn, []).append(target)
@@ -244,97 +166,77 @@ class Collector:
         for networks in self._networks.values():
             networks.forget(seen)
 
-    def _new(self, arn: str, targets: list[SampleTarget]) -> _Task:
+    def _new(self, arn: str, targets: list[SampleTarget]) -> KnownTask:
         running = []
         for target in targets:
-            container = self._containers.setdefault(target.runtime_id, _Container())
+            container = self._containers.setdefault(target.runtime_id, KnownContainer())
             if target.running:
                 running.append((target, container))
         networks = None
         if any(target.network_pid for target, _ in running):
             networks = self._networks_of(arn)
-        return _Task(targets, running, networks)
+        return KnownTask(targets, running, networks)
 
-    def _task(
-        self, arn: str, task: _Task, at: float, uses: Mapping[str, tuple[GpuUse, ...]]
-    ) -> TaskSample | None:
-        used: list[_Used] = []
-        rests = task.sample is not None
-        for target, container in task.running:
-            usage = self._usage(target, container)
-            if usage is None:
-                rests = False
-                continue
-            used.append((target, container, usage))
-            rests = (
-                rests
-                and container.rests(usage)
-                and (not self._gpus or container.made_of[2] == uses.get(target.runtime_id, ()))
-            )
-        if rests and (task.networks is None or task.networks.rest(time.monotonic())):
-            return self._again(task, used, at)
-        return self._changed(arn, task, used, at, uses)
+    def _stirred(self, gpus: GpuReading | None) -> set[Sign]:
+        """Look at what is read for all tasks together; return what changed since the round before."""
+        stirred: set[Sign] = set()
+        moved = self._ends.look(len(self._networks))
+        if moved is None:
+            for task in self._tasks.values():
+                if task.networks is not None:
+                    task.wake()
+        else:
+            stirred |= moved
+        before, self._uses = self._uses, gpus.uses if gpus is not None else {}
+        if before or self._uses:
+            known = before.keys() | self._uses.keys()
+            stirred |= {one for one in known if before.get(one) != self._uses.get(one)}
+        return stirred
 
-    @staticmethod
-    def _again(task: _Task, used: list[_Used], at: float) -> TaskSample | None:
-        """Return the last sample with another time."""
-        at_ns = time.monotonic_ns()
-        for _, container, _ in used:
-            container.at_ns = at_ns
-        last = task.sample
-        return last and TaskSample(
-            task_arn=last.task_arn,
-            at=at,
-            containers=last.containers,
-            network=last.network,
-            links=last.links,
-            rx_bytes_per_s=last.rx_bytes_per_s,
-            tx_bytes_per_s=last.tx_bytes_per_s,
-        )
-
-    def _changed(
-        self,
-        arn: str,
-        task: _Task,
-        used: list[_Used],
-        at: float,
-        uses: Mapping[str, tuple[GpuUse, ...]],
-    ) -> TaskSample | None:
+    def _read(self, arn: str, task: KnownTask) -> None:
+        """Read a task that may have changed."""
+        task.wake()
         before, task.sample = task.sample, None
+        used = [
+            (target, container, usage)
+            for target, container in task.running
+            if (usage := self._usage(target, container)) is not None
+        ]
         if not used:
-            return None
+            return
+        now_s = time.monotonic()
         found = NOWHERE
         if task.networks is not None:
             found = task.networks.read(
                 [target for target, _, _ in used],
                 ran=any(usage.cpu_ns != container.cpu_ns for _, container, usage in used),
-                now_s=time.monotonic(),
+                now_s=now_s,
             )
         samples = [
             container.sample_of(
                 target,
                 usage,
                 found.by_container.get(target.runtime_id),
-                uses.get(target.runtime_id, ()),
+                self._uses.get(target.runtime_id, ()),
             )
             for target, container, usage in used
         ]
-        if before is not None and _are_same(before.containers, samples):
-            samples = before.containers
+        if any(one.cpu_percent is None and one.cpu_ns is not None for one in samples):
+            self.has_newcomers = True
         whole = found.whole
         sample = TaskSample(
             task_arn=arn,
-            at=at,
             containers=samples,
             network=whole.counters if whole else None,
             links=whole.links if whole else {},
             rx_bytes_per_s=whole.rx_bytes_per_s if whole else None,
             tx_bytes_per_s=whole.tx_bytes_per_s if whole else None,
         )
-        task.sample = sample if len(used) == len(task.running) else None
-        return sample
+        task.sample = before if sample == before else sample
+        if len(used) == len(task.running):
+            task.fall_idle(now_s)
 
-    def _usage(self, target: SampleTarget, container: _Container) -> Usage | None:
+    def _usage(self, target: SampleTarget, container: KnownContainer) -> Usage | None:
         """Read one container; after a restart it has a new group with the same name."""
         usage: Usage | None = None
         if container.reader is not None:
@@ -364,7 +266,7 @@ class Collector:
         self._open_files += reader.open_files
         return reader
 
-    def _drop_reader(self, container: _Container) -> None:
+    def _drop_reader(self, container: KnownContainer) -> None:
         reader, container.reader = container.reader, None
         if reader is not None:
             self._open_files -= reader.open_files
@@ -379,7 +281,3 @@ class Collector:
                 self._proc, self._own_namespace, self._ends
             )
         return networks
-
-
-def _are_same(before: Sequence[object], now: Sequence[object]) -> bool:
-    return len(before) == len(now) and all(map(operator.is_, before, now))

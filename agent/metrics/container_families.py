@@ -34,7 +34,6 @@ class _Row(NamedTuple):
     """One container that was sampled."""
 
     labels: Labels
-    task: TaskSample
     sample: ContainerSample
     view: ContainerView
 
@@ -61,6 +60,12 @@ def of_tasks(
     known = {task.arn: task for task in live}
     samples = [task for task in batch.tasks if task.task_arn in known] if batch else []
     rows = [row for sample in samples for row in _rows(known[sample.task_arn], sample)]
+    yield Family(
+        "container_last_seen",
+        "gauge",
+        "When a container was last sampled, in Unix seconds.",
+        [(row.labels, batch.at) for row in rows] if batch else [],
+    )
     for name, kind, text, value_of in _SAMPLED:
         yield _family(name, kind, text, rows, value_of)
     yield from _cpu(rows)
@@ -118,7 +123,7 @@ def _rows(task: TaskView, sample: TaskSample) -> Iterator[_Row]:
     for one in sample.containers:
         view = views.get(one.name)
         if view is not None and view.runtime_id == one.runtime_id:
-            yield _Row(_of_container(task, view), sample, one, view)
+            yield _Row(_of_container(task, view), one, view)
 
 
 def _links(task: TaskView, sample: TaskSample) -> Iterator[_Link]:
@@ -238,12 +243,6 @@ def _seconds(ns: int | None) -> float | None:
 
 
 _SAMPLED: list[tuple[str, Kind, str, Callable[[_Row], float | None]]] = [
-    (
-        "container_last_seen",
-        "gauge",
-        "When a container was last sampled, in Unix seconds.",
-        lambda row: row.task.at,
-    ),
     (
         "container_start_time_seconds",
         "gauge",

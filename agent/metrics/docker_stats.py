@@ -97,7 +97,7 @@ def _moment(runtime_id: str, batch: MetricsBatch | None) -> _Moment | None:
         if sample.runtime_id == runtime_id:
             network = network_of(task, sample)
             return _Moment(
-                at=task.at,
+                at=batch.at,
                 sample=sample,
                 networks=network.links if network else {},
                 rates=(

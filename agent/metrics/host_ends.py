@@ -43,7 +43,8 @@ _TYPE_MASK: Final = 0x3FFF
 
 _ANSWER_BYTES: Final = 65536
 """The kernel puts at most 32 KiB of a listing into one message."""
-_ANSWER_S: Final = 2.0
+_ANSWER_LIMIT: Final = struct.pack("ll", 2, 0)
+"""``struct timeval``: two seconds."""
 _LINKS_PER_NAMESPACE: Final = 8
 """How many links of the host may be listed to spare the reading of one namespace."""
 _LOOK_AGAIN: Final = 30
@@ -78,7 +79,8 @@ class HostEnds:
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
             )
-            self._socket.settimeout(_ANSWER_S)
+            # A limit of the kernel's own: with one of Python's, each call is two.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _ANSWER_LIMIT)
         except OSError:
             self.close()
 
@@ -87,25 +89,38 @@ class HostEnds:
         """How many descriptors are held."""
         return int(self._socket is not None)
 
-    def look(self, namespaces: int) -> None:
-        """Read the counters of all links, unless reading so many namespaces is less work."""
+    def look(self, namespaces: int) -> set[int] | None:
+        """Read the counters of all links, unless reading so many namespaces is less work.
+
+        Returns:
+            The numbers of the links with traffic since the look before, and of those that are no longer
+            what they were; None if that is not known.
+        """
         if self._socket is None or not namespaces:
             self._counters = {}
-            return
+            return None
         if self._skip:
             self._skip -= 1
-            return
-        before = self._counters.keys()
+            return None
+        before, ends_before = self._counters, self._by_nsid
         try:
-            self._counters = self._list_counters()
-            if self._counters.keys() != before or self._unsure:
+            now = self._counters = self._list_counters()
+            if now.keys() != before.keys() or self._unsure:
                 self.changes += 1
                 self._unsure = False
                 self._by_nsid = self._list_ends()
         except OSError:
             self.close()
-        if len(self._counters) > _LINKS_PER_NAMESPACE * namespaces:
+            return None
+        if len(now) > _LINKS_PER_NAMESPACE * namespaces:
             self._counters, self._skip = {}, _LOOK_AGAIN
+            return None
+        moved = {index for index, counters in before.items() if now.get(index) != counters}
+        if self._by_nsid is not ends_before:
+            for nsid, indexes in ends_before.items():
+                if self._by_nsid.get(nsid) != indexes:
+                    moved.update(indexes)
+        return moved
 
     def nsid_of(self, namespace_fd: int) -> int:
         """Return the kernel's number of a namespace, given by an open file of it; -1 without one."""

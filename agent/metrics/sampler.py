@@ -5,8 +5,8 @@ that hangs (a dead network disk) is reported once, and rounds are skipped until 
 queues up, and the process can still end. No failure here stops the agent.
 
 The default interval of 10 s is that of Amazon ECS (``ECS_POLLING_METRICS_WAIT_DURATION``); two
-samples cover the 20 s that ECS aggregates. A round costs about 60 µs per container, so the interval
-follows the needs of consumers, not the cost.
+samples cover the 20 s that ECS aggregates. A round costs about 30 µs for each idle container, so the
+interval follows the needs of consumers, not the cost.
 """
 
 from __future__ import annotations
@@ -242,9 +242,8 @@ class Sampler:
                 _log.exception("a consumer of samples failed")
 
     def _has_newcomers(self) -> bool:
-        if self.latest is None or self._in_trouble:
-            return False
-        return any(c.cpu_percent is None and c.cpu_ns is not None for _, c in self.latest.pairs())
+        collector = self._collector
+        return collector is not None and collector.has_newcomers and not self._in_trouble
 
     def _trouble(self, cause: str) -> None:
         """Log the first of several consecutive failed rounds."""

@@ -36,6 +36,14 @@ class TaskLinks(NamedTuple):
 NOWHERE = TaskLinks(None, {})
 
 
+class WatchedLinks(NamedTuple):
+    """What tells whether a reading would say anything else."""
+
+    indexes: list[int]
+    due_s: float
+    """Monotonic time at which the namespaces are to be read again."""
+
+
 class _Network:
     """One namespace: its reader, and what is known of it from the rounds before."""
 
@@ -205,19 +213,29 @@ class TaskNetworks:
         whole = self._together(list(found.values()))
         return TaskLinks(whole, found if len(found) > 1 else {})
 
-    def rest(self, now_s: float) -> bool:
-        """Take a round in which no container of the task ran; return whether the last figures still hold.
+    def watched(self, now_s: float) -> WatchedLinks | None:
+        """Return the links of the host without whose traffic the last figures hold on.
 
-        Then ``read`` need not be called: nothing was received, as in the round before.
+        None if these are not enough: there was traffic, or some of it would not pass there.
         """
-        last, ends = self._last, self._ends
-        for network in last:
-            if not network.is_quiet(ends, now_s) or not network.had_no_traffic:
-                return False
-        at_ns = time.monotonic_ns()
-        for network in last:
-            network.at_ns = at_ns
-        return bool(last)
+        indexes: list[int] = []
+        due_s = float("inf")
+        for network in self._last:
+            mark = network.mark
+            if (
+                mark is None
+                or not network.had_no_traffic
+                or not network.is_quiet(self._ends, now_s)
+            ):
+                return None
+            indexes += mark.indexes
+            due_s = min(due_s, network.due_s)
+        return WatchedLinks(indexes, due_s) if indexes else None
+
+    def were_still(self, until_ns: int) -> None:
+        """Take it that there was no traffic until a moment, although ``read`` was not called."""
+        for network in self._last:
+            network.at_ns = until_ns
 
     def forget(self, seen: Collection[str]) -> None:
         """Close what is no longer of a container in ``seen``, which has ids of the engine."""

@@ -127,11 +127,9 @@ class ContainerSample(_Wire, frozen=True):
 
 
 class TaskSample(_Wire, frozen=True):
-    """What one task used at one moment."""
+    """What one task used at one moment, the ``at`` of its round."""
 
     task_arn: str
-    at: float
-    """Unix time."""
     containers: list[ContainerSample] = field(default_factory=list)
     network: LinkCounters | None = None
     """None in ``host`` and ``none`` mode, where the task has no interface of its own."""
@@ -274,7 +272,13 @@ class MetricsBatch(_Wire, frozen=True):
 
     host: HostSample
     tasks: list[TaskSample] = field(default_factory=list)
+    """A sample that says the same as the one before of its task is the same object."""
     cost: RoundCost | None = None
+
+    @property
+    def at(self) -> float:
+        """When the round began, in Unix time."""
+        return self.host.at
 
     def pairs(self) -> Iterator[tuple[TaskSample, ContainerSample]]:
         """Yield every container with its task."""

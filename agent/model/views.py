@@ -86,6 +86,8 @@ class TaskView(_View, frozen=True):
     containers: list[ContainerView] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     sample: TaskSample | None = None
+    sampled_at: float = 0.0
+    """When the round of the sample began, in Unix time; 0 without one."""
     launch: LaunchView | None = None
     """Only in the answer about a single task."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 from msgspec import Struct
 
 from agent.config.addresses import TASK_PORT
@@ -28,12 +30,15 @@ class FleetSettings(Struct, frozen=True, kw_only=True):
     """The range that control gave this host; empty before it has."""
     fleet_range: str = ""
     """The network from which all ranges are; empty before control has said it."""
-    gateway: str = ""
-    """This host's own address towards tasks, with WireGuard; empty before it has a range."""
     port: int = 0
     """UDP port of WireGuard."""
     public_key: str = ""
     private_key: SecretText = SecretText()
+
+    @property
+    def gateway(self) -> str:
+        """This host's own address towards tasks, the first of its range; empty before it has one."""
+        return str(IPv4Network(self.range)[1]) if self.range else ""
 
 
 class NetworkSettings(Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agent.network.fleet.fleet import FleetNetwork
     from agent.network.host.repair_loop import Suspicions
     from agent.network.host.shared import HostNetwork
+    from agent.network.kernel.namespaces import Process
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.lifecycle import SandboxLifecycle
     from agent.network.sandboxes.sandbox import SandboxMaker
@@ -87,6 +88,8 @@ class Upkeep:
         """Called after each check of the rules, for those who keep rules besides these."""
         self._not_serving: set[str] = set()
         """Addresses of sandboxes whose namespace is incomplete."""
+        self._seen_alive: set[Process] = set()
+        """Processes of sandboxes that were looked at while they were watched."""
 
     @property
     def problems(self) -> list[str]:
@@ -184,7 +187,19 @@ class Upkeep:
             return RepairResult([], str(error))
 
     async def _departed(self) -> list[SandboxRecord]:
-        rows = self._table.in_use()
-        loop = asyncio.get_running_loop()
-        living = await loop.run_in_executor(self._files, surveys.living, rows)
-        return [row for row in rows if row.ipv4 not in living]
+        """Return the sandboxes that have ended.
+
+        The kernel reports the end of a process that is watched; so that is looked at once, because it may
+        have ended, and its pid be another's, before the watch began.
+        """
+        in_use = self._table.in_use()
+        watched = {row.process for row in in_use if self._lifecycle.is_watched(row.ipv4)}
+        sure = watched & self._seen_alive
+        unsure = [row for row in in_use if row.process not in sure]
+        departed: list[SandboxRecord] = []
+        if unsure:
+            loop = asyncio.get_running_loop()
+            living = await loop.run_in_executor(self._files, surveys.living, unsure)
+            departed = [row for row in unsure if row.ipv4 not in living]
+        self._seen_alive = watched - {row.process for row in departed}
+        return departed

@@ -62,10 +62,12 @@ def _resources(snapshot: Snapshot, hostname: str) -> Iterator[dict[str, Any]]:
         metrics += _of_table(semantics.HOST_LINKS, batch.host.links, _ns(batch.host.at))
     yield _resource(place | own, metrics)
     tasks = {task.arn: task for task in snapshot.tasks if task.status != "STOPPED"}
-    for sample in batch.tasks if batch else ():
+    if batch is None:
+        return
+    for sample in batch.tasks:
         task = tasks.get(sample.task_arn)
         if task is not None:
-            yield from _of_task(task, sample, place)
+            yield from _of_task(task, sample, _ns(batch.at), place)
 
 
 def _families(snapshot: Snapshot) -> Iterator[Family]:
@@ -82,7 +84,7 @@ def cluster_arn(instance_arn: str) -> str:
 
 
 def _of_task(
-    task: TaskView, sample: TaskSample, place: Mapping[str, str]
+    task: TaskView, sample: TaskSample, at_ns: str, place: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
     views = {view.name: view for view in task.containers}
     of_task = {
@@ -92,7 +94,6 @@ def _of_task(
         "aws.ecs.task.family": task.family,
         "aws.ecs.task.revision": task.revision,
     }
-    at_ns = _ns(sample.at)
     is_shared = len(sample.containers) > 1 and not any(c.network for c in sample.containers)
     for one in sample.containers:
         view = views.get(one.name)

@@ -7,7 +7,6 @@ it was set before: to remove what is left of it.
 from __future__ import annotations
 
 import asyncio
-from ipaddress import IPv4Network
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -57,7 +56,6 @@ async def _with_key(made: FleetSettings, settings: Settings) -> FleetSettings:
     key = await asyncio.to_thread(keys.load, settings.data_dir)
     return msgspec.structs.replace(
         made,
-        gateway=str(IPv4Network(made.range)[1]) if made.range else "",
         port=settings.fleet_port,
         private_key=key.private,
         public_key=key.public,

@@ -38,6 +38,10 @@ def executable() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+class Navigating(Exception):
+    """The page is being replaced by another, and answers nothing."""
+
+
 class Page:
     """One page of a browser; what it complains about is in ``errors``."""
 
@@ -74,13 +78,14 @@ class Page:
             self.sent.append(str(told["request"]))
 
     async def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Make a call of the protocol and return its result."""
+        """Make a call of the protocol and return its result; raises ``Navigating``."""
         number = next(self._numbers)
         self._waiting[number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         async with asyncio.timeout(WAIT_LIMIT_S):
             answer = await self._waiting[number]
-        assert "error" not in answer, answer
+        if "error" in answer:
+            raise Navigating(str(answer["error"]))
         result: dict[str, Any] = answer["result"]
         return result
 
@@ -95,7 +100,10 @@ class Page:
     async def until(self, expression: str) -> None:
         """Wait until an expression is true in the page."""
         async with asyncio.timeout(WAIT_LIMIT_S):
-            while not await self.value(f"Boolean({expression})"):  # noqa: ASYNC110 - the other side is a process
+            while True:
+                with contextlib.suppress(Navigating):
+                    if await self.value(f"Boolean({expression})"):
+                        return
                 await asyncio.sleep(0.05)
 
     async def go(self, url: str) -> None:

@@ -1,9 +1,10 @@
-"""A second host on this machine: with its own links, firewall, /run and engine, on one wire with the first.
+"""More hosts on this machine: with their own links, firewall, /run and engine, on one wire with the first.
 
 ::
 
     this host ── lan0 ── switch (a namespace with a bridge) ── lan0 ── second host
-    192.0.2.1            192.0.2.9                              192.0.2.2
+    192.0.2.1            192.0.2.9                     └────── lan0 ── third host
+                                                               192.0.2.3
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.support.fleet import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-FIRST, SECOND, SWITCH = "192.0.2.1", "192.0.2.2", "192.0.2.9"
+FIRST, SECOND, THIRD, SWITCH = "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.9"
 LINK = "lan0"
 _OWN_HOST = Path(__file__).parents[2] / "scripts/own-host"
 
@@ -52,32 +53,53 @@ class Hosts(NamedTuple):
     """The machines on the wire, besides this one."""
 
     switch: Place
-    second: Place
+    others: tuple[Place, ...]
+
+    @property
+    def second(self) -> Place:
+        """The first of the others."""
+        return self.others[0]
 
 
 @contextlib.contextmanager
 def second_host(directory: Path) -> Iterator[Hosts]:
     """Build wire and second host; remove both at the end, with all that runs there."""
-    told = directory / "second-host.pid"
+    with other_hosts(directory, SECOND) as hosts:
+        yield hosts
+
+
+@contextlib.contextmanager
+def other_hosts(directory: Path, *addresses: str) -> Iterator[Hosts]:
+    """Build a wire and a host for each address; remove all at the end, with all that runs there."""
     with contextlib.ExitStack() as stack:
         switch = Place(stack.enter_context(_switch()))
         stack.callback(_run, f"ip link del {LINK}")
         _connect(switch, None, FIRST)
-        host = subprocess.Popen(
-            [_OWN_HOST, "sh", "-c", 'echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep 3600', told],
-            stdout=subprocess.DEVNULL,
-        )
-        stack.callback(host.wait, 120)
-        stack.callback(lambda: told.exists() and subprocess.run(["kill", told.read_text().strip()], check=False))  # fmt: skip
+        starting = [_start(stack, directory / f"host-{address}.pid") for address in addresses]
+        places = [Place(is_up(), has_mounts=True) for is_up in starting]
+        for place, address in zip(places, addresses, strict=True):
+            _connect(switch, place, address)
+        yield Hosts(switch, tuple(places))
 
-        def is_up() -> bool:
-            assert host.poll() is None, "it ended"
-            return told.exists()
 
-        eventually(is_up, what="the second host's engine", within_s=120)
-        second = Place(int(told.read_text()), has_mounts=True)
-        _connect(switch, second, SECOND)
-        yield Hosts(switch, second)
+def _start(stack: contextlib.ExitStack, told: Path) -> Callable[[], int]:
+    """Begin to start a host; return what waits for it and returns the id of one of its processes."""
+    host = subprocess.Popen(
+        [_OWN_HOST, "sh", "-c", 'echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep 3600', told],
+        stdout=subprocess.DEVNULL,
+    )
+    stack.callback(host.wait, 120)
+    stack.callback(lambda: told.exists() and subprocess.run(["kill", told.read_text().strip()], check=False))  # fmt: skip
+
+    def is_up() -> bool:
+        assert host.poll() is None, "it ended"
+        return told.exists()
+
+    def wait() -> int:
+        eventually(is_up, what="the engine of another host", within_s=120)
+        return int(told.read_text())
+
+    return wait
 
 
 @contextlib.contextmanager

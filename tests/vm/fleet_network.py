@@ -67,7 +67,7 @@ async def host(name: str) -> None:
                 fleet = await open_fleet(
                     FleetSettings(
                         driver=WIREGUARD, range=HOSTS[name][1], fleet_range=FLEET,
-                        gateway=gateway(name), port=PORT, public_key=key.public,
+                        port=PORT, public_key=key.public,
                         private_key=key.private,
                     ),
                     lane, MTU,

@@ -9,6 +9,7 @@ Tests: ``tests/integration/network/test_repairs.py``,
 from __future__ import annotations
 
 import enum
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ _UP = 1
 _FIXED = "0x6"
 """``ATF_COM | ATF_PERM``"""
 _OFF = ("learning", "unicast_flood", "multicast_flood")
+_FLAG_BYTES = 64
 _ENTRY_BYTES, _MAC_BYTES = 16, 6
 """Sizes in ``struct __fdb_entry`` of ``linux/if_bridge.h``, which starts with the MAC."""
 
@@ -89,21 +91,30 @@ def _neighbours_by_ipv6(bridge: str) -> frozenset[tuple[str, str]]:
 
 def _place(name: str, is_member: bool, is_known: bool) -> Place:
     try:
-        flags = int((_LINKS / name / "flags").read_text(encoding="ascii"), 16)
+        flags = int(_read(f"{_LINKS}/{name}/flags"), 16)
     except (OSError, ValueError):
         return Place.GONE
     if not is_member:
         return Place.OFF_BRIDGE
     if not flags & _UP:
         return Place.DOWN
-    return Place.GOOD if is_known and _is_closed(_LINKS / name / "brport") else Place.ALTERED
+    return Place.GOOD if is_known and _is_closed(f"{_LINKS}/{name}/brport") else Place.ALTERED
 
 
-def _is_closed(port: Path) -> bool:
+def _is_closed(port: str) -> bool:
     try:
-        return all((port / flag).read_text(encoding="ascii").strip() == "0" for flag in _OFF)
+        return all(_read(f"{port}/{flag}") == b"0\n" for flag in _OFF)
     except OSError:
         return False
+
+
+def _read(path: str) -> bytes:
+    """Return a small file of the kernel's; three system calls, where ``Path`` needs nine."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _FLAG_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def _forwarded(bridge: str) -> frozenset[bytes]:

@@ -35,7 +35,7 @@ async def listed(lane: NetlinkLane, source: str) -> dict[str, str]:
     async def work(host: Any) -> dict[str, str]:
         device = _device_index() or -1
         return {
-            f"{message.get_attr('RTA_DST')}/{message['dst_len']}": _via(message, device, source)
+            f"{message.get_attr('RTA_DST')}/{message['dst_len']}": via(message, device, source)
             for message in await lane.dump(host.route, family=socket.AF_INET)
             if message["proto"] == FLEET_PROTOCOL
         }
@@ -49,7 +49,7 @@ async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[s
     Args:
         lane: for netlink.
         changes: what to change.
-        source: this host's own address towards tasks of others by WireGuard.
+        source: this host's own address towards tasks of others, which it must have; empty before it has a range.
 
     Raises:
         NetworkFailure: a route could not be removed.
@@ -59,8 +59,8 @@ async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[s
         errors = await pipelined(
             *(host.route("del", dst=network, proto=FLEET_PROTOCOL) for network in changes.remove),
             *(
-                host.route("replace", **_route(network, via, source))
-                for network, via in changes.put.items()
+                host.route("replace", **request(network, gateway, _device_index(), source))
+                for network, gateway in changes.put.items()
             ),
         )
         removed, put = errors[: len(changes.remove)], errors[len(changes.remove) :]
@@ -68,8 +68,8 @@ async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[s
             if refused(error, errno.ESRCH, errno.ENOENT):
                 raise failure(f"removing the route to {network}", error)
         return {
-            network: str(failure(f"a route by {via or 'nobody'}", error))
-            for (network, via), error in zip(changes.put.items(), put, strict=True)
+            network: str(failure(f"a route by {gateway or 'nobody'}", error))
+            for (network, gateway), error in zip(changes.put.items(), put, strict=True)
             if error is not None
         }
 
@@ -102,26 +102,33 @@ def _device_index() -> int:
         return 0
 
 
-def _via(message: Any, device: int, source: str) -> str:
-    """Return what is in the place of a route's gateway in ``wanted``; ``?`` if that has none such."""
+def via(message: Any, device: int, source: str) -> str:
+    """Return what is in the place of a route's gateway in ``wanted``; ``?`` if that has none such. Pure.
+
+    Args:
+        message: what the kernel says of the route.
+        device: number of the WireGuard link.
+        source: as for ``apply``.
+    """
     if message["type"] == _UNREACHABLE:
         return UNREACHABLE
-    if message["type"] != _UNICAST:
+    if message["type"] != _UNICAST or (message.get_attr("RTA_PREFSRC") or "") != source:
         return "?"
     gateway = message.get_attr("RTA_GATEWAY")
     if gateway:
         return str(gateway)
-    is_own = message.get_attr("RTA_OIF") == device and message.get_attr("RTA_PREFSRC") == source
-    return DEVICE if is_own else "?"
+    return DEVICE if message.get_attr("RTA_OIF") == device else "?"
 
 
-def _route(network: str, via: str, source: str) -> Mapping[str, Any]:
-    if via == UNREACHABLE:
+def request(network: str, gateway: str, device: int, source: str) -> Mapping[str, Any]:
+    """Return the request for a route, of which ``via`` reads the same gateway. Pure.
+
+    What this host itself sends to tasks of another one has an address of this host's range. With any other, the peer
+    would not take it through WireGuard, and its engine would not forward it: that drops all but the fleet's.
+    """
+    if gateway == UNREACHABLE:
         return {"dst": network, "type": "unreachable", "proto": FLEET_PROTOCOL}
-    if via == DEVICE:
-        # Without its own address, a packet of the host would not be one that the peer takes from it.
-        return {
-            "dst": network, "oif": _device_index(), "prefsrc": source, "scope": LINK_SCOPE,
-            "proto": FLEET_PROTOCOL,
-        }  # fmt: skip
-    return {"dst": network, "gateway": via, "proto": FLEET_PROTOCOL}
+    made = {"dst": network, "proto": FLEET_PROTOCOL} | ({"prefsrc": source} if source else {})
+    if gateway == DEVICE:
+        return made | {"oif": device, "scope": LINK_SCOPE}
+    return made | {"gateway": gateway}

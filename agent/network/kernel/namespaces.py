@@ -179,6 +179,10 @@ class ExitWatch:
         loop.add_reader(descriptor, self._fire, key, ended)
         return True
 
+    def __contains__(self, key: str) -> bool:
+        """Tell whether the end of this process will be reported."""
+        return key in self._descriptors
+
     def discard(self, key: str) -> None:
         """Stop watching; not an error if the key is unknown."""
         descriptor = self._descriptors.pop(key, None)

@@ -193,6 +193,10 @@ class SandboxLifecycle:
         if self._table.scrap and (self._sweep is None or self._sweep.done()):
             self._sweep = self._background.spawn(self.empty_scrap())
 
+    def is_watched(self, ipv4: str) -> bool:
+        """Tell whether the kernel will report the end of this sandbox; not before Linux 5.3."""
+        return ipv4 in self._exits
+
     def ended(self, ipv4: str, reason: str = "the task's network sandbox stopped") -> None:
         """Note that a sandbox is unusable: its pause process ended by itself, or its link is lost."""
         table = self._table

@@ -3,8 +3,8 @@
 A task's sample counts for a figure only if all of its containers have that figure: a sum without one
 of them would be too small. Counters that go back, as after a restart, add nothing.
 
-Samples of a task that say the same as the one before are only counted, and added all at once when the
-next differs: a task that is idle costs next to nothing.
+Samples of a task that say the same as the one before, which are the same object, are only counted, and
+added all at once when the next differs: a task that is idle costs next to nothing.
 """
 
 from __future__ import annotations
@@ -31,28 +31,24 @@ _Counters = dict[str, tuple["int | None", "int | None"]]
 class _TaskSeries:
     """The samples of one task."""
 
-    __slots__ = ("_counters", "_gathered", "_repeats", "_sample", "_still", "round")
+    __slots__ = ("_counters", "_gathered", "_still", "repeats", "round", "sample")
 
     def __init__(self) -> None:
         self.round = 0
         """Number of the last round in which there was a sample."""
-        self._sample: TaskSample | None = None
+        self.sample: TaskSample | None = None
+        """The last one."""
+        self.repeats = 0
+        """How often it was there again, which is not yet added."""
         self._still: TaskUsage | None = None
-        """What each of the repeats adds."""
-        self._repeats = 0
-        """How many of them are not yet added."""
+        """What each of the repeats adds; None until it is needed."""
         self._gathered: TaskUsage | None = None
         self._counters: _Counters = {}
 
     def take(self, sample: TaskSample) -> None:
-        """Add one sample."""
-        last, self._sample = self._sample, sample
-        if last is not None and _says_the_same(last, sample):
-            if not self._repeats:
-                self._still = _of_task(sample, *_stood_still(sample.containers))
-            self._repeats += 1
-            return
+        """Add one sample, which is another one than the last."""
         self._add_repeats()
+        self.sample, self._still = sample, None
         read = written = None
         before, self._counters = self._counters, {}
         for container in sample.containers:
@@ -66,7 +62,7 @@ class _TaskSeries:
     def forget(self) -> None:
         """Begin anew after a round without a sample: its counters are those of nobody."""
         self._add_repeats()
-        self._sample, self._counters = None, {}
+        self.sample, self._counters = None, {}
 
     def tell(self) -> TaskUsage | None:
         """Return what was gathered, and begin anew; None if there was no sample."""
@@ -78,9 +74,12 @@ class _TaskSeries:
         self._gathered = usage if self._gathered is None else self._gathered.plus(usage)
 
     def _add_repeats(self) -> None:
-        repeats, self._repeats = self._repeats, 0
-        if repeats and self._still is not None:
-            self._add(self._still.times(repeats))
+        repeats, self.repeats = self.repeats, 0
+        if not repeats or self.sample is None:
+            return
+        if self._still is None:
+            self._still = _of_task(self.sample, *_stood_still(self.sample.containers))
+        self._add(self._still.times(repeats))
 
 
 class UsageSeries:
@@ -101,7 +100,10 @@ class UsageSeries:
             elif series.round != self._round - 1:
                 series.forget()
             series.round = self._round
-            series.take(sample)
+            if series.sample is sample:
+                series.repeats += 1
+            else:
+                series.take(sample)
         host = _of_host(batch.host)
         self._host = host if self._host is None else self._host.plus(host)
 
@@ -114,15 +116,6 @@ class UsageSeries:
             arn: series for arn, series in self._tasks.items() if series.round == self._round
         }
         return told
-
-
-def _says_the_same(last: TaskSample, sample: TaskSample) -> bool:
-    """Tell whether two samples are the same but for their time; the sampler keeps lists that are."""
-    return (
-        sample.containers is last.containers
-        and sample.rx_bytes_per_s == last.rx_bytes_per_s
-        and sample.tx_bytes_per_s == last.tx_bytes_per_s
-    )
 
 
 def _stood_still(containers: Iterable[ContainerSample]) -> tuple[int | None, int | None]:

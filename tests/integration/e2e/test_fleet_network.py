@@ -179,6 +179,22 @@ def test_tasks_reach_each_other_with_their_own_addresses(world: World) -> None:
     )  # fmt: skip
     assert eventually(lambda: world.asks(second, there, closed)) == name_of(closed)
 
+    # So does a program of a host, such as the ingress, with the first address of the host's range.
+    beyond = world.start(second, SERVE, shut)
+    assert not host_asks(beyond)
+    source = pools[0].replace("0/24", "1/32")
+    ec2.authorize_security_group_ingress(
+        GroupId=shut, IpProtocol="tcp", FromPort=80, ToPort=80, CidrIp=source
+    )
+    assert eventually(lambda: host_asks(beyond)) == name_of(beyond)
+
+
+def host_asks(task: Task) -> str:
+    """Return what a task answers to this host; empty if it does not."""
+    line = f"busybox timeout 3 busybox wget -q -O - http://{task.address}/"
+    done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
 
 def test_tasks_on_every_host_find_services_by_name(world: World) -> None:
     first, second = world.agents

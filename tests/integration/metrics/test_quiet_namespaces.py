@@ -80,6 +80,7 @@ def test_only_a_quiet_namespace_is_not_read_again(
         assert before.network is not None
         # Another link of the namespace, whose traffic no link of the host can tell.
         in_network_of(container, "ip", "link", "add", "a0", "type", "veth", "peer", "name", "b0")
+        collector._tasks["arn/t1"].wake()
         collector._networks["arn/t1"]._networks[container.id].due_s = 0.0
         assert collect().links.keys() == {"eth0", "a0", "b0"}
         for _ in range(3):

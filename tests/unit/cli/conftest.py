@@ -140,7 +140,6 @@ def _running() -> TaskView:
         ],
         sample=TaskSample(
             task_arn="arn:aws:ecs:local:0:task/prod/aa11",
-            at=time.time(),
             containers=[
                 ContainerSample(
                     name="httpd", runtime_id="c1", cpu_percent=1.25, memory_bytes=3 << 20, pids=2

@@ -47,7 +47,6 @@ def view(at: float = AT, read: int = 1000, link: int = 5000) -> UsageView:
         ],
         sample=TaskSample(
             task_arn="arn:1",
-            at=at,
             network=LinkCounters(),
             rx_bytes_per_s=100.0,
             tx_bytes_per_s=2000.0,

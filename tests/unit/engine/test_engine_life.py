@@ -216,6 +216,7 @@ async def test_views_and_targets(host: TaskHost) -> None:
     await host.order(container("a"), network_mode="awsvpc")
     await host.until_known("RUNNING")
     (view,) = host.engine.tasks.views()
+    assert host.engine.tasks.statuses() == {view.status: 1}
     assert (view.arn, view.status, view.ipv4) == (ARN, "RUNNING", "10.0.0.2")
     (target,) = host.engine.tasks.targets()
     assert (target.name, target.network_pid) == ("a", 4242)

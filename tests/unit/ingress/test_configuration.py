@@ -105,6 +105,11 @@ def test_a_new_server_is_checked_before_it_gets_requests() -> None:
     assert commands(seen(weight=0), ONE) == ["set server group-g1/10.0.0.1_80 weight 100"]
 
 
+def test_connections_to_targets_are_probed_while_they_are_silent() -> None:
+    probes = {"option srvtcpka", "srvtcpka-idle 5s", "srvtcpka-intvl 2s", "srvtcpka-cnt 3"}
+    assert probes <= set(written(Rule()))
+
+
 def test_a_server_is_drained_by_its_weight_and_deleted_once_it_is_gone() -> None:
     leaving = Target(name=ONE.name, address=ONE.address, port=ONE.port, drains=True)
     assert commands(seen(), leaving) == ["set server group-g1/10.0.0.1_80 weight 0"]

@@ -196,7 +196,7 @@ def test_a_container_that_did_not_run_is_only_read_where_others_change_it(
     (trees.cgroup / "pids" / where / "pids.max").write_text("50\n")
     assert reader.read().pids_limit == 100
     monkeypatch.setattr(cgroup, "ALL_S", 0.0)
-    reader._all_due_s = 0.0
+    reader.due_s = 0.0
     assert reader.read().pids_limit == 50, "an operator changed it"
     reader.close()
 

@@ -6,15 +6,18 @@ import errno
 import gc
 import os
 import shutil
+import time
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.metrics.cgroup import CgroupTree
+from agent.metrics.cgroup import CgroupReader, CgroupTree
 from agent.metrics.collector import Collector
+from agent.metrics.gpu import GpuReader, GpuReading
 from agent.metrics.host import HostReader
+from agent.model.metrics import GpuUse
 from tests.unit.metrics.conftest import RUNTIME_ID, target
 
 if TYPE_CHECKING:
@@ -180,6 +183,92 @@ def test_an_idle_container_makes_no_new_objects(collector: Collector, trees: Tre
     assert first.network is second.network
     restarted = only(collector, target(network_pid=7)._replace(restarts=1)).containers[0]
     assert restarted.restarts == 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The monotonic time in nanoseconds, which does not pass by itself."""
+    now = [10**9]
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
+    return now
+
+
+def fall_idle(collector: Collector, clock: list[int]) -> TaskSample:
+    """Take rounds, a second after each other, until the task is only watched."""
+    for _ in range(10):
+        clock[0] += 10**9
+        sample = only(collector, target())
+        if collector._tasks[target().task_arn].watch is not None:
+            return sample
+    raise AssertionError("it is never idle")
+
+
+def test_an_idle_task_is_only_watched(
+    collector: Collector, clock: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = fall_idle(collector, clock)
+    assert sample.containers[0].cpu_percent == 0.0
+    with monkeypatch.context() as patched:
+        patched.setattr(CgroupReader, "read", pytest.fail)
+        assert all(only(collector, target()) is sample for _ in range(3))
+    assert not collector.has_newcomers
+
+
+def test_a_task_that_wakes_has_the_rate_of_its_last_round(
+    collector: Collector, trees: Trees, clock: list[int]
+) -> None:
+    idle = fall_idle(collector, clock)
+    for _ in range(5):
+        clock[0] += 10**9
+        only(collector, target())
+    clock[0] += 10**9
+    trees.v1(WHERE, cpu_ns=10**9 + 5 * 10**8)
+    awake = only(collector, target())
+    assert awake.containers[0].cpu_percent == 50.0
+    assert awake is not idle
+    assert fall_idle(collector, clock).containers[0].cpu_ns == 15 * 10**8
+
+
+def test_what_others_change_of_an_idle_task_is_seen_at_once(
+    collector: Collector, trees: Trees, clock: list[int]
+) -> None:
+    fall_idle(collector, clock)
+    used = trees.cgroup / "memory" / WHERE / "memory.usage_in_bytes"
+    used.write_text("9000\n")
+    clock[0] += 10**9
+    changed = only(collector, target()).containers[0]
+    assert (changed.memory_usage_bytes, changed.cpu_percent) == (9000, 0.0)
+    moved = trees.cgroup / "blkio" / WHERE / "blkio.throttle.io_service_bytes_recursive"
+    moved.write_text("8:0 Read 101\n8:0 Write 700\n")
+    assert only(collector, target()).containers[0].io_write_bytes == 700
+
+
+def test_an_idle_task_is_read_when_its_use_of_gpus_changes(trees: Trees, clock: list[int]) -> None:
+    class Gpus(GpuReader):
+        told = GpuReading((), {})
+
+        def read(self) -> GpuReading:
+            return self.told
+
+    trees.v1(WHERE)
+    gpus = Gpus([], proc=trees.proc)
+    tree = CgroupTree(trees.cgroup, proc=trees.proc)
+    host = HostReader({"data": Path("/")})
+    collector = Collector(tree, host, proc=trees.proc, max_open_files=100, gpus=gpus)
+    fall_idle(collector, clock)
+    used = (GpuUse(uuid="GPU-0", memory_bytes=5),)
+    gpus.told = GpuReading((), {RUNTIME_ID: used})
+    assert only(collector, target()).containers[0].gpus == used
+    gpus.told = GpuReading((), {})
+    assert only(collector, target()).containers[0].gpus == ()
+    collector.close()
+
+
+def test_first_samples_are_told(collector: Collector) -> None:
+    only(collector, target())
+    assert collector.has_newcomers, "it has no rate yet"
+    only(collector, target())
+    assert not collector.has_newcomers
 
 
 def test_counters_go_on_after_a_restart(collector: Collector, trees: Trees) -> None:

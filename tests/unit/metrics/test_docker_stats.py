@@ -54,7 +54,6 @@ def batch(at: float, *, cpu_ns: int = 50, idle_s: float = 4.0, **fields: Any) ->
     counters = LinkCounters(rx_bytes=1, rx_packets=2, tx_bytes=3, tx_dropped=4)
     task = TaskSample(
         task_arn="t",
-        at=at,
         containers=[sample],
         network=counters,
         links={"eth0": counters},

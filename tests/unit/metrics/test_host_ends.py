@@ -72,6 +72,40 @@ def test_a_host_with_many_other_links_is_not_listed_each_round(
     ends.close()
 
 
+def test_links_with_traffic_are_told() -> None:
+    ends = HostEnds()
+    ends.look(1000)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"x", ("127.0.0.1", 9))
+    moved = ends.look(1000)
+    assert moved is not None
+    assert socket.if_nametoindex("lo") in moved
+    ends.close()
+    assert ends.look(1000) is None, "nobody knows"
+
+
+def test_links_that_are_others_by_now_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = HostEnds()
+    counters = [
+        {1: b"a", 7: b"b", 8: b"c"},
+        {1: b"a", 7: b"b", 8: b"c", 9: b""},
+        {1: b"a", 8: b"c"},
+    ]
+    by_nsid = [{4: (7,), 5: (8,)}, {4: (7, 9), 5: (8,)}, {5: (8,)}]
+    told = iter(zip(counters, by_nsid, strict=True))
+
+    def list_counters() -> dict[int, bytes]:
+        seen, of_nsid = next(told)
+        monkeypatch.setattr(ends, "_list_ends", lambda: of_nsid)
+        return seen
+
+    monkeypatch.setattr(ends, "_list_counters", list_counters)
+    assert ends.look(1000) == set()
+    assert ends.look(1000) == {7}, "its namespace has another link by now"
+    assert ends.look(1000) == {7, 9}, "they are gone"
+    ends.close()
+
+
 def test_a_closed_socket_ends_nothing() -> None:
     ends = HostEnds()
     assert ends._socket is not None

@@ -170,12 +170,11 @@ WHOLE = Snapshot(
     batch=batch(
         TaskSample(
             task_arn=task().arn,
-            at=3.5,
             containers=[sample()],
             network=LINK,
             links={"eth0": LINK},
         ),
-        TaskSample(task_arn="arn:unknown", at=3.5, containers=[sample()]),
+        TaskSample(task_arn="arn:unknown", containers=[sample()]),
     ),
     figures=some_figures(),
     loop_lag_s=0.002,
@@ -252,7 +251,7 @@ def test_containers_have_the_names_and_labels_of_cadvisor() -> None:
     assert page["container_cpu_usage_seconds_total", APP | {("cpu", "total")}] == 1.5
     assert page["container_memory_working_set_bytes", APP] == 77
     assert page["container_oom_events_total", APP] == 1
-    assert page["container_last_seen", APP] == 3.5
+    assert page["container_last_seen", APP] == HOST.at
     assert page["container_start_time_seconds", APP] == 2000.25
     assert page["container_pressure_memory_stalled_seconds_total", APP] == 2.5
     assert ("container_pressure_io_stalled_seconds_total", APP) not in page
@@ -270,7 +269,7 @@ def test_containers_have_the_names_and_labels_of_cadvisor() -> None:
 
 def test_every_figure_of_a_container_is_on_the_page() -> None:
     def lines(one: ContainerSample) -> set[str]:
-        sampled = batch(TaskSample(task_arn=task().arn, at=1.0, containers=[one]))
+        sampled = batch(TaskSample(task_arn=task().arn, containers=[one]))
         shown = Snapshot(at=1.0, agent=AGENT, tasks=[task()], batch=sampled)
         return set(exposition.page(prometheus.families(shown)).splitlines())
 
@@ -285,7 +284,6 @@ def test_a_network_that_containers_share_is_counted_once() -> None:
     shown = task("t1", "app", "side")
     shared = TaskSample(
         task_arn=shown.arn,
-        at=1.0,
         containers=[sample("app"), sample("side")],
         network=LINK,
         links={"eth0": LINK},
@@ -317,7 +315,7 @@ def test_a_page_before_the_first_sample() -> None:
 
 def test_a_stopped_task_and_an_unlimited_container() -> None:
     plain = ContainerSample(name="app", runtime_id="t1-app", memory_usage_bytes=5)
-    sampled = batch(TaskSample(task_arn=task().arn, at=1.0, containers=[plain]))
+    sampled = batch(TaskSample(task_arn=task().arn, containers=[plain]))
     page = values(page_of(Snapshot(at=1.0, agent=AGENT, tasks=[task()], batch=sampled)))
     assert page["container_spec_memory_limit_bytes", APP] == 0
     assert not [name for name, _ in page if name == "container_threads"]
@@ -339,7 +337,6 @@ def test_a_page_of_300_containers_is_cheap() -> None:
     samples = [
         TaskSample(
             task_arn=one.arn,
-            at=1.0,
             containers=[sample("app", one.id)],
             network=LINK,
             links={"eth0": LINK},

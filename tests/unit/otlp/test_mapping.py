@@ -99,7 +99,7 @@ def test_host_agent_and_containers_are_resources() -> None:
         launches={"pull": launch},
     )
     sampled = TaskSample(
-        task_arn=TASK, at=99.0, containers=[sample("app")], network=LINK, links={"eth0": LINK}
+        task_arn=TASK, containers=[sample("app")], network=LINK, links={"eth0": LINK}
     )
     (host, of_host), (container, of_container) = resources(view("app"), sampled, figures=figures)
 
@@ -141,7 +141,6 @@ def test_host_agent_and_containers_are_resources() -> None:
 def test_a_network_that_containers_share_is_the_tasks() -> None:
     sampled = TaskSample(
         task_arn=TASK,
-        at=99.0,
         containers=[sample("app"), sample("side")],
         network=LINK,
         links={"eth0": LINK},
@@ -155,5 +154,5 @@ def test_a_network_that_containers_share_is_the_tasks() -> None:
 
 
 def test_samples_of_other_tasks_are_left_out() -> None:
-    sampled = TaskSample(task_arn="arn:other", at=99.0, containers=[sample("app")])
+    sampled = TaskSample(task_arn="arn:other", containers=[sample("app")])
     assert len(resources(view("app"), sampled)) == 1

@@ -97,12 +97,13 @@ class App {
     this.changed();
   }
 
-  leave(problem) {
-    forget();
+  /** Sign out; the key is gone from this browser before the page says so. */
+  async leave(problem) {
     this.fleet?.stop();
     this.clusters?.stop();
     this.fleet = this.clusters = this.api = this.keyId = null;
     this.endLog();
+    await forget();
     this.problem = problem;
     this.isBusy = false;
     if (this.settings.signIn === "optional" && !problem) this.open(null, null);

@@ -24,7 +24,10 @@ export class Signer {
   /** Return the headers of a signed POST, those given included. `at` is the time of control, in Unix seconds. */
   async headers(service, path, headers, body, at) {
     const stamp = new Date(at * 1000).toISOString().replace(/[-:]|\.\d{3}/g, "");
-    const all = { ...headers, host: location.host, "x-amz-date": stamp };
+    // Dates have whole seconds. With an id of its own, no two signatures are the same, and none is taken for a replay.
+    const all = {
+      ...headers, "amz-sdk-invocation-id": crypto.randomUUID(), host: location.host, "x-amz-date": stamp,
+    };
     const names = Object.keys(all).filter((name) => name !== "content-type").sort();
     const listed = names.join(";");
     const canonical = [

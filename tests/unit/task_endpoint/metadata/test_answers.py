@@ -269,7 +269,7 @@ class Sampled:
 
     def __init__(self, task_arn: str, runtime_id: str) -> None:
         seen = ContainerSample(name="web", runtime_id=runtime_id, cpu_ns=5, memory_usage_bytes=7)
-        task = TaskSample(task_arn=task_arn, at=1_700_000_000.0, containers=[seen])
+        task = TaskSample(task_arn=task_arn, containers=[seen])
         self.before: MetricsBatch | None = None
         self.latest: MetricsBatch | None = MetricsBatch(
             host=HostSample(at=1_700_000_000.0), tasks=[task]

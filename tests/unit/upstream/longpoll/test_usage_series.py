@@ -20,7 +20,7 @@ def container(name: str, **more: Any) -> ContainerSample:
 
 
 def batch(*containers: ContainerSample, cpu_percent: float = 0.0, **more: Any) -> MetricsBatch:
-    task = TaskSample(task_arn=ARN, at=1.0, containers=list(containers), **more)
+    task = TaskSample(task_arn=ARN, containers=list(containers), **more)
     return MetricsBatch(host=HostSample(at=1.0, cpu_percent=cpu_percent), tasks=[task])
 
 
@@ -83,7 +83,8 @@ def test_a_task_that_ended_is_told_once_more() -> None:
 
 
 IDLE = [container("a", cpu_percent=0.0, memory_bytes=100, io_read_bytes=50)]
-OTHER = [container("a", cpu_percent=5.0, memory_bytes=90, io_read_bytes=80, io_write_bytes=8)]
+# 128 units, of which sums are exact in whatever order they are added.
+OTHER = [container("a", cpu_percent=12.5, memory_bytes=90, io_read_bytes=80, io_write_bytes=8)]
 UNKNOWN = [container("a", cpu_percent=None)]
 
 
@@ -97,25 +98,27 @@ UNKNOWN = [container("a", cpu_percent=None)]
 def test_samples_that_say_the_same_count_like_any_others(
     rounds: list[tuple[list[ContainerSample] | None, float | None]], told_after: set[int]
 ) -> None:
-    """The same list is known to be the same; a copy of it is looked at anew."""
-    by_list, by_copy = UsageSeries(), UsageSeries()
+    """The same object is known to be the same; a copy of it is looked at anew."""
+    by_object, by_copy = UsageSeries(), UsageSeries()
+    last: TaskSample | None = None
     for number, (containers, rate) in enumerate(rounds):
-        for series, own in ((by_list, containers), (by_copy, containers and list(containers))):
-            host = HostSample(at=1.0, cpu_percent=1.0)
-            tasks = []
-            if own is not None:
-                tasks = [TaskSample(task_arn=ARN, at=number, containers=own, rx_bytes_per_s=rate)]
-            series.take(MetricsBatch(host=host, tasks=tasks))
+        copies: list[TaskSample] = []
+        if containers is not None:
+            copies = [TaskSample(task_arn=ARN, containers=containers, rx_bytes_per_s=rate)]
+            last = last if last == copies[0] else copies[0]
+        objects = [last] if copies and last is not None else []
+        for series, tasks in ((by_object, objects), (by_copy, copies)):
+            series.take(MetricsBatch(host=HostSample(at=1.0, cpu_percent=1.0), tasks=tasks))
         if number in told_after:
-            assert by_list.tell() == by_copy.tell()
-    assert by_list.tell() == by_copy.tell()
+            assert by_object.tell() == by_copy.tell()
+    assert by_object.tell() == by_copy.tell()
 
 
 def test_bytes_of_an_idle_task_are_zero_and_not_unknown() -> None:
     series = UsageSeries()
     host = HostSample(at=1.0)
+    task = TaskSample(task_arn=ARN, containers=IDLE)
     for _ in range(3):
-        task = TaskSample(task_arn=ARN, at=1.0, containers=IDLE)
         series.take(MetricsBatch(host=host, tasks=[task]))
     (usage,) = series.tell().tasks
     assert usage.read_bytes == 0

@@ -143,7 +143,7 @@ class Kit:
 
     def sample(self, cpu: float | None = 100.0, memory: int = 1 << 20) -> None:
         used = ContainerSample(name="app", runtime_id="r", cpu_percent=cpu, memory_bytes=memory)
-        task = TaskSample(task_arn="t1", at=1.0, containers=[used])
+        task = TaskSample(task_arn="t1", containers=[used])
         self.session.offer(MetricsBatch(host=HostSample(at=1.0), tasks=[task]))
 
     def told(self, kind: str) -> list[Any]:

@@ -49,7 +49,7 @@ def used(name: str = "a", **fields: object) -> ContainerSample:
 
 
 def batch(*containers: ContainerSample, **fields: object) -> MetricsBatch:
-    task = TaskSample(task_arn="t", at=1.0, containers=list(containers), **fields)  # type: ignore[arg-type]
+    task = TaskSample(task_arn="t", containers=list(containers), **fields)  # type: ignore[arg-type]
     return MetricsBatch(host=HostSample(at=1.0), tasks=[task])
 
 
