@@ -5,13 +5,13 @@ Tests: ``tests/unit/cli/test_audit.py``.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from agent.cli.client import CliError
+from agent.cli.sizes import size_bytes
 from agent.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 
 FILE: Final = Path("audit", "audit.jsonl")
 """In the data directory."""
-_SIZE: Final = re.compile(r"([0-9]{1,6})([kmg])")
-_LEAST_BYTES: Final = 256 * 2**10
-_UNITS: Final = {"k": 2**10, "m": 2**20, "g": 2**30}
+_LEAST_SIZE: Final = "256k"
 
 
 def audit_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +58,9 @@ def settings(given: Mapping[str, Any], data_dir: Path) -> AuditSettings | None:
     """Return what the options say, None for no trail; raises ``CliError`` that names a wrong one."""
     from agent.controlplane.audit.files import AuditSettings  # noqa: PLC0415 - not for --help
 
-    most_bytes = _size_bytes(given["audit_max_size"])
+    most_bytes = size_bytes(
+        "--audit-max-size", given["audit_max_size"], least=_LEAST_SIZE, off="--no-audit"
+    )
     if given["no_audit"]:
         if given["audit_file"] is not None:
             raise CliError(
@@ -83,15 +83,3 @@ def arguments(given: Mapping[str, Any]) -> list[str]:
         *("--audit-keep", str(given["audit_keep"])),
         *(["--no-audit"] if given["no_audit"] else []),
     ]
-
-
-def _size_bytes(text: str) -> int:
-    found = _SIZE.fullmatch(text.lower())
-    size_bytes = int(found[1]) * _UNITS[found[2]] if found else 0
-    if size_bytes < _LEAST_BYTES:
-        raise CliError(
-            f"--audit-max-size {text}: must be a whole number with k, m or g, and at least "
-            f"{_LEAST_BYTES >> 10}k; write, for example, 64m",
-            exit_code=ExitCode.USAGE,
-        )
-    return size_bytes

@@ -5,13 +5,13 @@ Tests: ``tests/unit/cli/test_log_options.py``.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from agent.cli.client import CliError
+from agent.cli.sizes import size_bytes
 from agent.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from agent.controlplane.log_forward.targets import Target
     from agent.controlplane.log_settings import LogSettings
 
-_SIZE: Final = re.compile(r"([0-9]{1,6})([mgt])")
-_LEAST_BYTES: Final = 64 * 2**20
-_UNITS: Final = {"m": 2**20, "g": 2**30, "t": 2**40}
+_LEAST_SIZE: Final = "64m"
 
 
 def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -74,7 +72,7 @@ def settings(given: Mapping[str, Any]) -> LogSettings:
 
     return LogSettings(
         are_kept=not given["no_logs"],
-        most_bytes=_size_bytes(given["log_max_size"]),
+        most_bytes=_max_size_bytes(given),
         retention_days=given["log_retention"] or None,
         forward=_targets(given),
     )
@@ -82,7 +80,7 @@ def settings(given: Mapping[str, Any]) -> LogSettings:
 
 def arguments(given: Mapping[str, Any]) -> list[str]:
     """Return the options again as arguments, for a child process; checks them as ``settings`` does."""
-    _size_bytes(given["log_max_size"])
+    _max_size_bytes(given)
     headers = given["log_forward_headers"]
     return [
         *("--log-max-size", given["log_max_size"]),
@@ -119,17 +117,5 @@ def _targets(given: Mapping[str, Any]) -> tuple[Target, ...]:
     return tuple(found)
 
 
-def _size_bytes(text: str) -> int:
-    found = _SIZE.fullmatch(text.lower())
-    if found is None:
-        raise CliError(
-            f"--log-max-size {text}: is not a size; write a whole number with m, g or t, for example 2g",
-            exit_code=ExitCode.USAGE,
-        )
-    size_bytes = int(found[1]) * _UNITS[found[2]]
-    if size_bytes < _LEAST_BYTES:
-        raise CliError(
-            f"--log-max-size {text}: is less than {_LEAST_BYTES >> 20}m; give more, or --no-logs",
-            exit_code=ExitCode.USAGE,
-        )
-    return size_bytes
+def _max_size_bytes(given: Mapping[str, Any]) -> int:
+    return size_bytes("--log-max-size", given["log_max_size"], least=_LEAST_SIZE, off="--no-logs")

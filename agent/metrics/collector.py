@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent.metrics.cgroup_texts import Usage
     from agent.metrics.gpu import GpuReader, GpuReading
     from agent.metrics.host import HostReader
-    from agent.metrics.idle_watch import Sign
+    from agent.metrics.idle_watch import ActivitySource
     from agent.metrics.targets import SampleTarget
     from agent.model.metrics import GpuUse
 
@@ -89,10 +89,10 @@ class Collector:
         at = time.time()
         gpus = self._gpus.read() if self._gpus is not None else None
         self._aim(list(targets))
-        stirred = self._stirred(gpus)
+        active = self._active_sources(gpus)
         self.has_newcomers = False
         for arn, task in self._tasks.items():
-            if task.watch is None or not task.watch.is_still(began_s, stirred):
+            if task.watch is None or not task.watch.is_still(began_s, active):
                 self._read(arn, task)
                 self._network_files = None
         tasks = [task.sample for task in self._tasks.values() if task.sample is not None]
@@ -177,21 +177,21 @@ class Collector:
             networks = self._networks_of(arn)
         return KnownTask(targets, running, networks)
 
-    def _stirred(self, gpus: GpuReading | None) -> set[Sign]:
+    def _active_sources(self, gpus: GpuReading | None) -> set[ActivitySource]:
         """Look at what is read for all tasks together; return what changed since the round before."""
-        stirred: set[Sign] = set()
+        active: set[ActivitySource] = set()
         moved = self._ends.look(len(self._networks))
         if moved is None:
             for task in self._tasks.values():
                 if task.networks is not None:
                     task.wake()
         else:
-            stirred |= moved
+            active |= moved
         before, self._uses = self._uses, gpus.uses if gpus is not None else {}
         if before or self._uses:
             known = before.keys() | self._uses.keys()
-            stirred |= {one for one in known if before.get(one) != self._uses.get(one)}
-        return stirred
+            active |= {one for one in known if before.get(one) != self._uses.get(one)}
+        return active
 
     def _read(self, arn: str, task: KnownTask) -> None:
         """Read a task that may have changed."""

@@ -16,7 +16,7 @@ from agent.model.metrics import ContainerSample
 if TYPE_CHECKING:
     from agent.metrics.cgroup import CgroupReader, WatchedFile
     from agent.metrics.cgroup_texts import Usage
-    from agent.metrics.idle_watch import Sign
+    from agent.metrics.idle_watch import ActivitySource
     from agent.metrics.targets import SampleTarget
     from agent.metrics.task_networks import TaskNetworks
     from agent.model.metrics import GpuUse, NetworkSample, TaskSample
@@ -111,7 +111,7 @@ class KnownTask:
     def fall_idle(self, now_s: float) -> None:
         """After a reading, begin to watch if everything stood still since the one before."""
         files: list[WatchedFile] = []
-        signs: list[Sign] = []
+        sources: list[ActivitySource] = []
         due_s = float("inf")
         for target, container in self.running:
             reader = container.reader
@@ -120,14 +120,14 @@ class KnownTask:
                 return
             files += watched
             due_s = min(due_s, reader.due_s)
-            signs.append(target.runtime_id)
+            sources.append(target.runtime_id)
         if self.networks is not None:
             links = self.networks.watched(now_s)
             if links is None:
                 return
-            signs += links.indexes
+            sources += links.indexes
             due_s = min(due_s, links.due_s)
-        self.watch = IdleWatch(files, signs=signs, due_s=due_s, now_ns=time.monotonic_ns())
+        self.watch = IdleWatch(files, sources=sources, due_s=due_s, now_ns=time.monotonic_ns())
 
     def wake(self) -> None:
         """Before a reading, take over until when everything stood still."""

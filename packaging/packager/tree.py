@@ -41,7 +41,7 @@ _PAPERS = (
 )
 _EXECUTABLE = re.compile(r"usr/bin/.+|opt/ecs-agent/bin/.+|.+/agent/runtime/pause/pause-[a-z0-9]+")
 _SECRET = re.compile(r"etc/ecs/.*")
-_SERVICES = "application-autoscaling|cloudwatch|ec2|ecr|ecs|elbv2|events|iam|logs|s3|scheduler|secretsmanager|servicediscovery|signin|ssm|sso|sso-oidc|sts"
+_SERVICES = "application-autoscaling|cloudtrail|cloudwatch|ec2|ecr|ecs|elbv2|events|iam|logs|s3|scheduler|secretsmanager|servicediscovery|signin|ssm|sso|sso-oidc|sts"
 LEFT_OUT = tuple(
     re.compile(pattern)
     for pattern in (

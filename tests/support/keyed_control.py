@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REGION, ACCOUNT = "us-east-1", "000000000000"
+ROOT_ARN = f"arn:aws:iam::{ACCOUNT}:root"
+TASKS_SERVICE = "ecs-tasks.amazonaws.com"
+TRUSTS_ACCOUNT = {
+    "Effect": "Allow",
+    "Action": "sts:AssumeRole",
+    "Principal": {"AWS": ROOT_ARN, "Service": TASKS_SERVICE},
+}
+"""The trust policy of a role that everybody here may have."""
 
 
 class Keys(NamedTuple):

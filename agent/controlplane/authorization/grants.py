@@ -68,6 +68,23 @@ class Grants:
             self._decided[action, resource] = known
         return known
 
+    def decide_service(self, service: str) -> Decision:
+        """Return whether every call of a service that is not served here is allowed.
+
+        Nothing is known of its actions and resources. So what is allowed or denied in part is denied.
+
+        Args:
+            service: the prefix of its actions, such as ``s3``.
+        """
+        found = _verdict_of_service(
+            self._statements, service, Decision.DENIED, Decision.NOT_ALLOWED
+        )
+        if found is not Decision.ALLOWED or self._session is None:
+            return found
+        return _verdict_of_service(
+            self._session, service, Decision.DENIED_IN_SESSION, Decision.NOT_IN_SESSION
+        )
+
     def _decide(
         self, own: list[Statement], session: list[Statement], resource: str, values: Values
     ) -> Decision:
@@ -99,3 +116,12 @@ def _verdict(
     if not all(applying):
         return denied
     return Decision.ALLOWED if applying else otherwise
+
+
+def _verdict_of_service(
+    statements: Sequence[Statement], service: str, denied: Decision, otherwise: Decision
+) -> Decision:
+    if any(not each.allows and each.concerns(service) for each in statements):
+        return denied
+    allowed = any(each.allows_all_of(service) for each in statements)
+    return Decision.ALLOWED if allowed else otherwise

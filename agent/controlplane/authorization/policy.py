@@ -1,7 +1,7 @@
 """Policy documents: read, checked and compiled. Pure.
 
-A statement that names actions of other services alone can match nothing here: it is checked for its structure,
-and then left out, so that a document with permissions for S3, say, can be kept whole.
+A statement that names actions of other services alone is checked for its structure only, so that a document with
+permissions for S3, say, can be kept whole. It says whether calls of that service may be sent on to where it is served.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _OF_STATEMENT: Final = frozenset(
         "Condition",
     }
 )
+_SOME_ACTION: Final = "#" * 16
+"""Is matched by a pattern for all actions, and by no other that anybody writes."""
 _SHOWN: Final = 64
 
 
@@ -57,16 +59,41 @@ class Statement:
     conditions: tuple[Condition, ...] = ()
     principals: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By kind (``AWS``, ``Service``), in documents that say who may assume a role."""
+    services: Patterns | None = None
+    """Of whose actions it is about some; None with ``NotAction``."""
+    is_conditional: bool = False
+    """Whether it has conditions."""
+    is_foreign: bool = False
+    """Whether it is about services alone that are not served here; its conditions are not compiled."""
 
     def is_about(self, action: str) -> bool:
-        """Return whether it says something of an action on some resource."""
-        return self.actions.match(action, {}) == self.has_actions
+        """Return whether it says something of an action that is served here, on some resource."""
+        return not self.is_foreign and self._names(action)
 
     def applies(self, resource: str, values: Values) -> bool:
         """Return whether it applies to a call of an action that it is about."""
         return self.resources.match(resource, values) == self.has_resources and all(
             condition.holds(values) for condition in self.conditions
         )
+
+    def concerns(self, service: str) -> bool:
+        """Return whether it says something of some action of a service."""
+        if self.services is None:
+            return self._names(f"{service}:{_SOME_ACTION}")
+        return self.services.match(service, {})
+
+    def allows_all_of(self, service: str) -> bool:
+        """Return whether it allows every action of a service, always and on everything."""
+        return (
+            self.allows
+            and not self.is_conditional
+            and self._names(f"{service}:{_SOME_ACTION}")
+            and self.has_resources
+            and self.resources.match("*", {})
+        )
+
+    def _names(self, action: str) -> bool:
+        return self.actions.match(action, {}) == self.has_actions
 
     @property
     def keys(self) -> frozenset[str]:
@@ -95,9 +122,10 @@ def compile_permissions(document: str, services: Collection[str]) -> tuple[State
             raise PolicyInvalid("Policy statement must contain resources.")
         _check_resources(statement)
     return tuple(
-        _compiled(statement, has_variables=has_variables)
+        _foreign(statement)
+        if _is_foreign(statement, services)
+        else _compiled(statement, has_variables=has_variables)
         for statement in statements
-        if not _is_foreign(statement, services)
     )
 
 
@@ -190,8 +218,27 @@ def _check_resources(statement: dict[str, Any]) -> None:
             raise PolicyInvalid(f'Resource {resource[:_SHOWN]} must be in ARN format or "*".')
 
 
+def _foreign(statement: dict[str, Any]) -> Statement:
+    """Compile a statement of other services: for whole services, conditions and variables are not needed."""
+    resources = _listed(statement.get("Resource", statement.get("NotResource")))
+    return Statement(
+        allows=statement["Effect"] == "Allow",
+        actions=Patterns(_listed(statement["Action"]), has_variables=False, ignores_case=True),
+        has_actions=True,
+        resources=Patterns(resources, has_variables=False),
+        has_resources="NotResource" not in statement,
+        services=Patterns(_prefixes(statement), has_variables=False, ignores_case=True),
+        is_conditional="Condition" in statement,
+        is_foreign=True,
+    )
+
+
+def _prefixes(statement: dict[str, Any]) -> list[str]:
+    return [action.partition(":")[0].lower() for action in _listed(statement.get("Action", []))]
+
+
 def _is_foreign(statement: dict[str, Any], services: Collection[str]) -> bool:
-    prefixes = [action.partition(":")[0].lower() for action in _listed(statement.get("Action", []))]
+    prefixes = _prefixes(statement)
     return bool(prefixes) and all(
         not ({"*", "?"} & set(prefix)) and prefix not in services for prefix in prefixes
     )
@@ -230,6 +277,10 @@ def _compiled(
         has_resources="NotResource" not in statement,
         conditions=conditions,
         principals=principals or {},
+        services=Patterns(_prefixes(statement), has_variables=False, ignores_case=True)
+        if "Action" in statement
+        else None,
+        is_conditional="Condition" in statement,
     )
     for key in sorted(compiled.keys):
         if not condition_keys.is_known(key, in_trust=in_trust):

@@ -12,25 +12,25 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from aiohttp import web
 from msgspec import Struct
 
 from agent.controlplane import access, records
 from agent.controlplane.console.changes import Changes
-from agent.controlplane.store.contract import Compacted, StoreFailure
+from agent.controlplane.front.line_stream import KEEP_ALIVE_S, LineStreams
+from agent.controlplane.store.contract import Compacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from aiohttp import web
 
     from agent.controlplane.parts import Parts
     from agent.model.usage import Usage
 
 CHANGES_PATH: Final = "/control/changes"
 READERS_MOST: Final = 64
-KEEP_ALIVE_S: Final = 15.0
 TOGETHER_S: Final = 0.2
 """How long changes are collected before they are told: a deployment changes much at once."""
-_WRITE_LIMIT_S: Final = 60.0
 
 
 class AskChanges(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -42,22 +42,17 @@ class AskChanges(Struct, frozen=True, rename="camel", forbid_unknown_fields=True
     """The place that the reader has; None for changes from now on."""
 
 
-class TooManyReaders(Exception):
-    """So many read changes that no more are taken."""
-
-
 class ChangeStream:
     """Serves all readers of one control endpoint; for one event loop."""
 
     def __init__(self, parts: Parts) -> None:
         """Take the store and the figures."""
         self._parts = parts
-        self._readers = 0
-        self._ended = asyncio.Event()
+        self._streams = LineStreams("changes")
 
     def close(self) -> None:
         """End all streams; may be called twice."""
-        self._ended.set()
+        self._streams.close()
 
     async def answer(self, request: web.Request, asked: AskChanges) -> web.StreamResponse:
         """Send changes until the reader is gone.
@@ -65,32 +60,12 @@ class ChangeStream:
         Raises:
             TooManyReaders: nothing was sent.
         """
-        if self._readers >= READERS_MOST:
-            raise TooManyReaders(f"{READERS_MOST} readers follow changes already; try again later")
-        response = web.StreamResponse(
-            headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
-        )
-        self._readers += 1
-        try:
-            await response.prepare(request)
-            async with contextlib.aclosing(self._lines(asked)) as lines:
-                async for line in lines:
-                    async with asyncio.timeout(_WRITE_LIMIT_S):
-                        await response.write(line)
-            async with asyncio.timeout(_WRITE_LIMIT_S):
-                await response.write_eof()
-        except (ConnectionError, TimeoutError, StoreFailure):
-            # Cut off, the reader comes again.
-            if request.transport is not None:
-                request.transport.abort()
-        finally:
-            self._readers -= 1
-        return response
+        return await self._streams.answer(request, self._lines(asked), most=READERS_MOST)
 
     async def _lines(self, asked: AskChanges) -> AsyncGenerator[bytes, None]:
         follower = await _Follower.open(self._parts, asked)
         pump = asyncio.create_task(follower.run(), name="changes for a reader")
-        ended = asyncio.create_task(self._ended.wait())
+        ended = asyncio.create_task(self._streams.ended.wait())
         try:
             yield follower.line()
             while not ended.done() and not pump.done():

@@ -12,22 +12,21 @@ import contextlib
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from aiohttp import web
 from msgspec import Struct
 
 from agent.controlplane.events.feed import EventFeed
-from agent.controlplane.store.contract import StoreFailure
+from agent.controlplane.front.line_stream import KEEP_ALIVE_S, LineStreams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from aiohttp import web
 
     from agent.controlplane.events.feed import Batch
     from agent.controlplane.parts import Parts
 
 EVENTS_PATH: Final = "/control/events"
 READERS_MOST: Final = 32
-KEEP_ALIVE_S: Final = 15.0
-_WRITE_LIMIT_S: Final = 60.0
 
 
 class AskEvents(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -39,22 +38,17 @@ class AskEvents(Struct, frozen=True, rename="camel", forbid_unknown_fields=True)
     """Whether to wait for more at the end."""
 
 
-class TooManyReaders(Exception):
-    """So many read events that no more are taken."""
-
-
 class EventStream:
     """Serves all readers of one control endpoint; for one event loop."""
 
     def __init__(self, parts: Parts) -> None:
         """Take the store and the names."""
         self._parts = parts
-        self._readers = 0
-        self._ended = asyncio.Event()
+        self._streams = LineStreams("events")
 
     def close(self) -> None:
         """End all streams; may be called twice."""
-        self._ended.set()
+        self._streams.close()
 
     async def answer(self, request: web.Request, asked: AskEvents) -> web.StreamResponse:
         """Send events until the reader is gone, or all are sent if it does not follow.
@@ -62,25 +56,9 @@ class EventStream:
         Raises:
             TooManyReaders: nothing was sent.
         """
-        if self._readers >= READERS_MOST:
-            raise TooManyReaders(f"{READERS_MOST} readers follow events already; try again later")
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        self._readers += 1
-        try:
-            await response.prepare(request)
-            await self._send(response, asked)
-            async with asyncio.timeout(_WRITE_LIMIT_S):
-                await response.write_eof()
-        except (ConnectionError, TimeoutError, StoreFailure):
-            # The reader is gone or reads nothing, or the store has failed. Cut off, it does not take what it
-            # has for all that there is.
-            if request.transport is not None:
-                request.transport.abort()
-        finally:
-            self._readers -= 1
-        return response
+        return await self._streams.answer(request, self._told(asked), most=READERS_MOST)
 
-    async def _send(self, response: web.StreamResponse, asked: AskEvents) -> None:
+    async def _told(self, asked: AskEvents) -> AsyncGenerator[bytes, None]:
         parts = self._parts
         async with EventFeed(parts.store, parts.names, parts.clock, after=asked.after) as feed:
             place = asked.after if asked.after is not None else feed.began_at
@@ -89,15 +67,14 @@ class EventStream:
             async with contextlib.aclosing(self._batches(feed)) as batches:
                 async for batch in batches:
                     if lines := _lines(batch):
-                        async with asyncio.timeout(_WRITE_LIMIT_S):
-                            await response.write(lines)
+                        yield lines
                     if batch is not None and not asked.follow and batch.place >= feed.began_at:
                         return
 
     async def _batches(self, feed: EventFeed) -> AsyncGenerator[Batch | None, None]:
         """Yield what a feed has until the end; None whenever it had nothing for a while."""
         pending = asyncio.ensure_future(feed.next())
-        ended = asyncio.ensure_future(self._ended.wait())
+        ended = asyncio.ensure_future(self._streams.ended.wait())
         try:
             while not ended.done():
                 await asyncio.wait(

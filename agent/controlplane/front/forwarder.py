@@ -6,6 +6,9 @@ passed on as it comes, and a body of another hash is not passed on to its end. O
 header, so they are read first, up to ``BODY_MOST_BYTES``. Parts of an upload that are signed one by one, and bodies that
 are not signed, are for the target to check.
 
+Control cannot tell what a call does at the target, so policies of users and roles count for services as a whole: all
+actions of the service must be allowed on ``*``, and none denied.
+
 Path, query and headers are passed on unchanged, and the Host header, too: the signature covers it, and a target that
 checks signatures computes it with that host. Bodies are passed on both ways a chunk at a time, so a call takes little
 memory however much it carries.
@@ -129,8 +132,7 @@ class Forwarder:
             async with contextlib.AsyncExitStack() as room:
                 body, digest = await self._body(request, addressed, room)
                 operation = operation_of(request, body or b"")
-                action = f"{addressed.service}:{operation or request.method}"
-                caller = operators.check(request, digest, action)
+                caller = operators.check_service(request, digest, addressed.service)
                 prove(request)
                 call = _Forwarded(
                     self._parts, request, addressed, target, caller, request_id, operation

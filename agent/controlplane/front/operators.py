@@ -23,6 +23,7 @@ import os
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -73,13 +74,14 @@ class Forbidden(ApiError):
     code = "AccessDeniedException"
 
 
-class Operators:
+class Operators(ABC):
     """Decides who is an operator at one address; the base of all ways."""
 
+    @abstractmethod
     def expect(self, request: web.Request) -> None:
         """Check that ``admit`` could succeed with some body; raises ``ApiError``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def admit(self, request: web.Request, digest: str) -> Admitted:
         """Return the caller, who has yet to be permitted what the call does; raises ``ApiError``.
 
@@ -87,7 +89,14 @@ class Operators:
             request: the call.
             digest: SHA-256 of its body as it was sent, in hexadecimal.
         """
-        raise NotImplementedError
+
+    def check_service(self, request: web.Request, digest: str, service: str) -> Caller:
+        """Return a caller who may do everything with a service that is not served here; as ``check``."""
+        admitted = self.admit(request, digest)
+        if admitted.grants is not None:
+            permissions.check_service(admitted.caller, admitted.grants, service)
+        request[CALLER] = admitted.caller
+        return admitted.caller
 
     def check(self, request: web.Request, digest: str, action: str = "") -> Caller:
         """Return a caller who may do everything, or whose policies allow an action on ``*``.

@@ -25,16 +25,12 @@ from msgspec import Struct
 
 from agent.controlplane import fleet_usage
 from agent.controlplane.authorization.actions.rows import ANY
-from agent.controlplane.console import stream as changes
 from agent.controlplane.console.stream import CHANGES_PATH, AskChanges
 from agent.controlplane.front import bodies, operators
 from agent.controlplane.front.bodies import Bodies, BodyRefused
 from agent.controlplane.front.errors import ApiError
-from agent.controlplane.front.event_stream import (
-    EVENTS_PATH,
-    AskEvents,
-    TooManyReaders,
-)
+from agent.controlplane.front.event_stream import EVENTS_PATH, AskEvents
+from agent.controlplane.front.line_stream import TooManyReaders
 from agent.controlplane.front.noting import note_plain
 from agent.controlplane.front.operators import CALLER
 from agent.controlplane.secrets.sealing import SecretsFailure
@@ -158,7 +154,7 @@ class OwnCalls:
             return await self._changes.answer(request, asked)
         except _Refused as refused:
             return _problem(refused.status, str(refused))
-        except changes.TooManyReaders as error:
+        except TooManyReaders as error:
             return _problem(503, str(error))
 
     async def _rotate_call(self, request: web.Request) -> web.Response:

@@ -63,6 +63,11 @@ def check_one(
     _expect(caller, action, resource, grants.decide(action, resource, values))
 
 
+def check_service(caller: Caller, grants: Grants, service: str) -> None:
+    """Check all actions of a service that is not served here; raises ``AccessDenied``."""
+    _expect(caller, f"{service}:*", ANY, grants.decide_service(service))
+
+
 class Permissions:
     """Checks the calls of one API; stateless."""
 

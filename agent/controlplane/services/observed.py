@@ -223,7 +223,9 @@ class Wanted:
                 old.append(task)
             elif not host.is_active:
                 moving.append(task)
-            elif task.is_unhealthy(service.grace_s or 0, now):
+            elif task.is_unhealthy(service.grace_s or 0, now) and not (
+                host.lost_since is not None and service.says_replace_after
+            ):
                 unhealthy.append(task)
             else:
                 good.append(task)

@@ -336,6 +336,11 @@ class ServiceRecord(_Record, frozen=True):
         return LOST_AFTER_S if known is None else known
 
     @property
+    def says_replace_after(self) -> bool:
+        """Whether the operator says what becomes of tasks on a host that is cut off: then nothing else replaces them."""
+        return REPLACE_AFTER in self.tags
+
+    @property
     def is_daemon(self) -> bool:
         """Whether it runs one task on each host."""
         return self.scheduling == DAEMON

@@ -6,7 +6,9 @@ passes or the caller is cancelled, the caller continues at once, and closing the
 thread. A thread that does not wake counts as lost until it does. If all threads of a lane are lost,
 it refuses calls with ``EngineUnavailable`` instead of queueing them.
 
-Threads start when they are needed, never on import, and end with ``Lane.close``.
+Threads start when they are needed, never on import. Those that a burst of calls needed end when they
+have not been needed for a while, since each keeps 40 KiB of stack and a connection; one stays. All end with
+``Lane.close``.
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ log = structlog.get_logger(__name__)
 
 _WAKING_S = 1.0
 """How long a thread may take to notice that its socket was closed."""
+_IDLE_S = 60.0
+"""How long a thread is kept that is not needed."""
 
 
 class CallAborted(Exception):
@@ -131,6 +135,7 @@ class Lane:
         size: number of concurrent calls.
         thread_ended: called in each thread when it ends, to release what the thread owns.
         call_ended: called in the thread after each call, with False if its socket is unusable.
+        idle_s: how long a thread is kept that is not needed.
     """
 
     def __init__(
@@ -140,13 +145,21 @@ class Lane:
         *,
         call_ended: Callable[[bool], None] = lambda _: None,
         thread_ended: Callable[[], None] = lambda: None,
+        idle_s: float = _IDLE_S,
     ) -> None:
         self.name = name
         self._size = size
         self._call_ended = call_ended
         self._thread_ended = thread_ended
+        self._idle_s = idle_s
         self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._kept = 0
+        """How many of them were not told to end."""
+        self._started = 0
+        self._most = 0
+        """How many were needed at once since the last look."""
+        self._look: asyncio.TimerHandle | None = None
         self._jobs: set[_Job[Any]] = set()
         self._lost = 0
         self._all_lost_since = 0.0
@@ -182,7 +195,9 @@ class Lane:
         job = _Job(work, BlockingCall(limit_s, operation=operation))
         self._jobs.add(job)
         try:
-            if len(self._threads) < min(len(self._jobs) + self._lost, self._size):
+            needed = min(len(self._jobs) + self._lost, self._size)
+            self._most = max(self._most, needed)
+            if self._kept < needed:
                 self._start_thread()
             self._queue.put(job)
             async with asyncio.timeout(limit_s):
@@ -196,6 +211,8 @@ class Lane:
     async def close(self, *, limit_s: float = 2.0) -> int:
         """End all calls with ``EngineUnavailable``, and all threads; return how many still hang."""
         self._closed = True
+        if self._look is not None:
+            self._look.cancel()
         for job in list(self._jobs):
             job.call.abort()
             if not job.future.done():
@@ -213,16 +230,33 @@ class Lane:
         return all_lost and time.monotonic() - self._all_lost_since > _WAKING_S
 
     def _start_thread(self) -> None:
-        name = f"engine-{self.name}-{len(self._threads)}"
+        name = f"engine-{self.name}-{self._started}"
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
-            if not self._threads:
+            if not self._kept:
                 raise EngineUnavailable(f"cannot start a thread for {self.name}: {error}") from None
-            log.warning("cannot start more threads", lane=self.name, threads=len(self._threads))
+            log.warning("cannot start more threads", lane=self.name, threads=self._kept)
         else:
             self._threads.append(thread)
+            self._kept += 1
+            self._started += 1
+
+    def _end_idle(self) -> None:
+        """End the threads that were not needed since the last look, but for one."""
+        needed = max(self._most, 1)
+        for _ in range(self._kept - needed):
+            self._queue.put(None)
+        self._kept = min(self._kept, needed)
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._most = min(len(self._jobs) + self._lost, self._size)
+        self._look = None
+        self._look_later()
+
+    def _look_later(self) -> None:
+        if self._look is None and not self._closed and self._kept > 1:
+            self._look = asyncio.get_running_loop().call_later(self._idle_s, self._end_idle)
 
     def _leave(self, job: _Job[Any]) -> None:
         self._jobs.discard(job)
@@ -233,6 +267,7 @@ class Lane:
             self._lost += 1
             if self._lost == self._size:
                 self._all_lost_since = time.monotonic()
+        self._look_later()
 
     def _returned(self, job: _Job[Any], settle: Callable[..., None], value: Any) -> None:
         job.running = False

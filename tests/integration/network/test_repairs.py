@@ -220,14 +220,12 @@ async def test_a_link_that_comes_up_leads_tasks_out_by_itself(guarded: TaskNetwo
     try:
         await asyncio.to_thread(sh, "ip", "addr", "add", "198.51.100.9/32", "dev", "ecst-vpn0")
         await asyncio.to_thread(sh, "ip", "link", "set", "ecst-vpn0", "up")
-        rules = ""
-        async with asyncio.timeout(10):
-            while f"-i {BRIDGE} -o ecst-vpn0 " not in rules:
+        members = ("nft", "list", "set", "inet", TABLE, firewall.OUTSIDE_SET)
+        rules = outside = ""
+        async with asyncio.timeout(10):  # both are changed side by side
+            while f"-i {BRIDGE} -o ecst-vpn0 " not in rules or "ecst-vpn0" not in outside:
                 rules = await asyncio.to_thread(sh, *listed)
-        outside = await asyncio.to_thread(
-            sh, "nft", "list", "set", "inet", TABLE, firewall.OUTSIDE_SET
-        )
-        assert "ecst-vpn0" in outside
+                outside = await asyncio.to_thread(sh, *members)
         assert "ecst-vpn1" not in rules
         assert guarded.repairs == []
     finally:

@@ -30,7 +30,7 @@ def descriptor(file: Path) -> Iterator[int]:
 
 
 def watch_of(descriptor: int, due_s: float = 100.0) -> IdleWatch:
-    return IdleWatch([(descriptor, b"1\n")], signs=[4, "id"], due_s=due_s, now_ns=5)
+    return IdleWatch([(descriptor, b"1\n")], sources=[4, "id"], due_s=due_s, now_ns=5)
 
 
 def test_the_same_text_is_still(descriptor: int) -> None:
@@ -38,7 +38,7 @@ def test_the_same_text_is_still(descriptor: int) -> None:
     assert watch.still_ns == 5
     began_ns = time.monotonic_ns()
     assert watch.is_still(99.0, set())
-    assert watch.is_still(99.0, {3, "other"}), "others stirred"
+    assert watch.is_still(99.0, {3, "other"}), "others are active"
     assert began_ns <= watch.still_ns <= time.monotonic_ns()
 
 
@@ -50,9 +50,9 @@ def test_another_text_is_not(descriptor: int, file: Path, text: str) -> None:
     assert watch.still_ns == 5, "nobody knows since when"
 
 
-@pytest.mark.parametrize("stirred", [{4}, {"id"}, {3, 4, "other"}])
-def test_what_stirs_is_read(descriptor: int, stirred: set[int | str]) -> None:
-    assert not watch_of(descriptor).is_still(99.0, stirred)
+@pytest.mark.parametrize("active", [{4}, {"id"}, {3, 4, "other"}])
+def test_a_task_with_an_active_source_is_read(descriptor: int, active: set[int | str]) -> None:
+    assert not watch_of(descriptor).is_still(99.0, active)
 
 
 def test_it_is_due(descriptor: int) -> None:

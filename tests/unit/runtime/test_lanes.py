@@ -63,6 +63,42 @@ async def test_threads_are_started_when_needed_and_no_more_than_allowed(lane: La
     assert await asyncio.gather(*running) == [True] * 6
 
 
+async def test_threads_that_are_not_needed_any_more_end() -> None:
+    ended: list[str] = []
+    lane = Lane(
+        "tests", 4, idle_s=0.02, thread_ended=lambda: ended.append(threading.current_thread().name)
+    )
+
+    async def burst() -> None:
+        gate = threading.Barrier(4)
+        calls = [lane.run(lambda _: gate.wait(20), limit_s=20, operation="") for _ in range(4)]
+        assert sorted(await asyncio.gather(*calls)) == [0, 1, 2, 3], "all at once"
+
+    for number in (1, 2):
+        await burst()
+        async with asyncio.timeout(20):
+            while len(ended) < 3 * number:  # noqa: ASYNC110 - there is nothing to be told by
+                await asyncio.sleep(0.001)
+        assert await lane.run(lambda _: 7, limit_s=20, operation="") == 7
+    assert len(ended) == 6, "one stays"
+    assert lane._look is None, "which needs no timer"
+    assert await lane.close() == 0
+    assert len(ended) == 7
+
+
+async def test_a_thread_at_work_is_not_ended(lane: Lane) -> None:
+    lane._idle_s = 0.001
+    gate = threading.Event()
+    waiting = asyncio.ensure_future(
+        lane.run(lambda _: gate.wait(20), limit_s=20, operation="waited")
+    )
+    for _ in range(20):
+        assert await lane.run(lambda _: 7, limit_s=20, operation="") == 7
+        await asyncio.sleep(0.002)
+    gate.set()
+    assert await waiting
+
+
 async def test_a_deadline_wakes_the_thread(lane: Lane) -> None:
     far: list[socket.socket] = []
     with pytest.raises(

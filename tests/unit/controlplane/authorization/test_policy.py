@@ -360,3 +360,41 @@ def test_trust_with_conditions_and_denials() -> None:
 def test_trust_that_cannot_be_evaluated(wrong: Statement) -> None:
     with pytest.raises(PolicyInvalid):
         compile_trust(json.dumps({"Statement": trusting({"AWS": "*"}) | wrong}))
+
+
+# -- services that are not served here --------------------------------------------------------
+
+_ALL = statement(action="*")
+
+
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        ([statement()], Decision.NOT_ALLOWED),
+        ([statement(action="S3:*")], Decision.ALLOWED),
+        ([statement(action=["ecs:*", "s3:*"])], Decision.ALLOWED),
+        ([_ALL], Decision.ALLOWED),
+        ([statement(action="s?:*")], Decision.ALLOWED),
+        ([{"Effect": "Allow", "NotAction": "iam:*", "Resource": "*"}], Decision.ALLOWED),
+        ([{"Effect": "Allow", "NotAction": "s3:*", "Resource": "*"}], Decision.NOT_ALLOWED),
+        ([statement(action="s3:Get*")], Decision.NOT_ALLOWED),
+        ([statement(action="s3:*", resource="arn:aws:s3:::mine/*")], Decision.NOT_ALLOWED),
+        ([{"Effect": "Allow", "Action": "s3:*", "NotResource": "*"}], Decision.NOT_ALLOWED),
+        ([statement(action="s3:*", Condition={"Bool": {"s3:x": "true"}})], Decision.NOT_ALLOWED),
+        ([_ALL, statement("Deny", "s3:DeleteObject", "arn:aws:s3:::mine/*")], Decision.DENIED),
+        ([_ALL, statement("Deny", ["ecs:*", "s3:Put*"])], Decision.DENIED),
+        ([_ALL, statement("Deny", "*:Delete*")], Decision.DENIED),
+        ([_ALL, {"Effect": "Deny", "NotAction": "ecs:*", "Resource": "*"}], Decision.DENIED),
+        (
+            [_ALL, {"Effect": "Deny", "NotAction": ["ecs:*", "s3:*"], "Resource": "*"}],
+            Decision.ALLOWED,
+        ),
+        ([_ALL, statement("Deny", "sqs:*")], Decision.ALLOWED),
+    ],
+)
+def test_a_service_that_is_not_served_is_allowed_as_a_whole(
+    statements: list[Statement], expected: Decision
+) -> None:
+    assert grants(*statements).decide_service("s3") is expected
+    in_session = grants(_ALL, session=statements).decide_service("s3")
+    assert (in_session is Decision.ALLOWED) == (expected is Decision.ALLOWED)

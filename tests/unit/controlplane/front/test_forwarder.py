@@ -191,6 +191,40 @@ async def test_only_known_callers_are_served(tmp_path: Path, elsewhere: Elsewher
     assert not (tmp_path / "audit.jsonl").read_text()
 
 
+async def test_a_user_needs_all_of_a_service(tmp_path: Path, elsewhere: Elsewhere) -> None:
+    async with control(tmp_path, f"s3={elsewhere.url}") as (endpoint, key):
+        await called(endpoint, key, "iam", "create_user", UserName="ann")
+        made = await called(endpoint, key, "iam", "create_access_key", UserName="ann")
+        new = made["AccessKey"]
+        ann = keys.Key("ann", new["AccessKeyId"], new["SecretAccessKey"])
+
+        async def may(*statements: tuple[str, str, str]) -> None:
+            names = ("Effect", "Action", "Resource")
+            document = {
+                "Version": "2012-10-17",
+                "Statement": [dict(zip(names, each, strict=True)) for each in statements],
+            }
+            await called(
+                endpoint, key, "iam", "put_user_policy",
+                UserName="ann", PolicyName="p", PolicyDocument=json.dumps(document),
+            )  # fmt: skip
+
+        await may(("Allow", "*", "*"), ("Deny", "s3:DeleteObject", "arn:aws:s3:::kept/*"))
+        for operation, request in (
+            ("list_buckets", {}),
+            ("delete_object", {"Bucket": "kept", "Key": "k"}),
+        ):
+            with pytest.raises(ClientError, match="explicit deny"):
+                await called(endpoint, ann, "s3", operation, **request)
+        await may(("Allow", "s3:GetObject", "*"))
+        with pytest.raises(ClientError, match="not authorized to perform: s3:"):
+            await called(endpoint, ann, "s3", "get_object", Bucket="b", Key="k")
+        assert not elsewhere.heads
+        await may(("Allow", "s3:*", "*"))
+        await called(endpoint, ann, "s3", "get_object", Bucket="b", Key="k")
+        assert len(elsewhere.heads) == 1
+
+
 async def test_a_body_of_another_hash_does_not_arrive_whole(
     tmp_path: Path, elsewhere: Elsewhere
 ) -> None:

@@ -18,6 +18,8 @@ from tests.support.control_endpoint import definition
 from tests.support.keyed_control import (
     ACCOUNT,
     REGION,
+    TASKS_SERVICE,
+    TRUSTS_ACCOUNT,
     KeyedControl,
     Keys,
     allow,
@@ -29,14 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-ROOT_ARN = f"arn:aws:iam::{ACCOUNT}:root"
 OF_SHOP = {"ArnEquals": {"ecs:cluster": ecs_arn("cluster/shop")}}
-TASKS = "ecs-tasks.amazonaws.com"
-TRUSTS_ACCOUNT = {
-    "Effect": "Allow",
-    "Action": "sts:AssumeRole",
-    "Principal": {"AWS": ROOT_ARN, "Service": TASKS},
-}
 ONE_CALL: dict[str, tuple[str, dict[str, Any]]] = {
     "application-autoscaling": ("describe_scalable_targets", {"ServiceNamespace": "ecs"}),
     "cloudtrail": ("lookup_events", {}),
@@ -267,7 +262,7 @@ async def test_roles_are_passed_by_those_who_may(control: KeyedControl) -> None:
         AssumeRolePolicyDocument=json.dumps({"Statement": TRUSTS_ACCOUNT}),
     )  # fmt: skip
     await control.call("ecs", "create_cluster")
-    to_tasks = {"StringEquals": {"iam:PassedToService": TASKS}}
+    to_tasks = {"StringEquals": {"iam:PassedToService": TASKS_SERVICE}}
     keys = await control.user(
         "ann",
         allow("ecs:*"),
@@ -430,83 +425,6 @@ async def test_calls_of_our_own_need_permissions_too(control: KeyedControl) -> N
         assert await status(path, b'{"cluster": "shop*"}') == 400, path
     assert await status("/control/changes") == 400
     assert await status("/control/rotate-secret-keys") == 400
-
-
-# -- sessions of roles ------------------------------------------------------------------------
-
-
-async def test_a_session_may_do_what_its_role_may(control: KeyedControl) -> None:
-    arn = await control.role("reader", TRUSTS_ACCOUNT, allow("ecs:List*"), allow("logs:*"))
-    keys = await control.session(arn)
-    await control.call("ecs", "list_clusters", keys)
-    code, text = await control.refused("ecs", "create_cluster", keys, clusterName="x")
-    assert code == "AccessDeniedException"
-    who = f"arn:aws:sts::{ACCOUNT}:assumed-role/reader/test"
-    assert text.startswith(f"User: {who} is not authorized to perform: ecs:CreateCluster")
-    identity = await control.call("sts", "get_caller_identity", keys)
-    assert (identity["Arn"], identity["UserId"][-5:]) == (who, ":test")
-    limit = json.dumps({"Version": "2012-10-17", "Statement": [allow("ecs:ListClusters")]})
-    limited = await control.session(arn, Policy=limit)
-    await control.call("ecs", "list_clusters", limited)
-    code, text = await control.refused("ecs", "list_services", limited)
-    assert (code, "no session policy allows" in text) == ("AccessDeniedException", True)
-    await control.call("iam", "delete_role_policy", RoleName="reader", PolicyName="test")
-    assert (await control.refused("ecs", "list_clusters", keys))[0] == "AccessDeniedException"
-    await control.call("iam", "delete_role", RoleName="reader")
-    await control.role("reader", TRUSTS_ACCOUNT, allow("*"))
-    code, _ = await control.refused("ecs", "list_clusters", keys)
-    assert code == "UnrecognizedClientException"  # it is another role of the same name
-
-
-async def test_tokens_are_checked(control: KeyedControl) -> None:
-    arn = await control.role("reader", TRUSTS_ACCOUNT, allow("*"))
-    one, two = await control.session(arn), await control.session(arn)
-    user = await control.user("ann", allow("*"))
-    for wrong in (
-        one._replace(token=None),
-        one._replace(token=two.token),
-        one._replace(token=f"{one.token}A"),
-        one._replace(token="x"),
-        user._replace(token=one.token),
-        Keys("ECSS" + "A" * 17, "x" * 40, "y" * 40),
-    ):
-        code, _ = await control.refused("ecs", "list_clusters", wrong)
-        assert code == "UnrecognizedClientException", wrong
-    code, _ = await control.refused("ecs", "list_clusters", one._replace(secret=two.secret))
-    assert code == "InvalidSignatureException"
-    assert "canary" not in repr(sessions.Session("k", "canary", "r", "r", "n", 0, 0))
-
-
-async def test_who_may_assume_a_role(control: KeyedControl) -> None:
-    of_account = await control.role("web", TRUSTS_ACCOUNT)
-    for_ann = {**TRUSTS_ACCOUNT, "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:user/ann"}}
-    of_ann = await control.role("hers", for_ann)
-    ann, bob = (
-        await control.user("ann"),
-        await control.user("bob", allow("sts:AssumeRole", of_account)),
-    )
-    await control.session(of_ann, ann)
-    await control.session(of_account, bob)
-    for arn, keys in ((of_account, ann), (of_ann, bob), (of_ann, None), (f"{of_ann}x", None)):
-        request = {"RoleArn": arn, "RoleSessionName": "test"}
-        code, text = await control.refused("sts", "assume_role", keys, **request)
-        assert code == "AccessDenied"
-        assert text.endswith(f"is not authorized to perform: sts:AssumeRole on resource: {arn}")
-    await control.allow("ann", deny("sts:*"))
-    request = {"RoleArn": of_ann, "RoleSessionName": "test"}
-    assert (await control.refused("sts", "assume_role", ann, **request))[0] == "AccessDenied"
-    wrong: list[dict[str, Any]] = [
-        {"DurationSeconds": 7200},
-        {"RoleSessionName": "a b"},
-        {"Policy": "{}"},
-        {"Policy": '{"Statement": []}'},
-        {"Tags": [{"Key": "a", "Value": "b"}]},
-    ]
-    for each in wrong:
-        code, _ = await control.refused(
-            "sts", "assume_role", **{"RoleArn": of_account, "RoleSessionName": "test"} | each
-        )
-        assert code in ("ValidationError", "MalformedPolicyDocument", "UnsupportedOperation")
 
 
 # -- refused everywhere -----------------------------------------------------------------------

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from agent.controlplane.loadbalancing import health
 from agent.controlplane.services import failures, wording
 from agent.controlplane.services.failures import Failure
 from agent.controlplane.services.observed import SeenHost
@@ -450,6 +451,26 @@ def test_a_service_keeps_its_tasks_on_lost_hosts_if_it_says_so(world: World) -> 
     world.find("host-0")
     world.pass_time(60)
     assert (len(world.wanted()), world.started) == (4, started)
+
+
+@pytest.mark.parametrize(("tags", "are_kept"), [({}, False), ({REPLACE_AFTER: "never"}, True)])
+def test_a_load_balancer_does_not_replace_what_is_to_be_kept(
+    world: World, tags: dict[str, str], are_kept: bool
+) -> None:
+    """It does not reach a host that is cut off, whose tasks may run all the same."""
+    world.steady()
+    world.record = replace(world.record, tags=tags)
+    lost = world.wanted(instance_id="host-0")
+    world.lose("host-0")
+    for task in lost:
+        world.change(task, traffic=health.UNHEALTHY)
+    world.settle()
+    world.run()
+    world.pass_time(60)
+    assert bool(world.wanted(instance_id="host-0")) == are_kept
+    world.find("host-0")
+    world.settle()
+    assert bool(world.wanted(instance_id="host-0")) == are_kept
 
 
 def test_an_update_says_that_tasks_of_an_unheard_host_may_still_run(world: World) -> None:

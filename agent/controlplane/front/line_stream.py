@@ -1,0 +1,81 @@
+"""Answers that are streams of lines of JSON, for as long as a reader wants them.
+
+A reader that reads nothing for a minute is cut off, and so is one whose source fails: it does not take what it
+has for all that there is, and comes again.
+
+Tests: ``tests/unit/controlplane/front/test_event_stream.py``, ``tests/unit/controlplane/console/test_stream.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from agent.controlplane.store.contract import StoreFailure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+KEEP_ALIVE_S: Final = 15.0
+"""After so long without a line, an empty one is sent, so that either side notices when the other is gone."""
+_WRITE_LIMIT_S: Final = 60.0
+
+
+class TooManyReaders(Exception):
+    """So many read already that no more are taken."""
+
+
+class LineStreams:
+    """All streams of one kind of one control endpoint; for one event loop."""
+
+    def __init__(self, what: str) -> None:
+        """Begin without readers.
+
+        Args:
+            what: is read, for errors.
+        """
+        self._what = what
+        self._readers = 0
+        self.ended = asyncio.Event()
+        """Whether all streams are to end."""
+
+    def close(self) -> None:
+        """End all streams; may be called twice."""
+        self.ended.set()
+
+    async def answer(
+        self, request: web.Request, lines: AsyncGenerator[bytes, None], *, most: int
+    ) -> web.StreamResponse:
+        """Send lines until the reader is gone or there are no more.
+
+        Args:
+            request: the call.
+            lines: what is sent; ends soon after ``ended`` is set.
+            most: how many readers there may be.
+
+        Raises:
+            TooManyReaders: nothing was sent.
+        """
+        if self._readers >= most:
+            raise TooManyReaders(f"{most} readers follow {self._what} already; try again later")
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
+        )
+        self._readers += 1
+        try:
+            await response.prepare(request)
+            async with contextlib.aclosing(lines):
+                async for line in lines:
+                    async with asyncio.timeout(_WRITE_LIMIT_S):
+                        await response.write(line)
+            async with asyncio.timeout(_WRITE_LIMIT_S):
+                await response.write_eof()
+        except (ConnectionError, TimeoutError, StoreFailure):
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._readers -= 1
+        return response
