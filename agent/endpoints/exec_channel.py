@@ -38,15 +38,19 @@ _MOST_BYTES: Final = 2 * INPUT_WINDOW_BYTES
 
 
 class _Waiting:
-    """Input that the command has not read, in order; None is its end."""
+    """Input that the command has not read, in order; None is its end, after which nothing is taken."""
 
     def __init__(self) -> None:
         self._pieces: deque[bytes | None] = deque()
         self._bytes = 0
+        self._is_at_end = False
         self._has_some = asyncio.Event()
 
     def put(self, piece: bytes | None) -> None:
-        """Take a piece; raises ``RequestRefused`` if too much waits."""
+        """Take a piece; raises ``RequestRefused`` if too much waits. Pieces without bytes are not kept."""
+        if self._is_at_end or piece == b"":
+            return
+        self._is_at_end = piece is None
         self._bytes += len(piece or b"")
         if self._bytes > _MOST_BYTES:
             raise RequestRefused(400, f"more than {_MOST_BYTES} bytes of input were sent ahead")

@@ -1,8 +1,8 @@
 """Commands that operators run in containers, over a WebSocket with the messages of ``model.exec``.
 
 The WebSocket is one of the operator socket (``GET /v1/tasks/{task}/exec``), or one that this agent opened to
-control, whose client then is control (``exec_channel``, loaded at the first of them). A session ends with its command, with its container, or with its client; in the last case the command
-is ended too. Input is passed on as fast as the command reads it, output as fast as the client does.
+control, whose client then is control (``exec_channel``, loaded at the first of them). A session ends with its
+command, with its container, or with its client; in the last case the command is ended too. Input is passed on as fast as the command reads it, output as fast as the client does.
 """
 
 from __future__ import annotations
@@ -116,8 +116,10 @@ class ExecSessions:
             end = ExecFailed(message=str(error))
         finally:
             if end is not None:
-                with contextlib.suppress(ConnectionError):
-                    await socket.send_str(msgspec.json.encode(end).decode())
+                # A control that does not read must not hold up an agent that stops.
+                with contextlib.suppress(ConnectionError, TimeoutError):
+                    async with asyncio.timeout(CLOSE_LIMIT_S):
+                        await socket.send_str(msgspec.json.encode(end).decode())
 
     async def _session(
         self,

@@ -16,8 +16,10 @@ from aiohttp import WSMsgType, web
 from msgspec import Struct
 
 from agent import keepalive
+from agent.controlplane.execute_command import ending
 from agent.controlplane.execute_command.agent_link import AgentLink
 from agent.controlplane.execute_command.direct import DirectChannel
+from agent.controlplane.execute_command.ending import Idle
 from agent.controlplane.execute_command.frames import FRAME_LIMIT_BYTES
 from agent.controlplane.execute_command.plugin import PluginChannel
 from agent.controlplane.execute_command.sessions import TokenRefused
@@ -87,7 +89,7 @@ class CommandChannel:
         if request.transport is not None:
             keepalive.watch(request.transport.get_extra_info("socket"))
         try:
-            await self._carry(socket, session, opening, request.remote or "its own host")
+            await self._carry(socket, session, opening, request.remote or "")
         finally:
             self._sessions.end(session)
             await socket.close()
@@ -96,19 +98,26 @@ class CommandChannel:
     async def _carry(
         self, socket: web.WebSocketResponse, session: Session, opening: OpenChannel, peer: str
     ) -> None:
+        """Carry a session from its opening to its end; ``peer`` is empty for the owner on the Unix socket."""
         target = session.target
         about = {"session": session.id, "task": target.task_arn, "container": target.container}
         _log.info(
             "session of a command opened",
             **about,
-            by=session.caller,
-            peer=peer,
+            by=session.caller.name,
+            peer=peer or "its own host",
             program=target.words[0],
         )
         store = self._log_store if target.log_group else None
         transcript = Transcript(store, target.log_group, session.id)
         channel: PluginChannel | DirectChannel = (
-            DirectChannel(socket, session, transcript, opening.terminal)
+            DirectChannel(
+                socket,
+                session,
+                transcript,
+                opening.terminal,
+                Idle(ending.IDLE_S) if peer else None,
+            )
             if opening.speaks == DIRECT
             else PluginChannel(socket, session, transcript)
         )
@@ -124,7 +133,11 @@ class CommandChannel:
             await self._finish(transcript, session)
             took_s = round(time.monotonic() - began, 1)
             _log.info(
-                "session of a command ended", **about, by=session.caller, took_s=took_s, why=why
+                "session of a command ended",
+                **about,
+                by=session.caller.name,
+                took_s=took_s,
+                why=why,
             )
 
     @staticmethod

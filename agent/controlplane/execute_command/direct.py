@@ -1,7 +1,8 @@
-"""A client that speaks ``model.exec`` itself, as ``ecs-agent exec`` does: its messages are passed on.
+"""A client that speaks ``model.exec`` itself, as ``ecs-agent exec`` and the console do: its messages are passed on.
 
 It gets standard error apart, the exit code, and a command without a terminal. How much input is under way, the
-client and the agent settle between them; output waits while the client does not read.
+client and the agent settle between them; output waits while the client does not read. A session of the owner, on
+control's Unix socket, may be idle for as long as it wants: a long command may have nothing to say.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from agent.controlplane.execute_command.ending import (
     ENDINGS,
     ClientGone,
     Ended,
+    Idle,
     control_stops,
     first,
 )
@@ -51,11 +53,22 @@ class DirectChannel:
         session: Session,
         transcript: Transcript,
         terminal: TerminalSize | None,
+        idle: Idle | None,
     ) -> None:
+        """Take what to join.
+
+        Args:
+            socket: of the client.
+            session: which it has opened.
+            transcript: keeps the output.
+            terminal: the size of the command's terminal; None for a command without one.
+            idle: ends a session in which nothing passes; None for one that may be idle.
+        """
         self._socket = socket
         self._session = session
         self._transcript = transcript
         self._terminal = terminal
+        self._idle = idle
 
     async def run(self, agent: Callable[[], Awaitable[AgentLink]]) -> str:
         """Carry the session to its end; return why it ended."""
@@ -66,6 +79,8 @@ class DirectChannel:
                 link = await agent()
                 await link.start(self._session.target, self._terminal)
                 group.create_task(self._read(link))
+                if self._idle is not None:
+                    group.create_task(self._idle.watch())
                 await self._pass_output(link)
         except* ENDINGS as errors:
             cause = first(errors)
@@ -82,6 +97,7 @@ class DirectChannel:
         while True:
             message = await self._socket.receive()
             if message.type is WSMsgType.BINARY:
+                self._active()
                 await link.write(message.data)
             elif message.type is WSMsgType.TEXT:
                 try:
@@ -100,6 +116,7 @@ class DirectChannel:
         while True:
             told = await link.read()
             if isinstance(told, tuple):
+                self._active()
                 stream, data = told
                 await self._transcript.add(data)
                 await self._send(self._socket.send_bytes(bytes((stream,)) + data))
@@ -109,6 +126,10 @@ class DirectChannel:
             await self._tell(told)
             if isinstance(told, ExecExited | ExecFailed):
                 raise Ended
+
+    def _active(self) -> None:
+        if self._idle is not None:
+            self._idle.passed()
 
     async def _tell(self, message: msgspec.Struct) -> None:
         await self._send(self._socket.send_str(msgspec.json.encode(message).decode()))

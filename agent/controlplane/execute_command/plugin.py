@@ -23,12 +23,13 @@ import structlog
 from aiohttp import WSMsgType
 from msgspec import Struct
 
-from agent.controlplane.execute_command import frames
+from agent.controlplane.execute_command import ending, frames
 from agent.controlplane.execute_command.agent_link import AgentLink, conclusion
 from agent.controlplane.execute_command.ending import (
     ENDINGS,
     ClientGone,
     Ended,
+    Idle,
     control_stops,
     first,
 )
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from agent.controlplane.execute_command.transcript import Transcript
     from agent.errors import AgentError
 
-IDLE_S: Final = 20 * 60.0
-"""A session without input and output ends after this time, as on Amazon ECS."""
 READY_S: Final = 30.0
 """How long a plugin may take to answer the handshake."""
 SIZE_S: Final = 1.0
@@ -103,7 +102,7 @@ class PluginChannel:
         self._has_typed = asyncio.Event()
         self._unread_bytes = 0
         """Input that the agent has and the command has not."""
-        self._active_at = self._now()
+        self._idle = Idle(ending.IDLE_S)
         self._began_ns = time.perf_counter_ns()
 
     async def run(self, agent: Callable[[], Awaitable[AgentLink]]) -> str:
@@ -113,7 +112,7 @@ class PluginChannel:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read())
                 group.create_task(self._send_again())
-                group.create_task(self._watch_idle())
+                group.create_task(self._idle.watch())
                 group.create_task(control_stops(self._session))
                 link = await self._begin(agent)
                 group.create_task(self._pass_input(link))
@@ -184,10 +183,11 @@ class PluginChannel:
                 self._ready.set()
             case frames.DATA:
                 self._ready.set()  # an old plugin begins without a handshake
-                self._active_at = self._now()
-                self._typed.append(frame.payload)
-                self._typed_bytes += len(frame.payload)
-                self._has_typed.set()
+                if frame.payload:  # keys of no bytes would take memory that nothing counts
+                    self._idle.passed()
+                    self._typed.append(frame.payload)
+                    self._typed_bytes += len(frame.payload)
+                    self._has_typed.set()
             case frames.SIZE:
                 self._ready.set()
                 self._take_size(frame.payload)
@@ -237,7 +237,7 @@ class PluginChannel:
                 await self._drained()
                 raise Ended(conclusion(told))
             else:
-                self._active_at = self._now()
+                self._idle.passed()
                 data = told[1]
                 await self._transcript.add(data)
                 for start in range(0, len(data), frames.PAYLOAD_BYTES):
@@ -287,13 +287,6 @@ class PluginChannel:
             await self._send(frames.encode(frames.closed(self._session.id, output)))
         except ClientGone:
             _log.debug("a client left before it was told", session=self._session.id)
-
-    async def _watch_idle(self) -> None:
-        while True:
-            left_s = self._active_at + IDLE_S - self._now()
-            if left_s <= 0:
-                raise Ended(f"nothing was typed or shown for {IDLE_S / 60:g} minutes")
-            await asyncio.sleep(left_s)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

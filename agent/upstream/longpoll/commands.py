@@ -9,6 +9,7 @@ Tests: ``tests/unit/upstream/longpoll/test_commands.py``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -72,7 +73,9 @@ class Commands:
         except Exception as error:  # noqa: BLE001 - no session may end the agent
             _log.error("a command failed", session=order.session_id, error=repr(error))
         finally:
-            await socket.close()
+            with contextlib.suppress(TimeoutError):  # cancelled, it ends the connection as it is
+                async with asyncio.timeout(2 * CLOSE_S):
+                    await socket.close()
 
 
 async def connect(

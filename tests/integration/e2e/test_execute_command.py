@@ -38,7 +38,13 @@ def host(
     """A host, and a task in which commands may be run."""
     with fleet(tmp_path_factory.mktemp("execute")) as made:
         client = made.client()
-        definition = register(client, busybox_image, LINGER[2], family="web")
+        definition = register(
+            client,
+            busybox_image,
+            LINGER[2],
+            family="web",
+            containers=[{"readonlyRootFilesystem": True}],
+        )
         (task,) = run(client, definition, enableExecuteCommand=True)
         client.get_waiter("tasks_running").wait(
             tasks=[task], WaiterConfig={"Delay": 0.2, "MaxAttempts": 300}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
+from agent.controlplane.execute_command import ending
 from agent.model.exec import (
     INPUT_WINDOW_BYTES,
     STDERR,
@@ -22,11 +24,15 @@ from agent.model.exec import (
     TerminalSize,
 )
 from agent.runtime.protocol import ExecResult
+from tests.support.control_endpoint import control_endpoint
+from tests.unit.controlplane.execute_command.conftest import Stage
+from tests.unit.controlplane.execute_command.test_sessions_on_control import until
 
 if TYPE_CHECKING:
-    from aiohttp import ClientWebSocketResponse
+    from pathlib import Path
 
-    from tests.unit.controlplane.execute_command.conftest import Stage
+    import pytest
+    from aiohttp import ClientWebSocketResponse
 
 LIMIT_S = 60.0
 
@@ -93,6 +99,61 @@ async def test_who_sends_too_far_ahead_is_refused(stage: Stage) -> None:
     assert isinstance(end, ExecFailed)
     assert "sent ahead" in end.message
     await socket.close()
+
+
+async def test_input_of_no_bytes_takes_no_memory_and_nothing_follows_the_end(stage: Stage) -> None:
+    stage.command.reads_input.clear()
+    socket = await direct(stage)
+    await socket.send_bytes(b"x")
+    for _ in range(1000):
+        await socket.send_bytes(b"")
+    for _ in range(1000):
+        await tell(socket, EndOfInput())
+    await socket.send_bytes(b"too late")
+    stage.command.output.put_nowait((STDOUT, b"."))
+    async with asyncio.timeout(LIMIT_S):
+        assert (await socket.receive()).data == bytes((STDOUT,)) + b"."
+    stage.command.reads_input.set()
+    written, taken, end = await told(socket)
+    assert (written[STDOUT], taken, end) == (b"x", 1, ExecExited(code=0))
+    await asyncio.sleep(0)
+    assert stage.command.ends_of_input == 1
+    await socket.close()
+
+
+async def test_a_session_from_the_network_may_not_be_idle(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "IDLE_S", 0.3)
+    socket = await direct(stage)
+    end = (await told(socket))[2]
+    assert isinstance(end, ExecFailed)
+    assert end.message.startswith("nothing was typed or shown for")
+    await socket.close()
+
+
+async def test_a_session_of_the_owner_may_be_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "IDLE_S", 0.1)
+    path = tmp_path / "control.sock"
+    async with control_endpoint(tmp_path / "control", socket=path) as control:
+        stage = Stage(control)
+        await stage.begin()
+        obeying = asyncio.create_task(stage.obey())
+        opening = await stage.session()
+        place = f"ws://localhost{urlsplit(opening['streamUrl']).path}"
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as http,
+            http.ws_connect(place) as socket,
+        ):
+            await tell(socket, {"TokenValue": opening["tokenValue"], "Speaks": "exec"})
+            await until(lambda: bool(stage.host.commands))
+            await asyncio.sleep(5 * ending.IDLE_S)
+            stage.command.output.put_nowait(None)
+            assert (await told(socket))[2] == ExecExited(code=0)
+        obeying.cancel()
+        await asyncio.wait({obeying})
 
 
 async def test_a_client_that_leaves_ends_the_command(stage: Stage) -> None:

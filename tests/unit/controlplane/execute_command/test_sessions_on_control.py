@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 import structlog
 
-from agent.controlplane.execute_command import plugin
+from agent.controlplane.execute_command import ending, plugin
 from agent.model.exec import STDOUT, ExecCommand, TerminalSize
 from agent.runtime.protocol import ExecResult
 from tests.support.control_endpoint import control_endpoint
@@ -115,6 +115,18 @@ async def test_input_beyond_what_may_wait_comes_again(
         assert client.shown == typed
 
 
+async def test_keys_of_no_bytes_are_acknowledged_and_not_kept(stage: Stage) -> None:
+    stage.command.reads_input.clear()
+    async with await stage.plugin() as client:
+        await client.type("x")
+        for _ in range(500):
+            await client._post(1, b"")
+        await client.type("y")
+        await until(lambda: not client._unacknowledged)
+        stage.command.reads_input.set()
+        await client.until(b"xy")
+
+
 @pytest.mark.parametrize("how", ["vanishes", "closes", "ends the session"])
 async def test_the_command_ends_with_its_client(stage: Stage, how: str) -> None:
     client = await stage.plugin()
@@ -200,7 +212,7 @@ async def test_an_agent_that_does_not_connect_is_said(
 
 
 async def test_a_quiet_session_ends(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "IDLE_S", 0.3)
+    monkeypatch.setattr(ending, "IDLE_S", 0.3)
     async with await stage.plugin() as client:
         assert (await client.end()).startswith("nothing was typed or shown for")
 
