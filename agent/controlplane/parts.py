@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.controlplane.authorization.open_calls import OpenCalls
 from agent.controlplane.execute_command.sessions import CommandSessions
 from agent.controlplane.front.errors import UnsupportedFeatureException
 from agent.controlplane.log_store.contract import LogStoreDown, LogStoreOff
@@ -64,6 +65,8 @@ class Parts:
     """Records the calls of operators; None where control keeps no audit trail."""
     problems: Sequence[Callable[[], str]] = ()
     """Each returns what does not work in another part, for a person; empty for nothing."""
+    open_calls: OpenCalls = field(default_factory=OpenCalls, repr=False)
+    """Streams and sessions, which end with the right to have them."""
     commands: CommandSessions = field(default_factory=CommandSessions, repr=False)
     """Sessions with commands in containers."""
     figures: Figures = field(default_factory=Figures, repr=False)

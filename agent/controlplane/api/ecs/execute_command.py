@@ -16,6 +16,8 @@ from agent.controlplane.api.ecs.naming import active_cluster
 from agent.controlplane.api.ecs.task_orders import EXECUTE_COMMAND
 from agent.controlplane.api.ecs.task_reads import find_task
 from agent.controlplane.authorization import caller
+from agent.controlplane.authorization.caller import ROOT, Caller
+from agent.controlplane.authorization.open_calls import AllowedCall
 from agent.controlplane.execute_command.channel import PATH
 from agent.controlplane.execute_command.sessions import CommandTarget, TooManySessions
 from agent.controlplane.front import calling
@@ -59,10 +61,9 @@ async def execute_command(parts: Parts, request: dict[str, Any]) -> dict[str, An
         words=words,
         log_group=await command_logging.log_group(parts, cluster, task, container.name),
     )
-    calls = caller.current()
-    by = calls.name if calls is not None else ""
+    call = caller.current_call() or AllowedCall(Caller(ROOT, "anyone", parts.names.root()))
     try:
-        begun = parts.commands.begin(target, by)
+        begun = parts.commands.begin(target, call)
     except TooManySessions as error:
         raise ServerException(str(error)) from None
     _log.info(
@@ -70,7 +71,7 @@ async def execute_command(parts: Parts, request: dict[str, Any]) -> dict[str, An
         session=begun.id,
         task=task.arn,
         container=container.name,
-        by=by,
+        by=call.caller.name,
         program=words[0],
     )
     return {

@@ -8,6 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from agent.controlplane import records
+from agent.controlplane.authorization.caller import ROOT, Caller
+from agent.controlplane.authorization.open_calls import AllowedCall
 from agent.controlplane.execute_command import sessions
 from agent.controlplane.log_store.contract import Bounds
 from agent.controlplane.log_store.store import LogStore
@@ -145,7 +147,7 @@ async def test_tokens_are_only_good_for_minutes() -> None:
     now = [0.0]
     table = sessions.CommandSessions(clock=lambda: now[0])
     target = sessions.CommandTarget(task_arn="t", instance_id="i", container="c", words=["sh"])
-    begun = table.begin(target, "me")
+    begun = table.begin(target, AllowedCall(Caller(ROOT, "me")))
     now[0] = sessions.TOKEN_S
     with pytest.raises(sessions.TokenRefused, match="too old"):
         table.open(begun.id, begun.token)
