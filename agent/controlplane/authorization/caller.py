@@ -10,6 +10,7 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from agent.controlplane.authorization.grants import Grants
     from agent.controlplane.authorization.open_calls import AllowedCall
+    from agent.controlplane.names import Names
 
 ROOT: Final = "Root"
 USER: Final = "IAMUser"
@@ -48,6 +49,12 @@ def current() -> Caller | None:
     """Return who makes the call that is being answered; None outside of a call."""
     found = _current.get()
     return None if found is None else found.caller
+
+
+def principal(names: Names) -> str:
+    """Return the ARN of who makes that call, as answers have it; that of the root outside of a call."""
+    who = current()
+    return names.root() if who is None or not who.arn else who.arn
 
 
 def current_grants() -> Grants | None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.controlplane import access
 from agent.controlplane.api.ecs.task_definitions import find_task_definition
 from agent.controlplane.authorization.actions import table
-from agent.controlplane.authorization.actions.ecs import TASKS_SERVICE
-from agent.controlplane.authorization.actions.rows import ANY, Asked, Kind, Named, Passed
+from agent.controlplane.authorization.actions.ecs import ROLES, TASKS_SERVICE
+from agent.controlplane.authorization.actions.rows import ANY, Asked, Kind, Named, Passed, Run
 from agent.controlplane.authorization.caller import USER
 from agent.controlplane.authorization.condition_keys import REQUEST_TAG, is_resource_tag
 from agent.controlplane.authorization.grants import Decision
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     Values = dict[str, tuple[str, ...]]
 
 PASS_ROLE: Final = "iam:PassRole"  # noqa: S105 - an action
-_RUNS: Final = frozenset({"RunTask", "StartTask"})
 _SHOWN: Final = 1024
 
 
@@ -124,8 +123,8 @@ class Permissions:
                 known |= await self._resource_tags(arn)
             needs.append(_allowed(caller, grants, Need(row.action, arn, known)))
         passed = row.passes(asked)
-        if operation in _RUNS and self._service == "ecs":
-            passed += await self._roles_of_definition(members)
+        for run in row.runs(asked):
+            passed += await self._roles_of(run)
         needs += [await self._check_passed(one, request, caller, grants) for one in passed]
         needs += [
             await self._check_other(other, request, caller, grants) for other in row.also(asked)
@@ -152,19 +151,15 @@ class Permissions:
             values |= await self._values_of_row(other.values, keys, caller)
         return _allowed(caller, grants, Need(other.action, arn, values))
 
-    async def _roles_of_definition(self, members: Mapping[str, Any]) -> list[Passed]:
-        """Return the roles that a task gets from its definition, because no override replaces them."""
+    async def _roles_of(self, run: Run) -> list[Passed]:
+        """Return the roles that a task gets: of its definition, where no override replaces them."""
         try:
-            found = await find_task_definition(self._parts, members.get("taskDefinition", ""))
+            found = await find_task_definition(self._parts, run.definition)
         except ApiError:
-            return []  # the handler says what is wrong with it
-        overrides = members.get("overrides") or {}
+            found = None  # the handler says what is wrong with it
         body = {} if found is None else found.definition
-        return [
-            Passed(body[name], TASKS_SERVICE)
-            for name in ("taskRoleArn", "executionRoleArn")
-            if body.get(name) and not overrides.get(name)
-        ]
+        roles = [run.overrides.get(name) or body.get(name) for name in ROLES]
+        return [Passed(role, TASKS_SERVICE) for role in roles if role and isinstance(role, str)]
 
     async def _values_of_row(
         self, found: Mapping[str, tuple[Resource, ...]], keys: Collection[str], caller: Caller

@@ -300,6 +300,8 @@ class ServiceRecord(_Record, frozen=True):
     fingerprint: str = ""
     """Hash of the request that created it."""
     created_at: float = 0.0
+    created_by: str = ""
+    """ARN of who created it; empty for the root."""
     inactive_at: float = 0.0
     notices: dict[str, Notice] = field(default_factory=dict)
     """By kind (``wording``)."""

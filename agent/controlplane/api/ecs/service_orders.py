@@ -23,6 +23,7 @@ from agent.controlplane.api.ecs import (
     task_orders,
 )
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
+from agent.controlplane.authorization import caller
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
 from agent.controlplane.scheduler import placement
@@ -96,6 +97,7 @@ async def new_service(
         client_token=client_token(request),
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
+        created_by=caller.principal(parts.names),
     )
     service = deployment_settings.begun(service, parts.clock())
     if controller != EXTERNAL:

@@ -56,7 +56,7 @@ def service(
             for event in (events.events if events is not None else ())
         ],
         "createdAt": record.created_at,
-        "createdBy": names.root(),
+        "createdBy": record.created_by or names.root(),
         "placementConstraints": record.placement_constraints,
         "placementStrategy": record.placement_strategy,
         "healthCheckGracePeriodSeconds": record.grace_s or 0,

@@ -13,7 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from agent.controlplane.events.feed import EventFeed
-from agent.controlplane.front import event_stream
+from agent.controlplane.front import event_stream, line_stream
 from agent.controlplane.store.contract import StoreUnavailable
 from tests.support.control_endpoint import ScriptedAgent, a_report, control_endpoint, definition
 from tests.support.keyed_control import REGION, KeyedControl, allow
@@ -217,7 +217,7 @@ async def test_a_stream_ends_with_the_right_to_it(
                 await control.call("iam", "delete_user_policy", **about, PolicyName="test")
             # Long before the next empty line would find out.
             with pytest.raises(aiohttp.ClientPayloadError):
-                async with asyncio.timeout(event_stream.KEEP_ALIVE_S - 3):
+                async with asyncio.timeout(line_stream.KEEP_ALIVE_S - 3):
                     await answer.content.read()
         async with follow(control, keys, path, body) as refused:
             assert refused.status == 400
