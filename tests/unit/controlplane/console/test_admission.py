@@ -119,7 +119,7 @@ async def test_its_own_page_changes_nothing_even_with_a_key(keyed: Caller, opera
 
 
 async def test_only_its_own_page_begins_a_terminal_and_only_with_a_key(keyed: Caller) -> None:
-    body = '{"task": "x", "command": "sh", "interactive": true}'
+    body = '{"task": "0123456789abcdef0123456789abcdef", "command": "sh", "interactive": true}'
     status, text = await keyed.post("ExecuteCommand", signed=True, body=body)
     assert (status, "The referenced task was not found" in text) == (400, True)
     assert await keyed.post("ExecuteCommand", body=body) == (403, "not for web pages\n")
@@ -130,7 +130,7 @@ async def test_only_its_own_page_begins_a_terminal_and_only_with_a_key(keyed: Ca
 
 
 async def test_nobody_begins_a_terminal_without_a_key(readable: Caller) -> None:
-    body = '{"task": "x", "command": "sh", "interactive": true}'
+    body = '{"task": "0123456789abcdef0123456789abcdef", "command": "sh", "interactive": true}'
     assert await readable.post("ExecuteCommand", body=body) == (403, "not for web pages\n")
     status, text = await readable.post("ExecuteCommand", body=body, Origin=None)
     assert (status, "MissingAuthenticationToken" in text) == (400, True)
