@@ -90,7 +90,7 @@ class AgentSide(Protocol):
     def knows(self, request: web.Request, digest: str) -> bool:
         """Return whether the call is signed with one of control's tokens, and tokens are required."""
 
-    def permit(self, operation: str, request: dict[str, Any]) -> None:
+    async def permit(self, operation: str, asked: dict[str, Any], request: web.Request) -> None:
         """Check that an agent may make this call; raises ``ApiError``."""
 
     async def call(
@@ -212,7 +212,7 @@ class ServiceApi:
         operation, (checked, raw) = progress.operation, read
         progress.asked, progress.size_bytes = checked, len(body)
         if agents is not None and admitted.caller.type == AGENT:
-            agents.permit(operation, checked)
+            await agents.permit(operation, checked, request)
         call = AllowedCall(admitted.caller, admitted.grants)
         answering(call)
         calling.reached_by(request)

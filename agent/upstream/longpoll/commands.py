@@ -17,17 +17,17 @@ import structlog
 
 from agent.errors import ControlFailure, ControlUnavailable
 from agent.model.exec import MESSAGE_LIMIT_BYTES
-from agent.model.wire import GENERATION_HEADER
 from agent.upstream import transport
 from agent.upstream.longpoll import answers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from yarl import URL
 
     from agent.model.wire import CommandOrder
-    from agent.upstream.longpoll.http_client import HttpClient, Identity
+    from agent.upstream.longpoll.exchange import Identity
+    from agent.upstream.longpoll.http_client import HttpClient
     from agent.upstream.protocol import CommandHost
 
 CONNECT_S: Final = 15.0
@@ -79,30 +79,34 @@ class Commands:
 
 
 async def connect(
-    session: aiohttp.ClientSession, endpoint: URL, token: str, identity: Identity, session_id: str
+    session: aiohttp.ClientSession, url: URL, headers: Mapping[str, str], *, server_name: str | None
 ) -> aiohttp.ClientWebSocketResponse:
     """Return a WebSocket to control for a session.
+
+    Args:
+        session: with the certificate of this host, if it has one.
+        url: of the session.
+        headers: that show which host calls.
+        server_name: which control's certificate must have; None for that of the URL.
 
     Raises:
         ControlFailure: control refuses it, or cannot be reached.
     """
-    path = f"{identity.path}/commands/{session_id}"
-    headers = {GENERATION_HEADER: str(identity.generation)}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
+    call = f"GET {url.path}"
     limits = aiohttp.ClientWSTimeout(ws_close=CLOSE_S)
     try:
         async with asyncio.timeout(CONNECT_S):
             return await session.ws_connect(
-                endpoint / path,
+                url,
                 headers=headers,
+                server_hostname=server_name,
                 compress=0,
                 max_msg_size=MESSAGE_LIMIT_BYTES,
                 timeout=limits,
             )
     except aiohttp.WSServerHandshakeError as error:
-        raise answers.failure(error.status, {}, b"", f"GET /{path}") from None
+        raise answers.failure(error.status, {}, b"", call) from None
     except TimeoutError:
-        raise ControlUnavailable(f"GET /{path}: no answer within {CONNECT_S:g} s") from None
+        raise ControlUnavailable(f"{call}: no answer within {CONNECT_S:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise ControlUnavailable(f"GET /{path}: {transport.worded(error)}") from None
+        raise ControlUnavailable(f"{call}: {transport.worded(error)}") from None

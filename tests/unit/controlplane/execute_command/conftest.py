@@ -10,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 
 from agent.endpoints.exec_sessions import ExecSessions
-from agent.model.wire import GENERATION_HEADER
 from tests.support.control_endpoint import (
     CAPABILITIES,
     Endpoint,
@@ -85,7 +84,7 @@ class Stage:
         """Open the WebSocket of an agent for a session."""
         return await self.control.session.ws_connect(
             f"{self.control.url}/v1/instances/{self.agent.id}/commands/{session_id}",
-            headers={GENERATION_HEADER: str(self.agent.generation)},
+            headers=self.agent.shown,
         )
 
     async def _carry(self, session_id: str, task_arn: str) -> None:

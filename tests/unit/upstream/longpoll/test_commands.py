@@ -11,18 +11,20 @@ from aiohttp import web
 from yarl import URL
 
 from agent.errors import ControlFailure, ControlUnavailable, InstanceUnknown
-from agent.model.wire import CommandOrder
+from agent.model.wire import GENERATION_HEADER, HOST_KEY_HEADER, SESSION_HEADER, CommandOrder
+from agent.upstream.credentials import Token
 from agent.upstream.longpoll import commands
 from agent.upstream.longpoll.commands import Commands
-from agent.upstream.longpoll.http_client import Identity
+from agent.upstream.longpoll.exchange import CallLimits, Identity
+from agent.upstream.longpoll.http_client import HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.upstream.longpoll.http_client import HttpClient
-
 LIMIT_S = 30.0
-ME = Identity(instance_arn="arn:x:container-instance/c/abc", generation=4, control_id="k")
+ME = Identity(
+    instance_arn="arn:x:container-instance/c/abc", generation=4, control_id="k", session="one"
+)
 
 
 class FakeSocket:
@@ -99,7 +101,9 @@ async def test_a_failure_ends_its_session_alone(where: str) -> None:
 
 
 async def connected(
-    serve: Callable[[web.Request], Awaitable[web.StreamResponse]], token: str = ""
+    serve: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    token: Token | None = None,
+    host_key: str = "",
 ) -> None:
     """Connect to a server that answers as told."""
     app = web.Application()
@@ -110,27 +114,31 @@ async def connected(
     await site.start()
     host, port = runner.addresses[0][:2]
     try:
-        async with aiohttp.ClientSession() as session:
-            url = URL(f"http://{host}:{port}")
-            socket = await commands.connect(session, url, token, ME, "s1")
-            await socket.close()
+        url = URL(f"http://{host}:{port}")
+        client = await HttpClient.open(url, CallLimits(), token=token)
+        client.host_key = host_key
+        try:
+            await (await client.command(ME, "s1")).close()
+        finally:
+            await client.close()
     finally:
         await runner.cleanup()
 
 
 async def test_the_call_says_who_connects() -> None:
-    seen: list[tuple[str | None, str | None]] = []
+    seen: list[tuple[str | None, ...]] = []
+    names = ("Authorization", GENERATION_HEADER, SESSION_HEADER, HOST_KEY_HEADER)
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        seen.append((request.headers.get("Authorization"), request.headers.get("X-Ecs-Generation")))
+        seen.append(tuple(map(request.headers.get, names)))
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         await socket.receive()
         return socket
 
-    await connected(serve, "secret")
+    await connected(serve, Token(text="secret"), "of the host")
     await connected(serve)
-    assert seen == [("Bearer secret", "4"), (None, "4")]
+    assert seen == [("Bearer secret", "4", "one", "of the host"), (None, "4", "one", None)]
 
 
 @pytest.mark.parametrize("status", [401, 404, 500])
@@ -146,4 +154,4 @@ async def test_a_refusal_is_a_failure_of_control(status: int) -> None:
 async def test_no_server_is_a_failure_of_control() -> None:
     async with aiohttp.ClientSession() as session:
         with pytest.raises(ControlUnavailable):
-            await commands.connect(session, URL("http://127.0.0.1:1"), "", ME, "s1")
+            await commands.connect(session, URL("http://127.0.0.1:1/x"), {}, server_name=None)
