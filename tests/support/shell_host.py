@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 from agent.endpoints.exec_sessions import ExecSessions
 from agent.model.exec import STDOUT
 from agent.model.views import ContainerView, TaskView
-from agent.model.wire import GENERATION_HEADER
 from agent.runtime.protocol import ExecResult
 from tests.support.control_endpoint import CAPABILITIES, Endpoint, ScriptedAgent, a_report
 
@@ -156,7 +155,7 @@ async def shell_host(
             waits=[],
         )
     ]
-    working = asyncio.create_task(_obey(agent, endpoint, url, token, host))
+    working = asyncio.create_task(_obey(agent, endpoint, url, host))
     try:
         yield arn
     finally:
@@ -164,18 +163,12 @@ async def shell_host(
         await asyncio.wait([working])
 
 
-async def _obey(
-    agent: ScriptedAgent, endpoint: Endpoint, url: str, token: str, host: ShellHost
-) -> None:
+async def _obey(agent: ScriptedAgent, endpoint: Endpoint, url: str, host: ShellHost) -> None:
     sessions = ExecSessions(cast("AgentSource", host))
 
     async def carry(order: Any) -> None:
-        headers = {
-            GENERATION_HEADER: str(agent.generation),
-            "Authorization": f"Bearer {token}",
-        }
         place = f"{url}/v1/instances/{agent.id}/commands/{order.session_id}"
-        async with endpoint.session.ws_connect(place, headers=headers) as socket:
+        async with endpoint.session.ws_connect(place, headers=agent.shown) as socket:
             await sessions.carry(socket, order.task_arn)
 
     async with asyncio.TaskGroup() as group:

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from agent.state import StateStore
     from agent.upstream.draining import Drain
     from agent.upstream.longpoll.commands import Commands
-    from agent.upstream.longpoll.http_client import Identity
+    from agent.upstream.longpoll.exchange import Identity
     from agent.upstream.longpoll.registration import SavedRegistration
     from agent.upstream.protocol import (
         CommandHost,

@@ -62,6 +62,7 @@ async def test_twenty_hosts_and_two_hundred_tasks(tmp_path: Path) -> None:
             await _goes_by_keyboard(page)
             await _fits(page, shop, chosen, service)
             async with shell_host(shop.endpoint, shop.endpoint.url, "web", TOKEN) as task:
+                await shop.log(task, ["started"])  # what commands write goes to its group
                 await _has_a_terminal(page, task)
             await _signs_out(page)
             assert page.errors == []
