@@ -26,6 +26,7 @@ from agent.network.bridge.bridge_port_rules import NO_HOSTS, Layout
 from agent.network.groups.group_rules import GroupRules
 from agent.network.host import agent_address, fleet_rules, ipv6_ruleset, link_ruleset
 from agent.network.host.docker_chain import CHAIN, DockerChain
+from agent.network.host.fleet_rules import NO_FLEET
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from agent.network.bridge.bridge_port_rules import BridgePort
     from agent.network.drivers.contract import PortRules
     from agent.network.host.agent_address import Doors
+    from agent.network.host.fleet_rules import FleetNetworks
 
 T = TypeVar("T")
 
@@ -66,7 +68,12 @@ class Wanted(NamedTuple):
 
 
 def ruleset(
-    table: str, wanted: Wanted, blocked: Iterable[str] = (), *, doors: Doors, fleet: str = ""
+    table: str,
+    wanted: Wanted,
+    blocked: Iterable[str] = (),
+    *,
+    doors: Doors,
+    fleet: FleetNetworks = NO_FLEET,
 ) -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables. Pure.
 
@@ -135,7 +142,7 @@ class Firewall:
         doors: Doors,
         ports: PortRules,
         resolvers: Iterable[str] = (),
-        fleet: str = "",
+        fleet: FleetNetworks = NO_FLEET,
     ) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
@@ -145,7 +152,7 @@ class Firewall:
             doors: the bridges, and who may reach the agent's ports.
             ports: what each task may send, from the driver.
             resolvers: name servers of tasks.
-            fleet: network of tasks on all hosts; empty if they do not reach each other.
+            fleet: networks of tasks on all hosts; empty if they do not reach each other.
         """
         self._fleet = fleet
         self.ports = ports
@@ -155,8 +162,8 @@ class Firewall:
         self._blocked = tuple(blocked)
         self._doors = doors
         owner = doors.task_bridge or table
-        self._docker = DockerChain(self._bridge, owner, fleet=fleet)
-        self._docker_ipv6 = DockerChain(self._bridge, owner, program="ip6tables")
+        self._docker = DockerChain(self._bridge, owner, fleet=fleet.ipv4)
+        self._docker_ipv6 = DockerChain(self._bridge, owner, program="ip6tables", fleet=fleet.ipv6)
 
     def ensure(self, wanted: Wanted, ports: Iterable[BridgePort] | None = None) -> None:
         """Create or correct the tables and our rules in Docker's chain; idempotent.

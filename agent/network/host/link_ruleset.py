@@ -12,19 +12,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.network.host import agent_address, fleet_rules, ipv6_ruleset
+from agent.network.host.fleet_rules import NO_FLEET
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
     from agent.network.bridge.bridge_port_rules import Layout
     from agent.network.host.agent_address import Doors
     from agent.network.host.firewall import Wanted
+    from agent.network.host.fleet_rules import FleetNetworks
 
 _FAMILY: Final = "inet"
 _POOLS: Final = "task_pools"
 _OUTSIDE: Final = "outside"
 
 
-def ruleset(table: str, wanted: Wanted, *, doors: Doors, fleet: str = "") -> list[dict[str, Any]]:
+def ruleset(
+    table: str, wanted: Wanted, *, doors: Doors, fleet: FleetNetworks = NO_FLEET
+) -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables."""
     place, layout = {"family": _FAMILY, "table": table}, wanted.layout
     rule, rules = partial(nft.rule, place), partial(nft.rules, place)
