@@ -248,7 +248,8 @@ def _fleet_networks(fleet: FleetSettings | None) -> FleetNetworks:
     if fleet is None:
         return NO_FLEET
     ipv6 = fleet.ipv6_fleet_range if fleet.ipv6_range else ""
-    return FleetNetworks(fleet.fleet_range if fleet.range else "", ipv6)
+    ipv4 = fleet.fleet_range if fleet.range else ""
+    return FleetNetworks(ipv4, ipv6, fleet.gateway, fleet.ipv6_gateway)
 
 
 async def _fleet_network(

@@ -26,7 +26,7 @@ from agent.network.bridge.bridge_port_rules import NO_HOSTS, Layout
 from agent.network.groups.group_rules import GroupRules
 from agent.network.host import agent_address, fleet_rules, ipv6_ruleset, link_ruleset
 from agent.network.host.docker_chain import CHAIN, DockerChain
-from agent.network.host.fleet_rules import NO_FLEET
+from agent.network.host.fleet_rules import NO_FLEET, OF_CONTAINERS
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def ruleset(
     source, target = nft.field("ip", "saddr"), nft.field("ip", "daddr")
     pool_set = f"@{POOLS_SET}"
     never = nft.prefixes({*blocked, *NO_HOSTS})
+    of_containers = fleet_rules.of_containers(fleet, doors.engine_bridge)
 
     rule, rules = partial(nft.rule, place), partial(nft.rules, place)
     hooked = partial(nft.hooked, place)
@@ -98,6 +99,8 @@ def ruleset(
         hooked("sources", "filter", "prerouting", -300),
         hooked("between", "filter", "forward", -10),
         hooked("outside", "nat", "postrouting", 100),
+        # Before the engine masquerades.
+        *([hooked(OF_CONTAINERS, "nat", "postrouting", 99)] if of_containers else []),
         hooked("own", "nat", "output", -100),
         hooked("containers", "nat", "prerouting", -100),
         hooked("agent", "filter", "input", -5),
@@ -119,6 +122,7 @@ def ruleset(
         rule("between", "to what is published", nft.match({"ct": {"key": "status"}}, "dnat", "in"),
              accept),
         rule("between", "into other networks of this host", *nft.COUNTED_DROP),
+        *rules(OF_CONTAINERS, of_containers),
         *rules("outside", fleet_rules.not_masqueraded(fleet)),
         rule("outside", "tasks to outside", nft.match(source, pool_set),
              nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),

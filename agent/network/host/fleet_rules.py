@@ -12,6 +12,9 @@ class FleetNetworks(NamedTuple):
 
     ipv4: str = ""
     ipv6: str = ""
+    ipv4_source: str = ""
+    """This host's own address towards tasks of other hosts; empty where ``ipv4`` is."""
+    ipv6_source: str = ""
 
     @property
     def named(self) -> list[tuple[str, str]]:
@@ -20,6 +23,8 @@ class FleetNetworks(NamedTuple):
 
 
 NO_FLEET: Final = FleetNetworks()
+OF_CONTAINERS: Final = "to_other_hosts"
+"""The chain of the rules of ``of_containers``; it is there only with them."""
 _KINDS: Final = {"ip": "address", "ip6": "IPv6 address"}
 
 
@@ -59,6 +64,32 @@ def not_masqueraded(fleet: FleetNetworks) -> list[nft.Rule]:
                     for end in ("saddr", "daddr")
                 ),
                 {"accept": None},
+            ],
+        )
+        for family, network in fleet.named
+    ]
+
+
+def of_containers(fleet: FleetNetworks, engine_bridge: str) -> list[nft.Rule]:
+    """Return the rules that give containers of the engine's bridge an address that other hosts let in.
+
+    What a host itself sends to tasks of another has it, too. With the address that the engine would give them, that
+    of the link, the other host's engine drops them, and WireGuard does not carry them.
+
+    Args:
+        fleet: networks of tasks on all hosts.
+        engine_bridge: link of the engine's default bridge; empty if it has none.
+    """
+    if not engine_bridge:
+        return []
+    sources_of = {"ip": fleet.ipv4_source, "ip6": fleet.ipv6_source}
+    return [
+        (
+            "containers to tasks of other hosts",
+            [
+                nft.match(nft.meta("iifname"), engine_bridge),
+                nft.match(nft.field(family, "daddr"), nft.prefix(network)),
+                {"snat": {"family": family, "addr": sources_of[family]}},
             ],
         )
         for family, network in fleet.named

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.network.host import agent_address, fleet_rules, ipv6_ruleset
-from agent.network.host.fleet_rules import NO_FLEET
+from agent.network.host.fleet_rules import NO_FLEET, OF_CONTAINERS
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def ruleset(
         ]  # fmt: skip
     server = nft.match(nft.field("tcp", "dport"), doors.server_port)
     to_agent = nft.match(nft.field("ip", "daddr"), agent_address.ADDRESS)
+    of_containers = fleet_rules.of_containers(fleet, doors.engine_bridge)
     this_host, *others = agent_address.guard(doors)
     body: list[dict[str, Any]] = [
         {"set": {**place, "name": _POOLS, "type": "ipv4_addr", "flags": ["interval"],
@@ -66,6 +67,9 @@ def ruleset(
         {"chain": {**place, "name": "of_task"}},
         hooked("sources", "filter", "prerouting", -300),
         hooked("between", "filter", "forward", -10),
+        # Before the engine masquerades.
+        *([hooked(OF_CONTAINERS, "nat", "postrouting", 99)] if of_containers else []),
+        *rules(OF_CONTAINERS, of_containers),
         hooked("own", "nat", "output", -100),
         hooked("containers", "nat", "prerouting", -100),
         hooked("agent", "filter", "input", -5),

@@ -78,12 +78,18 @@ def test_tasks_reach_each_other_with_their_own_addresses(world: World) -> None:
 
     # So does a program of a host, such as the ingress, with the first address of the host's range.
     beyond = world.start(second, SERVE, shut)
+    bridged = world.start(first, LINGER[-1], mode="bridge")
     assert not host_asks(beyond)
+    assert not world.asks(first, bridged, beyond)
     source = pools[0].replace("0/24", "1/32")
     ec2.authorize_security_group_ingress(
         GroupId=shut, IpProtocol="tcp", FromPort=80, ToPort=80, CidrIp=source
     )
     assert eventually(lambda: host_asks(beyond)) == name_of(beyond)
+    # So do containers in bridge mode, which have no address that other hosts know.
+    assert eventually(lambda: world.asks(first, bridged, beyond)) == name_of(beyond)
+    own = pools[0].replace("0/24", "1")
+    eventually(lambda: world.has_seen(second, beyond, own), what="the address of its host")
 
 
 def host_asks(task: Task) -> str:
@@ -290,7 +296,10 @@ def test_a_fleet_gets_ipv6_while_tasks_run(world: World) -> None:
         ranges = [peer["ipv6Range"] for peer in reached(agent) if peer["ipv6Range"]]
         return ranges if any(":" in cidr for cidr in pools) else []
 
-    ranges = [eventually(partial(has_ipv6, agent), what="IPv6")[0] for agent in world.agents]
+    ranges = [
+        eventually(partial(has_ipv6, agent), what="IPv6", shown=agent.tail)[0]
+        for agent in world.agents
+    ]
     assert sorted(ranges) == ["fd00:208:0:1::/64", "fd00:208::/64"]
     world.fleet.wait_connected()
     here, there = world.start(first, SERVE), world.start(second, SERVE)
