@@ -290,7 +290,13 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 networks,
                 engine,
                 names,
-                partial(settle_range, used=fleet, store=store, serve_session=serve_session),
+                partial(
+                    settle_range,
+                    used=fleet,
+                    has_ipv6_tasks=networks.has_ipv6_tasks,
+                    store=store,
+                    serve_session=serve_session,
+                ),
             ),
             HostParts(
                 holding=engine.holdings,
