@@ -12,6 +12,10 @@ WORKERS ?= $(shell nproc)
 VMS ?= $(shell awk -v most=$$(nproc) \
   '/MemAvailable/ { n = int($$2 / 6291456); print n < 1 ? 1 : n < most ? n : most }' /proc/meminfo)
 BENCH ?=
+# What make chaos breaks comes from SEED; CHAOS is for other options, such as --json.
+SEED ?= 1
+MINUTES ?= 5
+CHAOS ?=
 PACKAGE ?=
 # A file: if few tests fail, they run once more by themselves, and what came of it is added to it.
 AGAIN ?=
@@ -21,7 +25,7 @@ again = $(if $(AGAIN),scripts/again --note '$(AGAIN)' $(1) --)
 # anew: a second of a processor for each agent.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench package lock clean
+.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench chaos package lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
@@ -73,6 +77,9 @@ format: setup ## Format the code
 
 bench: setup ## Measure against the Docker Engine itself
 	@.venv/bin/python scripts/with-engine .venv/bin/python -m tests.bench $(BENCH)
+
+chaos: setup ## Break control, agents, engine and host at random while they work
+	@scripts/own-host --no-engine .venv/bin/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(CHAOS)
 
 package: setup ## Build .deb, .rpm sources and wheel into dist/, for amd64 and arm64
 	@.venv/bin/python packaging/build $(PACKAGE)
