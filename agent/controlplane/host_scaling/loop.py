@@ -112,6 +112,7 @@ class HostScalingLoop:
         self._clusters = {
             found.record.name: found.record.capacity_providers
             async for found in access.scan(store, ClusterRecord, records.CLUSTERS)
+            if found.record.status == providers.ACTIVE
         }
         self._dirty |= self._concerned()
         await self._forget_others()

@@ -101,10 +101,6 @@ class Fleet:
         """Return the keys of the tasks that have no host yet, as they were at the last ``read``."""
         return self._unplaced.get(cluster, frozenset())
 
-    def with_unplaced(self) -> list[str]:
-        """Return the names of the clusters that have such tasks."""
-        return [cluster for cluster, keys in self._unplaced.items() if keys]
-
 
 class _Instances:
     """What is known of instances, from the keys that were seen so far."""
