@@ -11,6 +11,7 @@ Reads the store, writes nothing. Raises what the store raises.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -53,8 +54,8 @@ class FleetHost:
     record: InstanceRecord
     instance: Instance
     compares: tuple[Compare, Compare]
-    bookings: tuple[_Booking, ...] = ()
-    """The tasks that use it."""
+    bookings: tuple[_Booking, ...] = dataclasses.field(default=(), compare=False)
+    """The tasks that use it, in no order."""
 
     def guard(self) -> Put:
         """Return the operation that shows other schedulers that something was placed here."""

@@ -16,7 +16,7 @@ from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.host_scaling.hooks import HostHooks
 from agent.controlplane.host_scaling.loop import HostScalingLoop
 from agent.controlplane.iam.directory import Directory
-from agent.controlplane.iam.user_records import sealed_kinds
+from agent.controlplane.iam.user_records import USERS, sealed_kinds
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.metric_store import facts
 from agent.controlplane.metric_store.store import MetricStore
@@ -24,7 +24,9 @@ from agent.controlplane.parts import Parts
 from agent.controlplane.scaling.action_loop import ActionLoop
 from agent.controlplane.scaling.alarm_loop import AlarmLoop
 from agent.controlplane.scaling.loop import ScalingLoop
+from agent.controlplane.scaling.target import TARGETS
 from agent.controlplane.schedules.loop import ScheduleLoop
+from agent.controlplane.schedules.record import SCHEDULES
 from agent.controlplane.secrets.keeper import SecretKeeper
 from agent.controlplane.services.loop import ServiceLoop
 from agent.controlplane.store.contract import Put, StoreFailure, StoreFull, StoreUnavailable
@@ -121,7 +123,8 @@ class Control:
 
     async def touch(self) -> None:
         """Change something that every loop hears of."""
-        for prefix in ("/iam/", records.TASKS, records.ASSIGNMENTS, records.INSTANCES):
+        of_hosts = (records.TASKS, records.ASSIGNMENTS, records.INSTANCES)
+        for prefix in (USERS, SCHEDULES, TARGETS, *of_hosts):
             await self.store._store.txn([], [Put(f"{prefix}default/{random.random()}", b"{}")])
 
 
