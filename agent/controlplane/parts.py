@@ -20,6 +20,7 @@ from agent.controlplane.services.view import ServiceView
 
 if TYPE_CHECKING:
     from agent.controlplane.audit.trail import Trail
+    from agent.controlplane.host_scaling.hooks import HostHooks
     from agent.controlplane.iam.directory import Directory
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
@@ -64,6 +65,8 @@ class Parts:
     """The figures of tasks and hosts; None where control keeps none."""
     audit: Trail | None = None
     """Records the calls of operators; None where control keeps no audit trail."""
+    host_hooks: HostHooks | None = None
+    """The programs that add and remove hosts; None where there are none."""
     certificates: Certificates | None = None
     """What control signs; None where it has no TLS."""
     problems: Sequence[Callable[[], str]] = ()
