@@ -21,8 +21,10 @@ import msgspec
 import structlog
 
 from agent.controlplane import access, records
+from agent.controlplane.agents.held_polls import HeldPolls
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionCompacted
 from agent.controlplane.definition import overrides, payload
+from agent.controlplane.recent import Recent
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
 from agent.model import payload as payload_model
 from agent.model.payload import Credentials, RoleType
@@ -168,8 +170,9 @@ class Poller:
         self._leases = leases
         self._wakeups = wakeups
         self._orders = orders
-        self._told: set[str] = set()
+        self._told: Recent[str, None] = Recent()
         """Instances that got their full set from this process."""
+        self._held = HeldPolls()
         self._closing = False
 
     def close(self) -> None:
@@ -208,7 +211,10 @@ class Poller:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait_s, self._leases.ttl_s / 2)
         renewed = False
-        with self._wakeups.taken(instance_id) as wakeup:
+        with (
+            self._wakeups.taken(instance_id) as wakeup,
+            self._held.entered(instance_id, wakeup) as held,
+        ):
             while True:
                 wakeup.clear()
                 page, instance = await self._look(instance_id, generation)
@@ -217,7 +223,8 @@ class Poller:
                     renewed = True
                 answer = await self._answer(page, instance, after, credentials_after)
                 left_s = deadline - loop.time()
-                if answer is not None or left_s <= 0 or self._closing or is_gone():
+                is_over = held.is_over or self._closing or is_gone()
+                if answer is not None or left_s <= 0 or is_over:
                     return answer
                 try:
                     async with asyncio.timeout(left_s):
@@ -236,7 +243,7 @@ class Poller:
         try:
             instance = await self._registry.find(instance_id, generation)
         except InstanceUnknown:
-            self._told.discard(instance_id)
+            self._told.pop(instance_id, None)
             raise
         return page, instance
 
@@ -271,7 +278,7 @@ class Poller:
             return None
         tasks, all_read = await self._assignments(changed)
         if not after:
-            self._told.add(instance_id)
+            self._told[instance_id] = None
         return Assignments(
             revision=page.revision,
             # The agent stops tasks that are not in a full set. So the set is not full if something

@@ -30,6 +30,7 @@ from agent.controlplane.agents.longpoll.errors import (
 from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.fleet_network.members import FleetMembers, FleetRefused
 from agent.controlplane.names import new_id, parse_arn
+from agent.controlplane.recent import Recent
 from agent.controlplane.records import (
     AssignRecord,
     AttributeRecord,
@@ -87,7 +88,7 @@ class InstanceRegistry:
         self._parts = parts
         self._history = history
         self._new_hosts = new_hosts
-        self._clusters: dict[str, str] = {}
+        self._clusters: Recent[str, str] = Recent()
         """Instance id to cluster name; a pair never changes."""
 
     async def register(
