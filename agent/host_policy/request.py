@@ -122,8 +122,12 @@ _OF_HOST_CONFIG: Final = namespaces.MEMBERS | frozenset(
     ]
 )
 _FIRELENS: Final = "awsfirelens"
-_NO_PLACES: Final = frozenset({"splunk-url-path", "tag", "labels", "env"})
-"""Options of log drivers that begin with a slash and name nothing of the host."""
+_ADDRESSES: Final = frozenset({"fluentd-address", "gelf-address", "syslog-address"})
+"""Options of log drivers that may name a socket of the host, which the engine opens as root."""
+_FILES: Final = frozenset(
+    {"splunk-capath", "syslog-tls-ca-cert", "syslog-tls-cert", "syslog-tls-key"}
+)
+"""Options of log drivers that name a file of the host, which the engine reads as root."""
 
 
 def refusals(
@@ -157,7 +161,8 @@ def refusals(
         yield from _labels(policy, name, config, own)
         yield from _others(policy, name, config, host, own)
     except Unreadable as error:
-        yield Refusal("other_settings", f"cannot be judged: {error}", name)
+        if policy.guards_host:
+            yield Refusal("other_settings", f"cannot be judged: {error}", name)
 
 
 def _image(config: Mapping[str, Any], own: OwnParts) -> str:
@@ -178,8 +183,8 @@ def _log(policy: HostPolicy, name: str, host: Mapping[str, Any], own: OwnParts) 
     if not isinstance(options, dict):
         raise Unreadable("options of the log driver are not an object")
     for key, value in options.items():
-        place = str(value).lstrip().casefold()
-        if place.startswith(("/", "unix:", "unixgram:", "file:")) and key not in _NO_PLACES:
+        is_socket = str(value).lstrip().casefold().startswith(("/", "unix"))
+        if key in _FILES or (key in _ADDRESSES and is_socket):
             told = f"has the log option {shown(key)}, which names {shown(value)} of the host"
             yield Refusal("log_drivers", told, name)
 

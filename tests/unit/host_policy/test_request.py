@@ -304,6 +304,12 @@ def test_images_are_judged_by_their_whole_names(image: str, policy: str, rules: 
         ('log_drivers = ["awslogs"]', {}, {"logconfig": {"type": "awslogs"}}, []),
         ('log_drivers = ["awslogs"]', {}, {}, []),
         (
+            'log_drivers = ["awslogs"]',
+            {},
+            {"LogConfig": {"Type": "awslogs", "Config": {"awslogs-group": "/ecs/app"}}},
+            [],
+        ),
+        (
             'log_drivers = ["syslog"]',
             {},
             {"LogConfig": {"Type": "syslog", "Config": {"syslog-address": "unix:///run/x"}}},
