@@ -248,4 +248,4 @@ def _stopped(client: Any, task_arn: str) -> str:
     """Return why a task has stopped: its own reason, and those of its containers."""
     client.get_waiter("tasks_stopped").wait(tasks=[task_arn], WaiterConfig=FAST)
     (task,) = describe(client, task_arn)
-    return task["stoppedReason"] + "".join(c.get("reason", "") for c in task["containers"])
+    return str(task["stoppedReason"]) + "".join(c.get("reason", "") for c in task["containers"])
