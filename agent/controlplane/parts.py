@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.metric_store.store import MetricStore
+    from agent.controlplane.pki.certificates import Certificates
     from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.secrets.keeper import SecretKeeper
     from agent.controlplane.store.contract import Store
@@ -61,6 +62,8 @@ class Parts:
     """The figures of tasks and hosts; None where control keeps none."""
     audit: Trail | None = None
     """Records the calls of operators; None where control keeps no audit trail."""
+    certificates: Certificates | None = None
+    """What control signs; None where it has no TLS."""
     problems: Sequence[Callable[[], str]] = ()
     """Each returns what does not work in another part, for a person; empty for nothing."""
     figures: Figures = field(default_factory=Figures, repr=False)

@@ -33,6 +33,7 @@ from msgspec import Struct
 from agent.controlplane import records
 from agent.controlplane.agents import tokens
 from agent.controlplane.agents.amazon.wire import EcsWire
+from agent.controlplane.agents.bound_hosts import Refusals
 from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.controlplane.front.forwarder import Forwarder
+    from agent.controlplane.pki.certificates import Certificates
     from agent.controlplane.store.contract import Store
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
@@ -121,6 +123,10 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     tls_certificate: Path | None = None
     """PEM file with the certificate chain; used together with ``tls_key``."""
     tls_key: Path | None = None
+    tls_own: bool = False
+    """Whether TLS is on with a certificate that control's own authority signs; without ``tls_certificate``."""
+    tls_names: tuple[str, ...] = ()
+    """Names and addresses for that certificate, besides those of this machine."""
     secret_keys: Path | None = None
     """File with the keys that encrypt secrets, created when first needed. [default: in ``data_dir``]"""
     roles: RoleSettings = RoleSettings()
@@ -161,7 +167,6 @@ async def serve(
         ConfigError: an address is invalid, the TLS files, keys or tokens cannot be used, or calls of a service
             that is served here are to be sent on.
     """
-    tls = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
     for address in (settings.listen, *settings.agent_listen):
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -169,8 +174,9 @@ async def serve(
     async with contextlib.AsyncExitStack() as cleanup:
         store = await SqliteStore.open(settings.data_dir / STORE_FILE)
         cleanup.push_async_callback(store.close)
+        certificates = await _certificates(settings, store)
         logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
-        wakeups = WakeUps(store)
+        wakeups, refusals = WakeUps(store), Refusals()
         names = Names(settings.region, settings.account)
         webhook = await cleanup.enter_async_context(
             sending.webhook(settings.event_webhook_file, store, names, time.time)
@@ -202,9 +208,12 @@ async def serve(
             logs_are_down=logs.is_down,
             metrics=metrics,
             audit=audit,
-            problems=tuple(one.problem for one in (webhook, audit) if one is not None),
+            certificates=certificates,
+            problems=tuple(
+                one.problem for one in (webhook, audit, refusals, certificates) if one is not None
+            ),
         )
-        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings)
+        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings, refusals)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         monitoring = Monitoring(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
@@ -221,7 +230,7 @@ async def serve(
         access = await _OperatorAccess.open(settings, agent_tokens, names, directory)
         front = await Front.open(
             settings,
-            tls,
+            certificates.context if certificates is not None else None,
             applications,
             access.operators,
             own_names_only=access.own_names_only,
@@ -236,6 +245,7 @@ async def serve(
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(wakeups.run(), name="wake-ups"),
+                group.create_task(agent_parts.keep_certificates(), name="certificates"),
                 group.create_task(issuer.run(), name="role credentials"),
                 group.create_task(directory.run(), name="users and roles"),
                 group.create_task(agent_parts.groups.run(), name="security groups"),
@@ -277,10 +287,10 @@ async def serve(
                 agents=front.agents,
                 region=settings.region,
             )
-            await asyncio.to_thread(
-                address_file.write,
+            await address_file.keep(
                 settings.data_dir,
                 sites.address(settings, host, port, applications.endpoint_variables),
+                lambda tries: background.append(group.create_task(tries, name="address")),
             )
             ready(host, port)
             await stop.wait()
@@ -290,6 +300,31 @@ async def serve(
             for task in background:
                 task.cancel()
     _log.info("control endpoint stopped")
+
+
+async def _certificates(settings: ControlSettings, store: Store) -> Certificates | None:
+    """Return what control signs, and TLS; None where it has none.
+
+    Raises:
+        ConfigError: files cannot be used.
+    """
+    given = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
+    if given is None and not settings.tls_own:
+        return None
+    if given is not None and settings.tls_own:
+        raise ConfigError(
+            f"--tls and {certificate.CERTIFICATE} contradict each other; give only one of them"
+        )
+    # Takes a quarter of a second, and many have no TLS.
+    from agent.controlplane.pki.certificates import DIRECTORY, Certificates  # noqa: PLC0415
+
+    return await Certificates.open(
+        settings.data_dir / DIRECTORY,
+        store,
+        label=await _control_id(store),
+        given=given,
+        names=settings.tls_names,
+    )
 
 
 async def _metrics(data_dir: Path, store: Store, cleanup: contextlib.AsyncExitStack) -> MetricStore:
@@ -329,6 +364,7 @@ async def _agent_parts(
     store: SqliteStore,
     wakeups: WakeUps,
     settings: ControlSettings,
+    refusals: Refusals,
 ) -> AgentParts:
     """Return what the agents' wires share; ``store`` is that of ``parts``."""
     control_id = await _control_id(store)
@@ -341,6 +377,7 @@ async def _agent_parts(
         wakeups=wakeups,
         lease_s=settings.lease_s,
         fleet_plan=settings.fleet,
+        refusals=refusals,
     )
 
 

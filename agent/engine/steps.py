@@ -22,7 +22,6 @@ from agent.engine import (
     observe,
     ports,
     shared_namespaces,
-    shared_network,
 )
 from agent.engine.container_body import ContainerContext
 from agent.engine.firelens import order as firelens
@@ -31,6 +30,7 @@ from agent.engine.hiding import hidden, without
 from agent.engine.image_steps import ImageSteps
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.live import LiveState, Step, StepKind
+from agent.engine.mounted_files import MountedFiles
 from agent.engine.network_steps import NetworkSteps
 from agent.engine.port_steps import PortSteps
 from agent.engine.preparations import table as preparations
@@ -49,7 +49,6 @@ from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from agent.engine.tools import MetadataFile, Outcome, RecordWriter, StepSettings, StepTools
     from agent.model.payload import Container
@@ -92,6 +91,9 @@ class Steps:
             log_relay=tools.log_relay,
         )
         self._writer = writer
+        self._files = MountedFiles(record, tools)
+        self._made_here: set[str] = set()
+        """Containers that this process has created."""
         self._network = NetworkSteps(record, live, tools, writer)
         self._images = ImageSteps(record, live, tools, writer)
         self._ports = PortSteps(record, tools.ports, writer)
@@ -132,7 +134,7 @@ class Steps:
     async def _create(self, name: str) -> Outcome:
         record = self._record
         definition = self._definition(name)
-        resolv_conf = await self._own_resolv_conf(definition)
+        resolv_conf = await self._files.resolv_conf(definition)
         region, image_variables = await self._images.region(definition)
         file = await self._metadata_file(name)
         around = ContainerContext(
@@ -175,6 +177,8 @@ class Steps:
                 return self._see(name, seen)
             await self._tools.runtime.remove_container(seen.id, force=True)
             runtime_id = await self._network.create(sandbox, body, make)
+
+        self._made_here.add(name)
 
         def outcome(now: float) -> None:
             container.engine_name = engine_name
@@ -245,24 +249,8 @@ class Steps:
         """Return the body with the engine's network left out, if the container has only a loopback."""
         if loopback_only.why_not(body):
             return body
-        file = await self._hosts_file(name)
+        file = await self._files.hosts(name)
         return loopback_only.left_out(body, str(file))
-
-    async def _hosts_file(self, name: str) -> Path:
-        digest = ids.container_digest(self._record.arn, name)
-        return await self._tools.hosts_files.write(digest)
-
-    async def _own_resolv_conf(self, definition: Container) -> str:
-        """Write the container's own resolv.conf if it asks for one, and return its path."""
-        record = self._record
-        own = shared_network.own_resolvers(record.payload, definition)
-        if own is None or record.network is None:
-            return ""
-        name = ids.container_digest(record.arn, definition.name)
-        path = await self._tools.resolv_files.write(
-            name, own, sandbox_pid=record.network.sandbox_pid
-        )
-        return str(path)
 
     async def _adopt(self, engine_name: str) -> ContainerState:
         """Take over the container that an earlier process of this agent created with this name."""
@@ -279,26 +267,33 @@ class Steps:
     async def _start(self, name: str) -> Outcome:
         container = self._record.containers[name]
         if name in self._live.restarting:
-            # The files may have been removed.
-            await self._own_resolv_conf(self._definition(name))
-            if self._record.payload.mode is NetworkMode.NONE:
-                await self._hosts_file(name)
+            await self._files.write(self._definition(name))
+        elif name not in self._made_here:
+            await self._files.write_lost(self._definition(name))
         payload = self._record.payload
         if self._settings.host_policy is not None:
             await self._settings.host_policy.check_start(payload)
         if shared_namespaces.needs_holder(payload):
             await self._tools.namespaces.ensure(payload)  # the engine may have stopped it
+        start = partial(
+            self._tools.runtime.start_container,
+            container.runtime_id,
+            limit_s=self._settings.start_limit_s,
+        )
         try:
-            await self._network.within(
-                self._tools.runtime.start_container(
-                    container.runtime_id, limit_s=self._settings.start_limit_s
-                )
-            )
+            await self._network.within(start())
         except (EngineRefused, NoSuchContainer):
             if not self._network.can_never_start(container):
-                raise
+                if not await self._files.write_lost(self._definition(name)):
+                    raise
+                await self._network.within(start())
+                return self._started(name)
             await self._tools.runtime.remove_container(container.runtime_id, force=True)
             return lambda _now: forget_creation(container, self._live)
+        return self._started(name)
+
+    def _started(self, name: str) -> Outcome:
+        container, payload = self._record.containers[name], self._record.payload
 
         def outcome(now: float) -> None:
             observe.running(container, self._live, now)
@@ -391,11 +386,7 @@ class Steps:
                 record.payload, container.name
             )
             await runtime.remove_container(target, force=True)
-            digest = ids.container_digest(record.arn, container.name)
-            if record.payload.mode is NetworkMode.AWSVPC:
-                await self._tools.resolv_files.remove(digest)
-            elif record.payload.mode is NetworkMode.NONE:
-                await self._tools.hosts_files.remove(digest)
+            await self._files.remove(container.name)
         if self._tools.metadata_files is not None:
             await self._tools.metadata_files.remove(record.arn)
         for preparation in preparations.wanted(record.payload).values():

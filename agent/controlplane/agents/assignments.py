@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from agent.controlplane import access, records
+from agent.controlplane.agents.bound_hosts import NotItsHost
 from agent.controlplane.agents.held_polls import HeldPolls
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionCompacted
 from agent.controlplane.definition import overrides, payload
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.controlplane.access import Found
+    from agent.controlplane.agents.bindings import Shown
     from agent.controlplane.agents.leases import Leases
     from agent.controlplane.agents.registration import InstanceRegistry
     from agent.controlplane.agents.wakeups import WakeUps
@@ -184,6 +186,7 @@ class Poller:
         self,
         instance_id: str,
         generation: int,
+        shown: Shown,
         *,
         after: int,
         wait_s: float,
@@ -199,6 +202,7 @@ class Poller:
         Args:
             instance_id: the calling instance.
             generation: of its registration.
+            shown: what the call shows of its host.
             after: the revision that it has seen.
             wait_s: how long to wait at most.
             is_gone: returns whether the caller has closed the connection.
@@ -213,17 +217,19 @@ class Poller:
         renewed = False
         with (
             self._wakeups.taken(instance_id) as wakeup,
-            self._held.entered(instance_id, wakeup) as held,
+            self._registry.incumbents.holding(instance_id, is_gone) as held,
+            self._held.entered(instance_id, wakeup) as place,
         ):
             while True:
                 wakeup.clear()
-                page, instance = await self._look(instance_id, generation)
+                page, instance = await self._look(instance_id, generation, shown)
                 if not renewed:
+                    self._registry.incumbents.heard(instance_id)
                     await self._leases.renew(instance.record)
                     renewed = True
                 answer = await self._answer(page, instance, after, credentials_after)
                 left_s = deadline - loop.time()
-                is_over = held.is_over or self._closing or is_gone()
+                is_over = held.is_ended or place.is_over or self._closing or is_gone()
                 if answer is not None or left_s <= 0 or is_over:
                     return answer
                 try:
@@ -234,14 +240,16 @@ class Poller:
                     return None
 
     async def _look(
-        self, instance_id: str, generation: int
+        self, instance_id: str, generation: int, shown: Shown
     ) -> tuple[RangeResult, Found[InstanceRecord]]:
         """Return the assignments of an instance, and then the instance."""
         page = await self._parts.store.range(records.assignments_prefix(instance_id))
         # Read it after the assignments: any later change of the instance then counts as newer than
         # the revision of this response.
         try:
-            instance = await self._registry.find(instance_id, generation)
+            instance = await self._registry.find(instance_id, generation, shown)
+        except NotItsHost:
+            raise  # that must change nothing for its host
         except InstanceUnknown:
             self._told.pop(instance_id, None)
             raise

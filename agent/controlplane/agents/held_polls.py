@@ -19,7 +19,7 @@ POLLS_MOST: Final = 4
 """Polls of one host, or of one ingress, that are held at once."""
 
 
-class HeldPoll:
+class PlaceOfPoll:
     """One poll that is held."""
 
     def __init__(self, wakeup: asyncio.Event) -> None:
@@ -40,12 +40,12 @@ class HeldPolls:
     def __init__(self, most: int = POLLS_MOST) -> None:
         """Begin without any; ``most`` is how many of one are held."""
         self._most = most
-        self._held: dict[str, dict[HeldPoll, None]] = {}
+        self._held: dict[str, dict[PlaceOfPoll, None]] = {}
 
     @contextlib.contextmanager
-    def entered(self, owner: str, wakeup: asyncio.Event) -> Iterator[HeldPoll]:
+    def entered(self, owner: str, wakeup: asyncio.Event) -> Iterator[PlaceOfPoll]:
         """Hold a poll; the oldest of the same owner is ended if there are too many."""
-        poll = HeldPoll(wakeup)
+        poll = PlaceOfPoll(wakeup)
         polls = self._held.setdefault(owner, {})
         polls[poll] = None
         if len(polls) > self._most:

@@ -60,6 +60,7 @@ HOST: Final = Table(
             "resources": Part(),
             "machine_id": Text(128, form=WORD),
             "machine_key": Text(128, form=WORD),
+            "process_id": Text(128, form=WORD),
             "instance_arn": Text(_ARN_MOST),
             "attributes": Pairs(ATTRIBUTES_MOST, Text(256, least=1), Text(1024)),
             "tags": Pairs(_TAGS_MOST, Text(128, least=1, form=TAG), Text(256, form=TAG)),

@@ -140,6 +140,10 @@ class PlatformUnknownException(ApiError):
         super().__init__(text)
 
 
+class AccessDeniedException(ApiError):
+    """The caller is admitted, but not to what the call is about."""
+
+
 class UnsupportedFeatureException(ApiError):
     """The operation or option exists in ECS but not here."""
 

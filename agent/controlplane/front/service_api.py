@@ -89,7 +89,7 @@ class AgentSide(Protocol):
     def knows(self, request: web.Request, digest: str) -> bool:
         """Return whether the call is signed with one of control's tokens, and tokens are required."""
 
-    def permit(self, operation: str, request: dict[str, Any]) -> None:
+    async def permit(self, operation: str, asked: dict[str, Any], request: web.Request) -> None:
         """Check that an agent may make this call; raises ``ApiError``."""
 
     async def call(
@@ -211,7 +211,7 @@ class ServiceApi:
         operation, (checked, raw) = progress.operation, read
         progress.asked, progress.size_bytes = checked, len(body)
         if agents is not None and admitted.caller.type == AGENT:
-            agents.permit(operation, checked)
+            await agents.permit(operation, checked, request)
         answering(admitted.caller, admitted.grants)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
             if admitted.grants is not None:

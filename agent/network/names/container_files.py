@@ -1,7 +1,8 @@
 """Files that the agent mounts into single containers, in place of those that the engine would write.
 
 They are in the agent's data directory, one for each such container, from before its creation until
-after its removal. The file name is a digest of the container's name, so that none is lost in a crash.
+after its removal. The file name is a digest of the container's name, so that none is lost in a crash. An engine
+that starts a container whose file is gone makes an empty directory in its place, which counts as no file.
 
 Accesses these files alone. Tests: ``tests/unit/network/names/test_container_files.py``.
 """
@@ -53,6 +54,7 @@ class ContainerFiles:
         path = self._directory / name
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _remove_directory(path)
             path.write_text(text, encoding="utf-8")
             path.chmod(_READABLE)
         except OSError as error:
@@ -71,6 +73,7 @@ class ContainerFiles:
     def _remove(self, name: str) -> None:
         path = self._directory / name
         try:
+            _remove_directory(path)
             path.unlink(missing_ok=True)
         except OSError as error:
             raise StateFailure(f"{path} cannot be removed: {error.strerror}") from None
@@ -79,4 +82,11 @@ class ContainerFiles:
         with contextlib.suppress(OSError):
             for path in self._directory.iterdir():
                 if path.name not in names:
+                    _remove_directory(path)
                     path.unlink(missing_ok=True)
+
+
+def _remove_directory(path: Path) -> None:
+    """Remove what the engine made in place of a file; nothing else is a directory here."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()

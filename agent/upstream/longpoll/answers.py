@@ -35,6 +35,7 @@ from agent.model.wire import (
     ChangesAnswer,
     ErrorBody,
     Hello,
+    HostIdentity,
     Registered,
     TaskCredentials,
 )
@@ -141,6 +142,7 @@ _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _registered = msgspec.json.Decoder(Registered)
 _changes = msgspec.json.Decoder(ChangesAnswer)
+_identity = msgspec.json.Decoder(HostIdentity)
 _hello = msgspec.json.Decoder(Hello)
 _protection = msgspec.json.Decoder(ProtectionOutcome)
 _logs = msgspec.json.Decoder(LogsAnswer)
@@ -249,6 +251,11 @@ def secrets(raw: bytes) -> dict[str, str]:
 def tags(raw: bytes) -> dict[str, str]:
     """Read the tags of a resource; raises ``ControlUnavailable``."""
     return _decode(_tags, raw, "tags").tags
+
+
+def host_identity(raw: bytes) -> HostIdentity:
+    """Read the answer to a certificate request."""
+    return _decode(_identity, raw, "identity")
 
 
 def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> ControlFailure:

@@ -30,12 +30,14 @@ from agent.errors import (
     leaves,
 )
 from agent.upstream.backoff import Backoff, OutageBackoff
+from agent.upstream.certificates.host import HostCertificate
 from agent.upstream.connection import ConnectionStatus
 from agent.upstream.credentials import Token, is_readable_on_the_way
 from agent.upstream.draining import DrainTeller
 from agent.upstream.longpoll import registration as registrations
+from agent.upstream.longpoll.exchange import CallLimits, parse_endpoint
 from agent.upstream.longpoll.full_report import FullReport
-from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
+from agent.upstream.longpoll.http_client import HttpClient
 from agent.upstream.longpoll.log_sender import LogSender
 from agent.upstream.longpoll.order_poll import OrderPoll
 from agent.upstream.longpoll.outbox_sender import OutboxSender
@@ -91,6 +93,8 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
     ``backoff.OutageBackoff``."""
     batch_limit: int = 100
     """Reports per request."""
+    data_dir: Path | None = None
+    """Where the certificate of this host is kept; None for a host that has none."""
     usage_s: float = SEND_S
     """Interval of messages about what tasks use."""
     usage_again_s: float = UNKNOWN_S
@@ -112,6 +116,7 @@ class LongPollClient:
         logs: LogSource | None = None,
         *,
         client: HttpClient,
+        certificate: HostCertificate | None = None,
         drain: Drain | None = None,
         saved: SavedRegistration,
         watermark: Watermark,
@@ -123,6 +128,7 @@ class LongPollClient:
         self._link = ConnectionStatus(str(client.endpoint))
         self._outage = OutageBackoff(settings.outage_short_s, settings.backoff_limit_s)
         self._client = client
+        self._certificate = certificate
         self._retelling = FullReport(self._client, holding, store)
         self._registration = LongPollRegistration(
             settings.cluster,
@@ -135,6 +141,7 @@ class LongPollClient:
             saved=saved,
             watermark=watermark,
             retelling=self._retelling,
+            certificate=certificate,
             call_limit_s=settings.limits.call_s,
         )
         self._task_calls = TaskCalls(self._client, self._registration)
@@ -199,12 +206,17 @@ class LongPollClient:
         endpoint = parse_endpoint(settings.endpoint)
         saved = await registrations.read_saved(store, settings.cluster)
         watermark = await Watermark.open(store)
+        certificate = None
+        if settings.data_dir is not None and endpoint.scheme == "https":
+            certificate = await HostCertificate.open(settings.data_dir, str(endpoint))
         client = await HttpClient.open(
             endpoint,
             settings.limits,
             token=Token(file=settings.token_file),
             ca_file=settings.ca_file,
+            certificate=certificate,
         )
+        client.host_key = await store.get_meta(registrations.HOST_KEY) or ""
         return cls(
             settings,
             store,
@@ -214,6 +226,7 @@ class LongPollClient:
             credentials,
             logs,
             client=client,
+            certificate=certificate,
             drain=drain,
             saved=saved,
             watermark=watermark,
@@ -241,6 +254,8 @@ class LongPollClient:
         )
 
     def _notice(self) -> str:
+        if self._certificate is not None and self._certificate.trouble:
+            return self._certificate.trouble
         at = self._registration.went_back_at
         if not at or time.time() - at > NOTICE_S:
             return ""
@@ -272,6 +287,10 @@ class LongPollClient:
                 group.create_task(self._sender.run(), name="control-outbox")
                 group.create_task(self._usage.run(), name="control-usage")
                 group.create_task(self._ask_about_the_rest(), name="control-brought")
+                if self._certificate is not None:
+                    group.create_task(
+                        self._certificate.run(self._client), name="control-certificate"
+                    )
                 if self._logs is not None:
                     group.create_task(self._logs.run(), name="control-logs")
                 if self._drain is not None:
@@ -332,7 +351,10 @@ class LongPollClient:
             ControlFailure: control did not confirm it; the identity is kept.
             StateFailure: the store cannot be read or written.
         """
-        identity = self._registration.current or await registrations.saved_identity(self._store)
+        identity = self._registration.current
+        if identity is None and await registrations.saved_identity(self._store) is not None:
+            # Only a process that has registered may speak for the host.
+            identity = await self._registration.once()
         if identity is not None:
             try:
                 await self._client.leave(identity)

@@ -8,7 +8,9 @@ import pytest
 
 from agent.engine import loopback_only
 from agent.engine.labels import LABEL_CONTAINER
+from agent.errors import EngineRefused
 from agent.model.payload import EngineConfig
+from tests.support.memory_engine import Fault
 from tests.support.task_host import TaskHost
 from tests.support.tasks import container
 
@@ -87,4 +89,38 @@ async def test_its_hosts_file_is_there_until_the_container_is_gone(tmp_path: Pat
     assert file.exists()
     await host.stop()
     await host.until(lambda: not file.exists())
+    await host.close()
+
+
+async def test_a_hosts_file_that_was_lost_before_the_start_is_written_again(tmp_path: Path) -> None:
+    """The engine would make a directory in its place, and refuse to start the container."""
+    host = TaskHost(tmp_path / "agent.db")
+    await host.start()
+    host.runtime.fault("start", Fault(error=TimeoutError("not before the crash"), delay_s=60.0))
+    await host.order(container("a"), network_mode="none")
+    await host.until(lambda: host.container("a").runtime_id)
+    await host.crash()
+    (file,) = (tmp_path / "hosts").iterdir()
+    file.unlink()
+    await host.start()
+    await host.until_known("RUNNING")
+    assert file.is_file()
+    await host.close()
+
+
+async def test_a_hosts_file_that_is_lost_right_before_the_start_is_written_again(
+    tmp_path: Path,
+) -> None:
+    host = TaskHost(tmp_path / "agent.db")
+    await host.start()
+    refused = EngineRefused("not a directory", operation="started")
+    host.runtime.fault("start", Fault(error=refused, delay_s=0.2))
+    await host.order(container("a"), network_mode="none")
+    await host.until(lambda: host.container("a").runtime_id)
+    (file,) = (tmp_path / "hosts").iterdir()
+    file.unlink()
+    file.mkdir()
+    await host.until_known("RUNNING")
+    assert file.is_file()
+    assert host.runtime.count("start", "a") == 2
     await host.close()

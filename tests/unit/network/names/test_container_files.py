@@ -43,6 +43,21 @@ async def test_removal_may_be_repeated(files: HostsFiles) -> None:
     assert not path.exists()
 
 
+async def test_what_the_engine_made_in_place_of_a_lost_file_is_no_file(files: HostsFiles) -> None:
+    """It makes a directory for a mount that has no source."""
+    path = await files.write("abc")
+    path.unlink()
+    path.mkdir()
+    assert (await files.write("abc")).is_file()
+    path.unlink()
+    path.mkdir()
+    await files.keep_only([])
+    assert not path.exists()
+    path.mkdir()
+    await files.remove("abc")
+    assert not path.exists()
+
+
 async def test_files_of_containers_that_nobody_knows_go(files: HostsFiles) -> None:
     await files.keep_only([])
     kept, gone = [await files.write(name) for name in ("kept", "gone")]
