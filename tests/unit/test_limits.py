@@ -88,7 +88,7 @@ CONTROL: tuple[Row, ...] = (
     ("groups in a report of an ingress", "controlplane.agents.longpoll.ingress_calls._ITEMS_MOST", "", "400"),
     ("new hosts that were never heard of again, without a token", "controlplane.agents.new_hosts.UNHEARD_MOST", "", "429"),
     ("addresses whose registrations are counted", "controlplane.agents.new_hosts._ADDRESSES_MOST", "", "the oldest is forgotten"),
-    ("key of a host", "controlplane.agents.bindings.KEY_MOST", "characters", "it is refused"),
+    ("key of a host", "controlplane.agents.bindings.KEY_MOST", "characters", "it counts as none"),
     ("hosts of which leases, clusters and orders are remembered", "controlplane.recent.HOSTS_MOST", "", _GIVES_WAY),
     ("frame of Amazon's agent (ACS)", "controlplane.agents.amazon.acs.FRAME_LIMIT_BYTES", "bytes", _CLOSED),
     ("frame of Amazon's agent (TCS)", "controlplane.agents.amazon.tcs.FRAME_LIMIT_BYTES", "bytes", _CLOSED),
