@@ -10,6 +10,7 @@ For one event loop; files are read and written in threads. Tests: ``tests/unit/c
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import time
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 DIRECTORY: Final = "pki"
 SERVER_FILE: Final = "server.pem"
 RENEWED_AT: Final = 2 / 3
+NAME_LIMIT_S: Final = 2.0
+"""How long the look-up of this machine's full name may take."""
 LOOK_S: Final = 3600.0
 """How often it is looked whether a certificate is due: clocks are set, and machines sleep."""
 _log = structlog.get_logger(__name__)
@@ -105,7 +108,7 @@ class Certificates:
             context,
             store,
             revoked=await revoked_in(store),
-            names=None if given is not None else (*names, *_own_names()),
+            names=None if given is not None else (*names, *await _own_names()),
             clock=clock,
         )
         await made.renew_server()
@@ -211,9 +214,13 @@ def _authority(directory: Path, label: str, now: float) -> Authority:
     return made
 
 
-def _own_names() -> list[str]:
+async def _own_names() -> list[str]:
     """Return names and addresses under which this machine may be called."""
-    found = ["localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()]
+    found = ["localhost", "127.0.0.1", "::1", socket.gethostname()]
+    # Asks name servers, which may not answer; control must not wait for them.
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(NAME_LIMIT_S):
+            found.append(await asyncio.to_thread(socket.getfqdn))
     return [name for name in dict.fromkeys(found) if name]
 
 

@@ -7,6 +7,7 @@ Prints both as JSON, ``{"key": PEM, "request": PEM}``. A process of its own, so 
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from typing import Final
@@ -56,7 +57,10 @@ async def make_elsewhere() -> KeyPair:
     try:
         done = await asyncio.to_thread(
             subprocess.run,
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-sP", "-m", __name__],
+            # An installed agent finds its libraries through sys.path, not next to the interpreter. Nothing else of
+            # the environment is needed, and it may have secrets.
+            env={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=LIMIT_S,

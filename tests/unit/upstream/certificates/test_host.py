@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import ssl
+import sys
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -459,7 +460,12 @@ async def test_files_that_cannot_be_used_are_replaced(
             assert client.status.instance_arn == arn
 
 
-def test_the_key_pair_is_made_by_a_process_of_its_own() -> None:
+def test_the_key_pair_is_made_by_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which finds the libraries where this process has them, as an installed agent does."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.setattr(
+        sys, "executable", os.path.realpath(sys.executable)
+    )  # without the environment around it
     pair = asyncio.run(key_pair.make_elsewhere())
     assert "PRIVATE KEY" in pair.key
     assert "CERTIFICATE REQUEST" in pair.request
