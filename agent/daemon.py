@@ -73,6 +73,7 @@ from agent.wiring.endpoints import (
 from agent.wiring.engine_wait import reach_engine
 from agent.wiring.fleet import fleet_settings, rotate_key, settle_range
 from agent.wiring.host import need_network, network_settings, read_host, task_groups
+from agent.wiring.host_policy import host_policy_gate
 from agent.wiring.images import open_images
 from agent.wiring.leaving import leave_no_ready, leave_no_spare
 from agent.wiring.metrics import make_sampler, show_metrics
@@ -260,7 +261,13 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 metadata_files=metadata.files,
             ),
             settings=engine_settings(
-                settings, owner, info, ec2_instance_id=await ec2_instance_id(store)
+                settings,
+                owner,
+                info,
+                ec2_instance_id=await ec2_instance_id(store),
+                host_policy=await host_policy_gate(
+                    settings, engine_data=info.data_root, task_limits=groups.limiting
+                ),
             ),
             restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),
             callbacks=EngineCallbacks(

@@ -39,11 +39,12 @@ async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
         ports.add(settings.prometheus_port)
     if settings.introspection_port:
         ports.add(settings.introspection_port)
+    policy = settings.host_policy
     return await inventory.read_host(
         reserved_memory_mib=settings.reserved_memory_mib,
         reserved_tcp=ports,
         reserved_udp={*settings.reserved_ports_udp, *_tunnel_ports(settings)},
-        gpu_enabled=settings.gpu_support is not False,
+        gpu_enabled=settings.gpu_support is not False and (policy is None or policy.gpus),
         engine_info=info,
     )
 

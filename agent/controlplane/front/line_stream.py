@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from agent.controlplane.authorization import caller
 from agent.controlplane.front.operators import CALL
 from agent.controlplane.store.contract import StoreFailure
 
@@ -43,7 +45,7 @@ class LineStreams:
         """
         self._what = what
         self._open_calls = open_calls
-        self._readers = 0
+        self._readers: Counter[str] = Counter()
         self.ended = asyncio.Event()
         """Whether all streams are to end."""
 
@@ -52,7 +54,12 @@ class LineStreams:
         self.ended.set()
 
     async def answer(
-        self, request: web.Request, lines: AsyncGenerator[bytes, None], *, most: int
+        self,
+        request: web.Request,
+        lines: AsyncGenerator[bytes, None],
+        *,
+        most: int,
+        most_of_one: int,
     ) -> web.StreamResponse:
         """Send lines until the reader is gone or there are no more.
 
@@ -60,16 +67,22 @@ class LineStreams:
             request: the call, permitted by ``operators.permit``.
             lines: what is sent; ends soon after ``ended`` is set.
             most: how many readers there may be.
+            most_of_one: how many of them may be of one caller.
 
         Raises:
             TooManyReaders: nothing was sent.
         """
-        if self._readers >= most:
+        who = _caller(request)
+        if self._readers.total() >= most:
             raise TooManyReaders(f"{most} readers follow {self._what} already; try again later")
+        if self._readers[who] >= most_of_one:
+            raise TooManyReaders(
+                f"{most_of_one} readers of yours follow {self._what} already; end one of them"
+            )
         response = web.StreamResponse(
             headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
         )
-        self._readers += 1
+        self._readers[who] += 1
         try:
             await response.prepare(request)
             async with self._while_allowed(request), contextlib.aclosing(lines):
@@ -82,7 +95,9 @@ class LineStreams:
             if request.transport is not None:
                 request.transport.abort()
         finally:
-            self._readers -= 1
+            self._readers[who] -= 1
+            if not self._readers[who]:
+                del self._readers[who]
         return response
 
     @contextlib.asynccontextmanager
@@ -95,3 +110,11 @@ class LineStreams:
                 yield
             finally:
                 release()
+
+
+def _caller(request: web.Request) -> str:
+    """Return who reads: the key, the principal, or without any the address."""
+    who = caller.current()
+    if who is None:
+        return request.remote or ""
+    return who.key_id or who.arn or request.remote or ""

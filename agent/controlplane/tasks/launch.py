@@ -178,6 +178,7 @@ def new_task(
         created_at=now,
         tags=dict(order.tags),
         client_token=order.client_token,
+        enable_execute_command=order.execute_command,
         registry_id=order.registry_id,
         registry_port=order.registry_port,
         connect_namespace=order.connect_namespace,
@@ -272,61 +273,6 @@ async def commit(
     return (await store.txn(conditions, then)).succeeded
 
 
-<<<<<<< HEAD
-def _task(
-    order: TaskRequest,
-    names: Names,
-    *,
-    task_id: str,
-    now: float,
-    gpus_given: Mapping[str, tuple[str, ...]] | None = None,
-    **placed: Any,
-) -> TaskRecord:
-    attachments = []
-    if order.is_awsvpc:
-        vpc = order.network_configuration.get("awsvpcConfiguration", {})
-        groups = order.security_groups(names)
-        zone = placed.get("availability_zone", "")
-        subnet = layout.subnet_of(names, vpc.get("subnets", ()), zone)
-        details = {"subnetId": subnet, GROUPS_DETAIL: ",".join(groups)}
-        attachments.append(AttachmentRecord(id=str(uuid.uuid4()), type=ENI, details=details))
-    return TaskRecord(
-        id=task_id,
-        arn=names.task(order.cluster, task_id),
-        cluster=order.cluster,
-        task_definition_arn=order.definition.arn,
-        family=order.definition.family,
-        revision=order.definition.revision,
-        # ECS only starts with PROVISIONING if there is something to provision.
-        last_status="PROVISIONING" if order.is_awsvpc else "PENDING",
-        containers=[
-            _container(c, names, order.cluster, task_id, (gpus_given or {}).get(c["name"], ()))
-            for c in order.body["containerDefinitions"]
-        ],
-        attachments=attachments,
-        overrides=dict(order.overrides),
-        roles={
-            role.role_type: RoleRecord(arn=role.arn, credentials_id=str(uuid.uuid4()))
-            for role in order.roles
-        },
-        kept_here=sorted(order.kept_here),
-        network_configuration=dict(order.network_configuration),
-        group=order.group,
-        started_by=order.started_by,
-        launch_type=order.capacity.launch_type,
-        platform_version=order.capacity.platform_version,
-        platform_family=order.capacity.platform_family,
-        created_at=now,
-        tags=dict(order.tags),
-        client_token=order.client_token,
-        enable_execute_command=order.execute_command,
-        registry_id=order.registry_id,
-        registry_port=order.registry_port,
-        connect_namespace=order.connect_namespace,
-        connected_ports=list(order.connected_ports),
-        **placed,
-    )
-=======
 def task_ops(task: TaskRecord) -> list[Op]:
     """Return what puts a task, and assigns it to its host if it has one."""
     put: list[Op] = [Put(records.task_key(task.cluster, task.id), records.encode(task))]
@@ -334,7 +280,6 @@ def task_ops(task: TaskRecord) -> list[Op]:
         key = records.assignment_key(task.instance_id, task.id)
         put.append(Put(key, records.encode(AssignRecord.of(task))))
     return put
->>>>>>> hook
 
 
 def _container(

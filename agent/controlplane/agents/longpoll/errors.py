@@ -82,6 +82,14 @@ class TooManyHosts(WireError):
         self.retry_after_s = retry_after_s
 
 
+class TooManyIngresses(WireError):
+    """More ingresses than control serves."""
+
+    status = 429
+    code = "TooManyIngresses"
+    retryable = True
+
+
 class LogGroupMissing(WireError):
     """The log group does not exist, or this host may not write to it."""
 

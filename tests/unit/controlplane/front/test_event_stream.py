@@ -133,6 +133,19 @@ async def test_readers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         first.close()
 
 
+async def test_one_caller_leaves_room_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "READERS_OF_ONE_MOST", 1)
+    async with control_endpoint(tmp_path) as endpoint:
+        url = f"{endpoint.url}{PATH}"
+        first = await endpoint.session.post(url, json={"follow": True})
+        async with endpoint.session.post(url, json={"follow": True}) as second:
+            assert second.status == 503
+            assert "1 readers of yours follow events already" in (await second.json())["message"]
+        first.close()
+
+
 async def test_only_operators_may_and_only_what_is_known(tmp_path: Path) -> None:
     async with (
         control_endpoint(
