@@ -41,10 +41,12 @@ from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.audit.files import AuditSettings
 from agent.controlplane.audit.trail import Trail
+from agent.controlplane.authorization.open_calls import OpenCalls
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.console.admission import Console
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
+from agent.controlplane.execute_command.sessions import CommandSessions
 from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
@@ -193,7 +195,7 @@ async def serve(
         keeper = await SecretKeeper.open(
             store, settings.secret_keys or settings.data_dir / SECRET_KEYS, sealed_kinds()
         )
-        directory = await Directory.open(store, keeper, names)
+        directory, open_calls = await _directory(store, keeper, names)
         local = LocalRoles(directory, names, clock=time.time, duration_s=settings.roles.duration_s)
         issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time, local=local)
         hooks = await HostHooks.open(settings.host_hooks)
@@ -214,6 +216,8 @@ async def serve(
             no_logs_reason=logs.none_because,
             logs_are_down=logs.is_down,
             metrics=metrics,
+            open_calls=open_calls,
+            commands=CommandSessions(wake=wakeups.wake, open_calls=open_calls),
             audit=audit,
             host_hooks=hooks,
             certificates=certificates,
@@ -237,7 +241,7 @@ async def serve(
             console=settings.console,
             has_keys=settings.keys_file is not None,
         )
-        access = await _OperatorAccess.open(settings, agent_tokens, names, directory)
+        access = await _OperatorAccess.open(settings, agent_tokens, names, directory, open_calls)
         front = await Front.open(
             settings,
             certificates.context if certificates is not None else None,
@@ -333,6 +337,15 @@ def _make_folders(data_dir: Path) -> None:
         (data_dir / HOOK_RUNS).mkdir(mode=0o700, exist_ok=True)
 
 
+async def _directory(
+    store: Store, keeper: SecretKeeper, names: Names
+) -> tuple[Directory, OpenCalls]:
+    """Return the directory of users, and what ends streams and sessions when it changes."""
+    directory, open_calls = await Directory.open(store, keeper, names), OpenCalls()
+    open_calls.follow(directory)
+    return directory, open_calls
+
+
 async def _certificates(settings: ControlSettings, store: Store) -> Certificates | None:
     """Return what control signs, and TLS; None where it has none.
 
@@ -423,8 +436,16 @@ async def _agent_parts(
 class _OperatorAccess:
     """Access by TCP: for callers with a key from the file, or for everyone."""
 
-    def __init__(self, file: Path | None, operators: Signed | Open, *, is_loopback: bool) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        operators: Signed | Open,
+        open_calls: OpenCalls,
+        *,
+        is_loopback: bool,
+    ) -> None:
         self._file = file
+        self._open_calls = open_calls
         self._is_loopback = is_loopback
         self.operators = operators
 
@@ -440,14 +461,16 @@ class _OperatorAccess:
         agent_tokens: AgentTokens,
         names: Names,
         directory: Directory,
+        open_calls: OpenCalls,
     ) -> _OperatorAccess:
         """Read the keys; raises ``ConfigError`` if the file of keys cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
-            return cls(None, Open(names), is_loopback=is_local)
+            return cls(None, Open(names), open_calls, is_loopback=is_local)
         found = await asyncio.to_thread(keys.load, file)
         signed = Signed(found, note=agent_tokens.note, names=names, directory=directory)
-        return cls(file, signed, is_loopback=is_local)
+        open_calls.take_root_keys(frozenset(found))
+        return cls(file, signed, open_calls, is_loopback=is_local)
 
     async def reload(self) -> None:
         """Reload the file of keys; an invalid file changes nothing."""
@@ -459,6 +482,7 @@ class _OperatorAccess:
             _log.error("keys not reloaded; the old keys stay in use", error=str(error))
         else:
             self.operators.take(found)
+            self._open_calls.take_root_keys(frozenset(found))
             _log.info("keys loaded", file=str(self._file), keys=len(found))
 
 

@@ -269,8 +269,10 @@ class Poller:
         groups = await self._groups.updates(instance_id, after)
         fleet = await self._fleet.update(instance_id, after)
         names = await self._names.updates(after)
+        commands = self._parts.commands.orders(instance_id)
         if (
             after
+            and not commands
             and not changed
             and not issued
             and groups is None
@@ -295,6 +297,7 @@ class Poller:
             security_groups=groups,
             fleet=fleet,
             names=names,
+            commands=commands,
         )
 
     def _issued(
