@@ -325,15 +325,6 @@ async def serve(
     _log.info("control endpoint stopped")
 
 
-async def _directory(
-    store: Store, keeper: SecretKeeper, names: Names
-) -> tuple[Directory, OpenCalls]:
-    """Return the directory of users, and what ends streams and sessions when it changes."""
-    directory, open_calls = await Directory.open(store, keeper, names), OpenCalls()
-    open_calls.follow(directory)
-    return directory, open_calls
-
-
 def _check_addresses(settings: ControlSettings) -> None:
     for address in (settings.listen, *settings.agent_listen):
         parse_listen(address)
@@ -344,6 +335,15 @@ def _make_folders(data_dir: Path) -> None:
     # On a full disk, control starts all the same; a program that then cannot run says so.
     with contextlib.suppress(OSError):
         (data_dir / HOOK_RUNS).mkdir(mode=0o700, exist_ok=True)
+
+
+async def _directory(
+    store: Store, keeper: SecretKeeper, names: Names
+) -> tuple[Directory, OpenCalls]:
+    """Return the directory of users, and what ends streams and sessions when it changes."""
+    directory, open_calls = await Directory.open(store, keeper, names), OpenCalls()
+    open_calls.follow(directory)
+    return directory, open_calls
 
 
 async def _certificates(settings: ControlSettings, store: Store) -> Certificates | None:
