@@ -96,6 +96,12 @@ CONTROL: tuple[Row, ...] = (
     ("tasks whose health is remembered for a connection", "controlplane.agents.amazon.tcs._REMEMBERED_TASKS", "", _GIVES_WAY),
     ("discovered instances in an answer", "controlplane.discovery.stored.INSTANCES_MOST", "", "400 for a further registration"),
     ("log events that wait to be sent on", "controlplane.log_forward.forwarder.WINDOW_BYTES", "bytes", "the forwarder reads on when they are sent"),
+    ("sessions of ExecuteCommand, begun and open", "controlplane.execute_command.sessions.SESSIONS_MOST", "", "429"),
+    ("begun sessions of one caller", "controlplane.execute_command.sessions.BEGUN_MOST", "", "the oldest that nobody has opened is forgotten"),
+    ("message of a session", "controlplane.execute_command.frames.FRAME_LIMIT_BYTES", "bytes", "the session ends"),
+    ("input of a session that control holds", "controlplane.execute_command.plugin.TYPED_MOST_BYTES", "bytes", "later input is dropped, and sent again by the plugin"),
+    ("messages of a session behind a missing one", "controlplane.execute_command.stream.AHEAD_MOST", "", "later ones are dropped, and sent again"),
+    ("messages of a session that are not acknowledged", "controlplane.execute_command.stream.IN_FLIGHT_MOST", "", "the command waits"),
     ("answer of Loki", "controlplane.log_forward.loki._ANSWER_BYTES", "bytes", "the rest is ignored"),
 )  # fmt: skip
 AGENT: tuple[Row, ...] = (
@@ -105,6 +111,7 @@ AGENT: tuple[Row, ...] = (
     ("events of the engine that wait", "runtime.docker.events._PENDING_LIMIT", "", "everything is listed anew"),
     ("line of the engine's answers", "runtime.docker.streams.LINE_LIMIT_BYTES", "bytes", "the stream is read anew"),
     ("commands in containers at once", "endpoints.exec_sessions.MOST_SESSIONS", "", "429"),
+    ("input of one command that waits in the agent", "endpoints.exec_channel._MOST_BYTES", "bytes", "400, and the session ends"),
     ("message of such a command", "model.exec.MESSAGE_LIMIT_BYTES", "bytes", _CLOSED),
     ("body of a call to the operator socket", "endpoints.http._BODY_LIMIT_BYTES", "bytes", "413"),
     ("body of a call to introspection", "endpoints.introspection._BODY_BYTES", "bytes", "413"),
@@ -143,6 +150,7 @@ OPEN_TO_STRANGERS = (
     "controlplane/front",
     "controlplane/agents",
     "controlplane/console",
+    "controlplane/execute_command",
     "task_endpoint",
     "endpoints",
     "awslogs",
