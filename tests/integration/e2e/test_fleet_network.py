@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, register
 from tests.integration.e2e.two_hosts import (
+    IPV6,
     SERVE,
     Task,
     World,
@@ -284,6 +285,8 @@ def test_what_others_change_is_repaired(world: World) -> None:
 def test_a_fleet_gets_ipv6_while_tasks_run(world: World) -> None:
     first, second = world.agents
     before, control = world.start(first, SERVE), world.fleet.control
+    # A link that was down has lost it.
+    subprocess.run(f"ip addr replace {IPV6[0]}/64 dev lan0 nodad".split(), check=True)
     assert not before.ipv6
     control.stop()
     control.arguments += ["--fleet-ipv6-range", BY_IPV6]
@@ -355,8 +358,7 @@ def only_ipv6_on_the_second_host(world: World, here: Task) -> None:
         "ECS_TASK_POOL_CIDR": "none", "ECS_TASK_POOL_IPV6_CIDR": "fd00:999::/64",
     }  # fmt: skip
     second.start()
-    eventually(lambda: network(second).get("pools"), what="its agent answers")
-    world.fleet.wait_connected()
+    eventually(lambda: reached(second), what="its agent has a range, and reaches the first host")
     there = world.start(second, SERVE)
     assert not there.address
     assert ip_address(there.ipv6) in ip_network(BY_IPV6)
@@ -367,7 +369,8 @@ def only_ipv6_on_the_second_host(world: World, here: Task) -> None:
     second.stop()
     second.environment = of_both
     second.start()
-    world.fleet.wait_connected()
+    eventually(lambda: reached(second), what="its agent has both ranges again")
+    eventually(lambda: reached(first)[0]["range"], what="the first host knows both")
 
 
 def test_a_host_that_leaves_is_forgotten_at_once(world: World) -> None:
