@@ -25,6 +25,7 @@ import structlog
 
 from agent import __version__
 from agent.awslogs.parts import LogParts
+from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.operator import OperatorSocket
 from agent.engine.engine import Engine
 from agent.engine.namespace_holders import NamespaceHolders
@@ -289,7 +290,13 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 networks,
                 engine,
                 names,
-                partial(settle_range, used=fleet, store=store, serve_session=serve_session),
+                partial(
+                    settle_range,
+                    used=fleet,
+                    has_ipv6_tasks=networks.has_ipv6_tasks,
+                    store=store,
+                    serve_session=serve_session,
+                ),
             ),
             HostParts(
                 holding=engine.holdings,
@@ -299,6 +306,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 disks=DiskHotplug(),
                 logs=log_parts.spool,
                 drain=drain,
+                commands=ExecSessions(overview),
             ),
         )
         cleanup.push_async_callback(control.close)

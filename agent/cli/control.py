@@ -42,14 +42,16 @@ if TYPE_CHECKING:
 
 
 class _StoreCommands(click.Group):
-    """Looks up the commands for the store; loads them only when needed."""
+    """Looks up the commands for the store and for certificates; loads them only when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["backup", "restore", "check"]
+        return ["backup", "restore", "check", "pki"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from agent.cli import control_store  # noqa: PLC0415 - not needed to run control
+        from agent.cli import control_store, pki  # noqa: PLC0415 - not needed to run control
 
+        if cmd_name == "pki":
+            return pki.pki
         return getattr(control_store, cmd_name) if cmd_name in self.list_commands(ctx) else None
 
 
@@ -150,6 +152,21 @@ class _StoreCommands(click.Group):
     help="PEM file with the certificate chain. Turns on TLS for all addresses; if --agent-listen is "
     "given, a --listen on the loopback stays plain HTTP.",
 )
+@click.option(
+    "--tls",
+    "tls_own",
+    is_flag=True,
+    help="Turn on TLS as --tls-certificate does, with a certificate that control signs with its own authority "
+    "and renews by itself. 'ecs-agent control pki show' prints how hosts join.",
+)
+@click.option(
+    "--tls-name",
+    "tls_names",
+    multiple=True,
+    metavar="NAME",
+    help="Name or address for that certificate, besides those of this machine: for operators' tools, as hosts "
+    "need none. Can be given several times.",
+)
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
 @console_options.console_option(console_options.OFF)
 @role_options.role_options
@@ -243,6 +260,8 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         ),
         tls_certificate=given["tls_certificate"],
         tls_key=given["tls_key"],
+        tls_own=given["tls_own"],
+        tls_names=given["tls_names"],
         region=given["region"] or names.DEFAULT_REGION,
         zone=given["zone"],
         secret_keys=given["secret_keys"].absolute() if given["secret_keys"] else None,

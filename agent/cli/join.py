@@ -62,6 +62,13 @@ _ANSWER_LIMIT_S: Final = 5.0
     help="PEM file of the CA that signed control's certificate; join copies it.",
 )
 @click.option(
+    "--ca-fingerprint",
+    default="",
+    metavar="HEX",
+    help="Trust control by the fingerprint of its authority, as 'ecs-agent control pki show' prints it. A "
+    "token of 'ecs-agent control pki join-token' has it in it.",
+)
+@click.option(
     "--attribute",
     "pairs",
     multiple=True,
@@ -91,6 +98,7 @@ def join(
     token_file: Path | None,
     cluster: str,
     ca_file: Path | None,
+    ca_fingerprint: str,
     pairs: tuple[str, ...],
     config: Path,
     no_start: bool,
@@ -107,13 +115,18 @@ def join(
     if os.geteuid() != 0 and not dry_run:
         text = "join needs root to write settings and start the service; use sudo"
         raise CliError(text, exit_code=ExitCode.TERMINAL)
+    address = membership.url(url)
+    token, fingerprint = membership.token(token_text, token_file, ca_fingerprint)
+    if fingerprint and ca_file is not None:
+        raise CliError("give --ca-file or a fingerprint, not both", exit_code=ExitCode.USAGE)
     plan = membership.plan(
         membership.JoinRequest(
-            url=membership.url(url),
+            url=address,
             config=config.absolute(),
-            token=membership.token(token_text, token_file),
+            token=token,
             cluster=membership.cluster(cluster),
             ca_file=ca_file.absolute() if ca_file is not None else None,
+            authority=_authority(address, fingerprint) if fingerprint else b"",
             attributes=membership.attributes(pairs),
         )
     )
@@ -147,6 +160,17 @@ def join(
         output.line(end)
 
 
+def _authority(url: str, fingerprint: str) -> bytes:
+    """Return the certificate of control's authority, which has the fingerprint."""
+    from agent.upstream.certificates import introduction  # noqa: PLC0415 - as below
+    from agent.upstream.longpoll.exchange import parse_endpoint  # noqa: PLC0415
+
+    try:
+        return asyncio.run(introduction.authority_of(parse_endpoint(url), fingerprint))
+    except AgentError as error:
+        raise CliError(str(error)) from None
+
+
 def _say(text: str) -> None:
     """Print a message on standard error; standard output is for results."""
     output.line(text, err=True)
@@ -157,15 +181,16 @@ def _met(plan: JoinPlan) -> HelloResult:
     # Takes a quarter of a second, and --help does not need it.
     from agent.upstream import hello  # noqa: PLC0415
     from agent.upstream.credentials import is_readable_on_the_way  # noqa: PLC0415
-    from agent.upstream.longpoll.http_client import parse_endpoint  # noqa: PLC0415
+    from agent.upstream.longpoll.exchange import parse_endpoint  # noqa: PLC0415
 
     url = plan.settings.control_endpoint
     if plan.token and is_readable_on_the_way(parse_endpoint(url)):
         _say("warning: the token is sent over the network unencrypted; set up TLS on control")
     try:
-        met = asyncio.run(
-            hello.meet(url, token=plan.token, ca_file=plan.ca_file, cluster=plan.cluster)
-        )
+        with membership.readable_authority(plan) as ca_file:
+            met = asyncio.run(
+                hello.meet(url, token=plan.token, ca_file=ca_file, cluster=plan.cluster)
+            )
     except AgentError as error:
         raise CliError(f"{url}: {_for_join(str(error))}") from None
     if met.ahead_s is not None and abs(met.ahead_s) > SKEW_LIMIT_S:

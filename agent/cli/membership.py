@@ -7,8 +7,10 @@ Tests: ``tests/unit/cli/test_join.py``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -22,13 +24,14 @@ from agent.model import ids, tokens
 from agent.upstream import credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from agent.config import Settings
     from agent.model.views import AgentView
 
 TOKEN_FILE: Final = "control.token"  # noqa: S105 - a file's name
 CA_FILE: Final = "control-ca.pem"
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _CA_MAX_BYTES: Final = 1024 * 1024
 """Larger than a bundle of all public CAs."""
 
@@ -43,6 +46,8 @@ class JoinRequest(NamedTuple):
     cluster: str
     ca_file: Path | None
     attributes: dict[str, str]
+    authority: bytes = b""
+    """Of control, as the text of a CA file; empty if it is not trusted by its fingerprint."""
 
 
 class FileChange(NamedTuple):
@@ -66,6 +71,8 @@ class JoinPlan(NamedTuple):
     token: str
     ca_file: Path | None
     """Where the CA certificate can be read now."""
+    authority: bytes = b""
+    """What will be in that file, if it is not there yet."""
 
     @property
     def cluster(self) -> str:
@@ -112,6 +119,9 @@ def plan(asked: JoinRequest) -> JoinPlan:
         # Copy it: the service may not be able to read the original, or it may be removed later.
         ca_file = asked.config.parent / CA_FILE
         files.append(_change(ca_file, _authority_in(asked.ca_file), mode=0o644))
+    elif asked.authority:
+        ca_file = asked.config.parent / CA_FILE
+        files.append(_change(ca_file, asked.authority, mode=0o644))
     written["ECS_CONTROL_TOKEN_FILE"] = None if token_file is None else str(token_file)
     written["ECS_CONTROL_CA_FILE"] = None if ca_file is None else str(ca_file)
     if asked.cluster:
@@ -128,6 +138,7 @@ def plan(asked: JoinRequest) -> JoinPlan:
         settings=checked(asked.config, new),
         token=token,
         ca_file=asked.ca_file or ca_file,
+        authority=asked.authority,
     )
 
 
@@ -154,6 +165,21 @@ def checked(config: Path, text: str) -> Settings:
         return load({}, _read_with(config, trial), json_file=json_file_of(config))
     except ConfigError as error:
         raise ConfigError(str(error).replace(str(trial), str(config))) from None
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def readable_authority(plan: JoinPlan) -> Iterator[Path | None]:
+    """Yield where the CA certificate of a plan can be read now, although nothing is written yet."""
+    if not plan.authority:
+        yield plan.ca_file
+        return
+    handle = os.memfd_create(CA_FILE)
+    try:
+        with open(handle, "wb", closefd=False) as out:
+            out.write(plan.authority)
+        yield Path(f"/proc/self/fd/{handle}")
     finally:
         os.close(handle)
 
@@ -188,12 +214,35 @@ def url(text: str) -> str:
         raise CliError(f"{shown} {error}", exit_code=ExitCode.USAGE) from None
 
 
-def token(text: str, file: Path | None) -> str:
-    """Return the token that was given: as text, ``-`` for standard input, or in a file.
+def token(text: str, file: Path | None, fingerprint: str = "") -> tuple[str, str]:
+    """Return the token that was given, and the fingerprint of control's authority; empty for none.
+
+    Args:
+        text: the token, or ``-`` for standard input; may have the fingerprint in it.
+        file: a file with the token.
+        fingerprint: given apart from the token.
 
     Raises:
-        CliError: both were given, or the given text is not a token.
+        CliError: the token was given twice, a text is not a token or not a fingerprint, or there are two of them.
     """
+    token, within = tokens.split(_given(text, file))
+    if token:
+        _checked_token(token, "the token")
+    apart = fingerprint.lower().replace(":", "")
+    if apart and not _FINGERPRINT.fullmatch(apart):
+        raise CliError(
+            "--ca-fingerprint: is not the SHA-256 of a key; give 64 hexadecimal digits",
+            exit_code=ExitCode.USAGE,
+        )
+    if apart and within and apart != within:
+        raise CliError(
+            "--ca-fingerprint is not the one in the token; give only one of them",
+            exit_code=ExitCode.USAGE,
+        )
+    return token, apart or within
+
+
+def _given(text: str, file: Path | None) -> str:
     if text and file is not None:
         raise CliError("give --token or --token-file, not both", exit_code=ExitCode.USAGE)
     if file is not None:

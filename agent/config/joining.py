@@ -39,7 +39,8 @@ class Joining:
         values.PATH,
         "",
         "File with the token that control requires. Read again when control refuses the current "
-        "token. `ecs-agent join` writes it.",
+        "token. A host with a certificate of control's needs it no more (`docs/identities.md`). "
+        "`ecs-agent join` writes it.",
         ours=True,
         empty=NoneType,
     )

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.controlplane.authorization.open_calls import OpenCalls
+from agent.controlplane.execute_command.sessions import CommandSessions
 from agent.controlplane.front.errors import UnsupportedFeatureException
 from agent.controlplane.log_store.contract import LogStoreDown, LogStoreOff
 from agent.controlplane.monitoring.figures import Figures
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.metric_store.store import MetricStore
+    from agent.controlplane.pki.certificates import Certificates
     from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.secrets.keeper import SecretKeeper
     from agent.controlplane.store.contract import Store
@@ -61,8 +64,14 @@ class Parts:
     """The figures of tasks and hosts; None where control keeps none."""
     audit: Trail | None = None
     """Records the calls of operators; None where control keeps no audit trail."""
+    certificates: Certificates | None = None
+    """What control signs; None where it has no TLS."""
     problems: Sequence[Callable[[], str]] = ()
     """Each returns what does not work in another part, for a person; empty for nothing."""
+    open_calls: OpenCalls = field(default_factory=OpenCalls, repr=False)
+    """Streams and sessions, which end with the right to have them."""
+    commands: CommandSessions = field(default_factory=CommandSessions, repr=False)
+    """Sessions with commands in containers."""
     figures: Figures = field(default_factory=Figures, repr=False)
     """Counts of what is done, for those who watch control."""
     fleet: Fleet = field(init=False, repr=False)

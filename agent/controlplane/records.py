@@ -65,6 +65,8 @@ ACCOUNT_SETTINGS = "/account-settings/"
 INSTANCES = "/instances/"
 REGISTRATIONS = "/registrations/"
 MACHINES = "/machines/"
+TOKEN_NAMES = "/token-names/"  # noqa: S105 - no token
+HOST_IDENTITIES = "/host-identities/"
 UNHEARD = "/unheard/"
 ALIVE = "/alive/"
 PLACEMENT = "/placement/"
@@ -163,6 +165,10 @@ class InstanceRecord(Record, frozen=True):
     """Created by the agent once per state directory."""
     machine: str = ""
     """Digest of the identifiers of its machine; empty if it reports none."""
+    bound_to: str = ""
+    """Who may speak for it (``agents.bindings``); empty if nobody is known to."""
+    session: str = ""
+    """Digest of the secret of its newest registration; empty if its agent got none."""
     generation: int = 1
     """Grows with every registration: a call with an older one comes from another, outdated agent."""
     history: str = ""
@@ -196,6 +202,30 @@ class InstanceRecord(Record, frozen=True):
 def ec2_id(instance_id: str, ec2_instance_id: str) -> str:
     """Return a host's id in EC2: that of the instance that it is, or else one that follows from its id here."""
     return ec2_instance_id or f"i-{instance_id[:17]}"
+
+
+class HostIdentityRecord(Record, frozen=True):
+    """The identity of a host, for which control's authority signs certificates."""
+
+    id: str
+    """Chosen by control; the same in all its certificates."""
+    instance_arn: str = ""
+    """Of the container instance that registered with it last; empty if none has."""
+    hostname: str = ""
+    """What the host said of itself."""
+    peer: str = ""
+    """Where the newest certificate was asked for."""
+    serial: str = ""
+    """Of the newest certificate, in hexadecimal."""
+    serial_before: str = ""
+    """Of the one that it replaced: the host may not have got the newest one."""
+    issued_at: float = 0.0
+    renewed_at: float = 0.0
+    """0 if it never was."""
+    expires_at: float = 0.0
+    revoked_at: float = 0.0
+    """0 if it is not."""
+    revoked_because: str = ""
 
 
 class AliveRecord(Record, frozen=True):
@@ -426,6 +456,16 @@ def registration_key(client_token: str) -> str:
 def machine_key(machine: str) -> str:
     """Return the key that stores the instance of a machine, by its digest (``agents.machines``)."""
     return f"{MACHINES}{machine}"
+
+
+def token_name_key(name: str) -> str:
+    """Return the key that stores the instance whose host alone has the token with this name."""
+    return f"{TOKEN_NAMES}{name}"
+
+
+def host_identity_key(host_id: str) -> str:
+    """Return the key of an identity of a host."""
+    return f"{HOST_IDENTITIES}{host_id}"
 
 
 def unheard_key(instance_id: str) -> str:

@@ -33,16 +33,19 @@ from msgspec import Struct
 from agent.controlplane import records
 from agent.controlplane.agents import tokens
 from agent.controlplane.agents.amazon.wire import EcsWire
+from agent.controlplane.agents.bound_hosts import Refusals
 from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.audit.files import AuditSettings
 from agent.controlplane.audit.trail import Trail
+from agent.controlplane.authorization.open_calls import OpenCalls
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.console.admission import Console
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
+from agent.controlplane.execute_command.sessions import CommandSessions
 from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
@@ -80,6 +83,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.controlplane.front.forwarder import Forwarder
+    from agent.controlplane.pki.certificates import Certificates
     from agent.controlplane.store.contract import Store
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
@@ -121,6 +125,10 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     tls_certificate: Path | None = None
     """PEM file with the certificate chain; used together with ``tls_key``."""
     tls_key: Path | None = None
+    tls_own: bool = False
+    """Whether TLS is on with a certificate that control's own authority signs; without ``tls_certificate``."""
+    tls_names: tuple[str, ...] = ()
+    """Names and addresses for that certificate, besides those of this machine."""
     secret_keys: Path | None = None
     """File with the keys that encrypt secrets, created when first needed. [default: in ``data_dir``]"""
     roles: RoleSettings = RoleSettings()
@@ -161,7 +169,6 @@ async def serve(
         ConfigError: an address is invalid, the TLS files, keys or tokens cannot be used, or calls of a service
             that is served here are to be sent on.
     """
-    tls = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
     for address in (settings.listen, *settings.agent_listen):
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -169,8 +176,9 @@ async def serve(
     async with contextlib.AsyncExitStack() as cleanup:
         store = await SqliteStore.open(settings.data_dir / STORE_FILE)
         cleanup.push_async_callback(store.close)
+        certificates = await _certificates(settings, store)
         logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
-        wakeups = WakeUps(store)
+        wakeups, refusals = WakeUps(store), Refusals()
         names = Names(settings.region, settings.account)
         webhook = await cleanup.enter_async_context(
             sending.webhook(settings.event_webhook_file, store, names, time.time)
@@ -181,7 +189,7 @@ async def serve(
         keeper = await SecretKeeper.open(
             store, settings.secret_keys or settings.data_dir / SECRET_KEYS, sealed_kinds()
         )
-        directory = await Directory.open(store, keeper, names)
+        directory, open_calls = await _directory(store, keeper, names)
         local = LocalRoles(directory, names, clock=time.time, duration_s=settings.roles.duration_s)
         issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time, local=local)
         metrics = await _metrics(settings.data_dir, store, cleanup)
@@ -201,10 +209,15 @@ async def serve(
             no_logs_reason=logs.none_because,
             logs_are_down=logs.is_down,
             metrics=metrics,
+            open_calls=open_calls,
+            commands=CommandSessions(wake=wakeups.wake, open_calls=open_calls),
             audit=audit,
-            problems=tuple(one.problem for one in (webhook, audit) if one is not None),
+            certificates=certificates,
+            problems=tuple(
+                one.problem for one in (webhook, audit, refusals, certificates) if one is not None
+            ),
         )
-        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings)
+        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings, refusals)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         monitoring = Monitoring(
             parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
@@ -218,10 +231,10 @@ async def serve(
             console=settings.console,
             has_keys=settings.keys_file is not None,
         )
-        access = await _OperatorAccess.open(settings, agent_tokens, names, directory)
+        access = await _OperatorAccess.open(settings, agent_tokens, names, directory, open_calls)
         front = await Front.open(
             settings,
-            tls,
+            certificates.context if certificates is not None else None,
             applications,
             access.operators,
             own_names_only=access.own_names_only,
@@ -236,6 +249,7 @@ async def serve(
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(wakeups.run(), name="wake-ups"),
+                group.create_task(agent_parts.keep_certificates(), name="certificates"),
                 group.create_task(issuer.run(), name="role credentials"),
                 group.create_task(directory.run(), name="users and roles"),
                 group.create_task(agent_parts.groups.run(), name="security groups"),
@@ -292,6 +306,40 @@ async def serve(
     _log.info("control endpoint stopped")
 
 
+async def _directory(
+    store: Store, keeper: SecretKeeper, names: Names
+) -> tuple[Directory, OpenCalls]:
+    """Return the directory of users, and what ends streams and sessions when it changes."""
+    directory, open_calls = await Directory.open(store, keeper, names), OpenCalls()
+    open_calls.follow(directory)
+    return directory, open_calls
+
+
+async def _certificates(settings: ControlSettings, store: Store) -> Certificates | None:
+    """Return what control signs, and TLS; None where it has none.
+
+    Raises:
+        ConfigError: files cannot be used.
+    """
+    given = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
+    if given is None and not settings.tls_own:
+        return None
+    if given is not None and settings.tls_own:
+        raise ConfigError(
+            f"--tls and {certificate.CERTIFICATE} contradict each other; give only one of them"
+        )
+    # Takes a quarter of a second, and many have no TLS.
+    from agent.controlplane.pki.certificates import DIRECTORY, Certificates  # noqa: PLC0415
+
+    return await Certificates.open(
+        settings.data_dir / DIRECTORY,
+        store,
+        label=await _control_id(store),
+        given=given,
+        names=settings.tls_names,
+    )
+
+
 async def _metrics(data_dir: Path, store: Store, cleanup: contextlib.AsyncExitStack) -> MetricStore:
     """Return the figures of tasks and hosts, which ``cleanup`` closes."""
     metrics = await MetricStore.open(data_dir / METRICS_FILE, partial(facts.read, store))
@@ -329,6 +377,7 @@ async def _agent_parts(
     store: SqliteStore,
     wakeups: WakeUps,
     settings: ControlSettings,
+    refusals: Refusals,
 ) -> AgentParts:
     """Return what the agents' wires share; ``store`` is that of ``parts``."""
     control_id = await _control_id(store)
@@ -341,14 +390,23 @@ async def _agent_parts(
         wakeups=wakeups,
         lease_s=settings.lease_s,
         fleet_plan=settings.fleet,
+        refusals=refusals,
     )
 
 
 class _OperatorAccess:
     """Access by TCP: for callers with a key from the file, or for everyone."""
 
-    def __init__(self, file: Path | None, operators: Signed | Open, *, is_loopback: bool) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        operators: Signed | Open,
+        open_calls: OpenCalls,
+        *,
+        is_loopback: bool,
+    ) -> None:
         self._file = file
+        self._open_calls = open_calls
         self._is_loopback = is_loopback
         self.operators = operators
 
@@ -364,14 +422,16 @@ class _OperatorAccess:
         agent_tokens: AgentTokens,
         names: Names,
         directory: Directory,
+        open_calls: OpenCalls,
     ) -> _OperatorAccess:
         """Read the keys; raises ``ConfigError`` if the file of keys cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
-            return cls(None, Open(names), is_loopback=is_local)
+            return cls(None, Open(names), open_calls, is_loopback=is_local)
         found = await asyncio.to_thread(keys.load, file)
         signed = Signed(found, note=agent_tokens.note, names=names, directory=directory)
-        return cls(file, signed, is_loopback=is_local)
+        open_calls.take_root_keys(frozenset(found))
+        return cls(file, signed, open_calls, is_loopback=is_local)
 
     async def reload(self) -> None:
         """Reload the file of keys; an invalid file changes nothing."""
@@ -383,6 +443,7 @@ class _OperatorAccess:
             _log.error("keys not reloaded; the old keys stay in use", error=str(error))
         else:
             self.operators.take(found)
+            self._open_calls.take_root_keys(frozenset(found))
             _log.info("keys loaded", file=str(self._file), keys=len(found))
 
 

@@ -18,7 +18,8 @@ from agent.ingress.link import Link
 from agent.ingress.process import Haproxy
 from agent.ingress.proxy import Proxy
 from agent.upstream.credentials import Token, is_readable_on_the_way
-from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
+from agent.upstream.longpoll.exchange import CallLimits, parse_endpoint
+from agent.upstream.longpoll.http_client import HttpClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -221,7 +221,7 @@ class HttpServer:
             self._shared.log.note(
                 "connection closed: TLS handshake failed",
                 peer=entry.address,
-                cause=type(error).__name__,
+                cause=getattr(error, "verify_message", "") or type(error).__name__,
             )
 
 

@@ -18,6 +18,10 @@ POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``Changes
 POST   ``/v1/instances/{id}/brought``                 ``Held`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/status``                  ``InstanceStatus`` → 204
 POST   ``/v1/instances/{id}/protection``              see ``protection``
+GET    ``/v1/instances/{id}/commands/{session}``      a WebSocket with the messages of ``exec``, after a
+                                                      ``CommandOrder``: control is its client
+POST   ``/v1/identities``                             ``AskedIdentity`` → 200 ``HostIdentity``
+GET    ``/v1/authority``                              ``?at=S`` → 200 ``AuthorityAnswer``; needs no token
 DELETE ``/v1/instances/{id}``                         leave → 204
 ====== ============================================== ==========================================
 
@@ -26,6 +30,16 @@ DELETE ``/v1/instances/{id}``                         leave → 204
 410 ``RevisionCompacted``, 429 (``TooManyHosts``) and 5xx: try again. Bodies above 1 KiB may be gzipped, both ways.
 
 If control requires tokens, every call carries one as ``Authorization: Bearer TOKEN``.
+
+Every call of an agent, its registration included, has the **host key** in the ``X-Ecs-Host-Key`` header: a secret that the
+agent makes once per state directory and that nobody else has. The registration binds the instance to it, and then
+control answers calls about the instance only if they have this key, else 404 ``InstanceUnknown``: the agent registers again,
+and proves that it is the same host by its machine or its client token. Agents of before this had no key; their
+instances are bound by the first call that has one.
+
+A process that says its ``process_id`` when it registers gets a ``session``, and sends it as ``X-Ecs-Session`` with each later
+call. It is in memory alone, so that a copy of the host's files has to register; that is refused with 409
+(``StaleGeneration``) while the process that registered before is there.
 
 The store of control can go back in time: someone restores an older copy of it. Its orders are then
 outdated, and no task may be stopped because of them. Therefore a store has a **history**, which
@@ -58,6 +72,10 @@ from agent.model.resources import HostResources
 from agent.model.security_groups import GroupUpdates
 
 GENERATION_HEADER = "X-Ecs-Generation"
+HOST_KEY_HEADER = "X-Ecs-Host-Key"
+SESSION_HEADER = "X-Ecs-Session"
+CONTROL_NAME = "control.ecs-host-agent.internal"
+"""Name in each certificate that control's authority signs for control itself, wherever control is reached."""
 
 
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -88,6 +106,8 @@ class Register(_Wire, frozen=True):
     """Says which machine this is, also after everything in the state directory was lost."""
     machine_key: str = ""
     """Secret of that machine: the same id and key are the same instance."""
+    process_id: str = ""
+    """Made anew by each process of the agent, and nowhere stored; asks for a session."""
     instance_arn: str = ""
     """ARN of an earlier registration; registers the same instance again."""
     attributes: dict[str, str] = field(default_factory=dict)
@@ -118,11 +138,45 @@ class Registered(_Wire, frozen=True):
     """An instance that makes no call for this long counts as disconnected."""
     control_id: str
     """Id of the control endpoint's store; another id means another control, not a newer answer."""
+    session: str = ""
+    """Secret of this registration; empty if control gives none."""
     cluster_arn: str = ""
     history: str = ""
     """History of control's store; empty if control does not support histories."""
     went_back: bool = False
     """The store is older than what this agent saw: report held tasks before asking for orders."""
+
+
+class AskedIdentity(_Wire, frozen=True):
+    """A certificate request of a host, for a new identity or for the one that it calls with."""
+
+    request: str
+    """PKCS #10 as PEM, without names."""
+    hostname: str = ""
+
+
+class HostIdentity(_Wire, frozen=True):
+    """An identity of a host: its certificate, and whom to trust."""
+
+    id: str
+    certificate: str
+    """PEM."""
+    expires_at: float
+    renew_at: float
+    """Unix times."""
+    authority: str = ""
+    """Certificates of control's authorities, PEM."""
+    control_name: str = ""
+    """The name in control's own certificate; empty if an operator gave that, with the names of its machine."""
+
+
+class AuthorityAnswer(_Wire, frozen=True):
+    """Who signs the certificates of hosts."""
+
+    certificate: str
+    """PEM."""
+    control_name: str = ""
+    """As in ``HostIdentity``."""
 
 
 class Assignment(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -144,6 +198,13 @@ class TaskCredentials(_Wire, frozen=True):
     role_type: str
     """A ``payload.RoleType``."""
     credentials: Credentials
+
+
+class CommandOrder(_Wire, frozen=True):
+    """Somebody wants to run a command in a container of a task: connect for it. It may come repeatedly."""
+
+    session_id: str
+    task_arn: str
 
 
 class Assignments(_Wire, frozen=True):
@@ -168,6 +229,8 @@ class Assignments(_Wire, frozen=True):
     credentials_serial: int = 0
     """With which to ask next: of one run of control, like the revision. An agent that asks with none is
     sent credentials in payloads alone."""
+    commands: list[CommandOrder] = field(default_factory=list)
+    """Sessions that control expects this agent to connect for."""
 
 
 class InstanceStatus(_Wire, frozen=True):

@@ -73,6 +73,7 @@ class LongPollBackend:
             cluster=self._settings.cluster,
             token_file=self._settings.control_token_file,
             ca_file=self._settings.control_ca_file,
+            data_dir=self._settings.data_dir,
         )
         return await LongPollClient.open(
             settings,
@@ -83,6 +84,7 @@ class LongPollBackend:
             around.credentials,
             around.logs,
             drain=around.drain,
+            commands=around.commands,
         )
 
 

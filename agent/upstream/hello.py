@@ -11,8 +11,10 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from agent.upstream.certificates.host import HostCertificate
 from agent.upstream.credentials import Token
-from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
+from agent.upstream.longpoll.exchange import CallLimits, parse_endpoint
+from agent.upstream.longpoll.http_client import HttpClient
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,12 @@ class HelloResult(NamedTuple):
 
 
 async def meet(
-    endpoint: str, *, token: str = "", ca_file: Path | None = None, cluster: str = ""
+    endpoint: str,
+    *,
+    token: str = "",
+    ca_file: Path | None = None,
+    cluster: str = "",
+    data_dir: Path | None = None,
 ) -> HelloResult:
     """Ask control who it is; takes at most ``LIMIT_S``.
 
@@ -41,6 +48,7 @@ async def meet(
         token: the token to send; empty for none.
         ca_file: PEM file with a CA to trust besides the system's.
         cluster: also ask whether a host may register into the cluster with this name.
+        data_dir: where the agent of this host keeps its certificate; None for one that has none.
 
     Raises:
         ConfigError: the URL or the CA file cannot be used.
@@ -48,8 +56,12 @@ async def meet(
         ControlFailure: control does not answer, is not trusted, or is not a control endpoint.
     """
     limits = CallLimits(connect_s=LIMIT_S / 2, call_s=LIMIT_S, answer_bytes=1024 * 1024)
+    url = parse_endpoint(endpoint)
+    certificate = None
+    if data_dir is not None and url.scheme == "https":
+        certificate = await HostCertificate.open(data_dir, str(url))
     client = await HttpClient.open(
-        parse_endpoint(endpoint), limits, token=Token(text=token), ca_file=ca_file
+        url, limits, token=Token(text=token), ca_file=ca_file, certificate=certificate
     )
     try:
         before = time.time()

@@ -37,7 +37,7 @@ OWNER: Final = "owner"
 
 LONG_POLL: Final = (
     *("clientToken", "cluster", "instanceArn", "generation", "controlId"),
-    *("seenControl", "seenHistory"),
+    *("seenControl", "seenHistory", "hostKey"),
 )
 EC2_INSTANCE: Final = "ecs.ec2InstanceId"
 AVAILABILITY_ZONE: Final = "ecs.availabilityZone"

@@ -20,6 +20,7 @@ _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _LIMIT = 300
 _SCHEMES_PORT: Final = {80: "http", 443: "https"}
 _TLS_LIMIT_S: Final = 2.0
+_HANG_UP_S: Final = 0.5
 
 
 def worded(error: Exception) -> str:
@@ -36,6 +37,48 @@ def worded(error: Exception) -> str:
         return f"no process listens on {error.host}:{error.port}; {_mend_of(error.port)}"
     text = " ".join(str(error).split())[:_LIMIT]
     return text or type(error).__name__
+
+
+def is_about_time(error: Exception) -> bool:
+    """Return whether control's certificate was refused because of the time: over, or not begun."""
+    cause = getattr(error, "certificate_error", None)
+    return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in {9, 10}
+
+
+async def refuses_certificate(
+    endpoint: URL, context: ssl.SSLContext, server_name: str | None
+) -> bool:
+    """Return whether a server ends connections with the certificate in a context, and not those without one.
+
+    For one that hung up. With TLS 1.3 a server looks at the certificate after the handshake has ended for the client,
+    and not every server says why it hangs up. Takes two seconds at most; never fails.
+    """
+    plain = ssl.create_default_context()
+    plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE  # no data is sent over it
+    return await _hangs_up(endpoint, context, server_name) is True and (
+        await _hangs_up(endpoint, plain, server_name) is False
+    )
+
+
+async def _hangs_up(endpoint: URL, context: ssl.SSLContext, server_name: str | None) -> bool | None:
+    """Return whether a server ends a new connection at once; None if there is no connection."""
+    writer = None
+    try:
+        async with asyncio.timeout(_TLS_LIMIT_S):
+            reader, writer = await asyncio.open_connection(
+                endpoint.host, endpoint.port, ssl=context, server_hostname=server_name
+            )
+    except (OSError, TimeoutError, ValueError):
+        return None
+    try:
+        async with asyncio.timeout(_HANG_UP_S):
+            return not await reader.read(1)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+    finally:
+        writer.transport.abort()
 
 
 async def speaks_tls(endpoint: URL) -> bool:
@@ -80,6 +123,8 @@ def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
     where = f"{error.host}:{error.port}"
     if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in {62, 64}:
         return f"the certificate of {where} is for another name ({why}); use that name in the URL"
+    if is_about_time(error):
+        return f"the certificate of {where} is not valid at this time ({why})"
     return (
         f"the certificate of {where} is not trusted ({why}); set ECS_CONTROL_CA_FILE to the "
         "certificate of its CA"

@@ -74,6 +74,10 @@ def _fleet_host(settings: Settings, fleet: FleetSettings) -> FleetHost:
         driver=fleet.driver,
         address=settings.host_address or host_address.find(),
         range=fleet.range,
+        ipv6_range=fleet.ipv6_range,
+        has_ipv6=not fleet.ipv6_problem,
+        ipv6_only=fleet.ipv6_only,
+        ipv6_address=fleet.ipv6_address,
         port=fleet.port,
         public_key=fleet.public_key,
     )

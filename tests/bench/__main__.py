@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import docker
 
-from tests.bench import groups, logs_load, measures, plumbing, services
+from tests.bench import groups, identities, logs_load, measures, plumbing, services
 from tests.bench.acs import ScriptedAcs
 from tests.bench.control import ScriptedControl
 from tests.bench.floor import RawEngine
@@ -33,13 +33,24 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
     parser.add_argument(
         "--part",
-        choices=["all", "sampling", "plumbing", "groups", "network", "services", "start", "logs"],
+        choices=[
+            "all",
+            "sampling",
+            "plumbing",
+            "groups",
+            "network",
+            "services",
+            "start",
+            "logs",
+            "identities",
+        ],
         default="all",
         help="sampling: only what it costs to sample idle containers each second; plumbing: only "
         "what it costs to connect a sandbox; groups: only what changes of security groups cost; "
         "network: only launches in each network mode; start: only starts without tasks; services: "
         "what a thousand services on a thousand hosts cost control, which is in no other part; logs: what "
-        "control's log store holds out, likewise",
+        "control's log store holds out, likewise; identities: what joining, renewing and coming back of 200 hosts "
+        "cost control, likewise",
     )
     parser.add_argument(
         "--gigabytes",
@@ -54,6 +65,8 @@ def main() -> int:
             rows = asyncio.run(services.measured(Path(directory), options.rounds, _say))
         elif options.part == "logs":
             rows = asyncio.run(logs_load.measured(Path(directory), options.gigabytes, _say))
+        elif options.part == "identities":
+            rows = asyncio.run(identities.measured(Path(directory), _say))
         else:
             rows = asyncio.run(_run(Path(directory), options))
     if options.json:

@@ -17,6 +17,8 @@ from agent.model.changes import ContainerChange, TaskChange
 from agent.model.resources import Gpu, HostResources
 from agent.model.wire import (
     GENERATION_HEADER,
+    HOST_KEY_HEADER,
+    SESSION_HEADER,
     Assignments,
     Changes,
     ChangesAnswer,
@@ -107,9 +109,13 @@ async def control_endpoint(data_dir: Path, **settings: Any) -> AsyncIterator[End
 class ScriptedAgent:
     """Speaks the wire like an agent, but does only what a test says."""
 
-    def __init__(self, endpoint: Endpoint, *, token: str = "", **register: Any) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, token: str = "", key: str = "", **register: Any
+    ) -> None:
+        """Without ``key``, it is an agent of the time before host keys."""
         self._endpoint = endpoint
         self._carried = {"Authorization": f"Bearer {token}"} if token else {}
+        self._carried |= {HOST_KEY_HEADER: key} if key else {}
         resources = HostResources(
             cpu_units=2048,
             memory_mib=2048,
@@ -141,7 +147,14 @@ class ScriptedAgent:
         assert status == 200, body
         answer = msgspec.json.decode(body, type=Registered)
         self.arn, self.generation = answer.instance_arn, answer.generation
+        self._carried.pop(SESSION_HEADER, None)
+        self._carried |= {SESSION_HEADER: answer.session} if answer.session else {}
         return answer
+
+    @property
+    def shown(self) -> dict[str, str]:
+        """Headers that show control whose calls these are."""
+        return {GENERATION_HEADER: str(self.generation)} | self._carried
 
     async def send(
         self,
@@ -159,7 +172,7 @@ class ScriptedAgent:
             method,
             f"{self._endpoint.url}{path}",
             data=data,
-            headers={GENERATION_HEADER: str(number)} | self._carried | (headers or {}),
+            headers=self.shown | {GENERATION_HEADER: str(number)} | (headers or {}),
         ) as answer:
             return answer.status, await answer.read()
 

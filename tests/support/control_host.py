@@ -10,7 +10,7 @@ from agent.model.resources import HostResources
 from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch
 from agent.upstream.longpoll.client import LongPollClient, LongPollSettings
-from agent.upstream.longpoll.http_client import CallLimits
+from agent.upstream.longpoll.exchange import CallLimits
 from agent.upstream.protocol import RegisterInfo
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Host(NothingHeld):
         self.answer_bytes = 1_000_000
         self.token_file: Path | None = None
         self.ca_file: Path | None = None
+        self.data_dir: Path | None = None
         self.take: TakeAssignments = self._take
         self.logs: LogSource | None = None
         self._clients: list[LongPollClient] = []
@@ -103,6 +104,7 @@ class Host(NothingHeld):
                 cluster=self.cluster,
                 token_file=self.token_file,
                 ca_file=self.ca_file,
+                data_dir=self.data_dir,
                 wait_s=self.wait_s,
                 usage_s=self.usage_s,
                 usage_again_s=self.usage_again_s,

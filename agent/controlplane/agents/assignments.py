@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from agent.controlplane import access, records
+from agent.controlplane.agents.bound_hosts import NotItsHost
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionCompacted
 from agent.controlplane.definition import overrides, payload
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.controlplane.access import Found
+    from agent.controlplane.agents.bindings import Shown
     from agent.controlplane.agents.leases import Leases
     from agent.controlplane.agents.registration import InstanceRegistry
     from agent.controlplane.agents.wakeups import WakeUps
@@ -181,6 +183,7 @@ class Poller:
         self,
         instance_id: str,
         generation: int,
+        shown: Shown,
         *,
         after: int,
         wait_s: float,
@@ -196,6 +199,7 @@ class Poller:
         Args:
             instance_id: the calling instance.
             generation: of its registration.
+            shown: what the call shows of its host.
             after: the revision that it has seen.
             wait_s: how long to wait at most.
             is_gone: returns whether the caller has closed the connection.
@@ -208,16 +212,20 @@ class Poller:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait_s, self._leases.ttl_s / 2)
         renewed = False
-        with self._wakeups.taken(instance_id) as wakeup:
+        with (
+            self._wakeups.taken(instance_id) as wakeup,
+            self._registry.incumbents.holding(instance_id, is_gone) as held,
+        ):
             while True:
                 wakeup.clear()
-                page, instance = await self._look(instance_id, generation)
+                page, instance = await self._look(instance_id, generation, shown)
                 if not renewed:
+                    self._registry.incumbents.heard(instance_id)
                     await self._leases.renew(instance.record)
                     renewed = True
                 answer = await self._answer(page, instance, after, credentials_after)
                 left_s = deadline - loop.time()
-                if answer is not None or left_s <= 0 or self._closing or is_gone():
+                if answer is not None or left_s <= 0 or self._closing or held.is_ended or is_gone():
                     return answer
                 try:
                     async with asyncio.timeout(left_s):
@@ -227,14 +235,16 @@ class Poller:
                     return None
 
     async def _look(
-        self, instance_id: str, generation: int
+        self, instance_id: str, generation: int, shown: Shown
     ) -> tuple[RangeResult, Found[InstanceRecord]]:
         """Return the assignments of an instance, and then the instance."""
         page = await self._parts.store.range(records.assignments_prefix(instance_id))
         # Read it after the assignments: any later change of the instance then counts as newer than
         # the revision of this response.
         try:
-            instance = await self._registry.find(instance_id, generation)
+            instance = await self._registry.find(instance_id, generation, shown)
+        except NotItsHost:
+            raise  # that must change nothing for its host
         except InstanceUnknown:
             self._told.discard(instance_id)
             raise
@@ -259,8 +269,10 @@ class Poller:
         groups = await self._groups.updates(instance_id, after)
         fleet = await self._fleet.update(instance_id, after)
         names = await self._names.updates(after)
+        commands = self._parts.commands.orders(instance_id)
         if (
             after
+            and not commands
             and not changed
             and not issued
             and groups is None
@@ -285,6 +297,7 @@ class Poller:
             security_groups=groups,
             fleet=fleet,
             names=names,
+            commands=commands,
         )
 
     def _issued(

@@ -1,4 +1,4 @@
-"""Which instance a host was before: by the ARN that it names, by its token, or by its machine.
+"""Which instance a host was before: by the ARN that it names, by a token, or by its machine.
 
 Reads the store; raises what the store raises.
 
@@ -7,12 +7,12 @@ Tests: ``tests/unit/controlplane/agents/test_agents.py``, ``tests/unit/controlpl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
 from agent.controlplane import access, records
-from agent.controlplane.agents import machines
+from agent.controlplane.agents import bindings, machines
 from agent.controlplane.agents.longpoll.errors import StaleGeneration
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import InstanceRecord
@@ -20,51 +20,81 @@ from agent.controlplane.tasks.retire import LEFT
 
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
+    from agent.controlplane.agents.bindings import Shown
+    from agent.controlplane.agents.bound_hosts import BoundHosts
     from agent.controlplane.store.contract import KeyValue, Store
     from agent.model.wire import Register
 
 _log = structlog.get_logger(__name__)
 
 
+class Caller(NamedTuple):
+    """Who registers."""
+
+    call: Register
+    machine: str
+    """Digest of the identifiers of its machine; empty if it sends none."""
+    shown: Shown
+
+
 async def find(
-    store: Store, call: Register, machine: str
+    store: Store, hosts: BoundHosts, caller: Caller
 ) -> tuple[Found[InstanceRecord] | None, KeyValue | None]:
-    """Return the instance that a call registers again, None for a new host; and the token.
+    """Return the instance that a call registers again, None for a new host; and the client token.
 
-    The ARN takes precedence over the token, and the token over the machine. The token is checked
-    even if the instance of the ARN is gone: the call may repeat one that has already created a
-    new instance.
-
-    Args:
-        store: where instances and tokens are.
-        call: what the host sends.
-        machine: digest of the identifiers of its machine; empty if it sends none.
+    The ARN takes precedence over the client token, that over the machine, and that over a token with a name. The client
+    token is checked even if the instance of the ARN is gone: the call may repeat one that has already created
+    a new instance.
 
     Raises:
         StaleGeneration: an operator deregistered the instance.
+        NotItsHost: the caller's token is for another host.
     """
-    key = records.registration_key(call.client_token)
-    token = await store.get(key)
+    call, machine = caller.call, caller.machine
+    token = await store.get(records.registration_key(call.client_token))
+    named = await _named(store, caller)
+    if named is not None:
+        return named, token
+    known = await _instance(store, token.value.decode()) if token is not None else None
+    if known is not None and known.record.status == "INACTIVE":
+        known = None
+    known = known or await _of_machine(store, call, machine)
+    return known or await _of_token_name(store, hosts, caller), token
+
+
+async def _named(store: Store, caller: Caller) -> Found[InstanceRecord] | None:
+    """Return the instance of the caller's ARN, if the caller proves that it is its host."""
+    call = caller.call
     named = await _instance(store, call.instance_arn)
-    if named is not None and not machines.is_proved(named.record, machine, call):
+    if named is None:
+        return None
+    if not bindings.is_proved(
+        named.record, caller.shown, machine=caller.machine, client_token=call.client_token
+    ):
         _log.warning(
             "a host names the instance of another machine and is not admitted as it",
             instance=call.instance_arn,
             hostname=call.resources.hostname,
         )
-        named = None
-    if named is not None:
-        if named.record.status != "INACTIVE":
-            return named, token
-        if named.record.status_reason != LEFT:
-            raise StaleGeneration(
-                "this container instance was deregistered; to register the host as a new one, "
-                "stop the agent and remove its state directory"
-            )
-    known = await _instance(store, token.value.decode()) if token is not None else None
-    if known is not None and known.record.status == "INACTIVE":
-        known = None
-    return known or await _of_machine(store, call, machine), token
+        return None
+    if named.record.status != "INACTIVE":
+        return named
+    if named.record.status_reason != LEFT:
+        raise StaleGeneration(
+            "this container instance was deregistered; to register the host as a new one, "
+            "stop the agent and remove its state directory"
+        )
+    return None
+
+
+async def _of_token_name(
+    store: Store, hosts: BoundHosts, caller: Caller
+) -> Found[InstanceRecord] | None:
+    """Return the instance whose host alone has the caller's token: that host lost its state."""
+    owner = await hosts.owner_of_name(caller.shown.name)
+    if owner is not None and await machines.is_another_host(store, owner.record, caller.call):
+        raise hosts.refuse(owner.record.arn, caller.shown)
+    return owner
 
 
 async def _of_machine(store: Store, call: Register, machine: str) -> Found[InstanceRecord] | None:

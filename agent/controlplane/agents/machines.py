@@ -44,16 +44,3 @@ async def is_another_host(store: Store, instance: InstanceRecord, call: Register
     if before == now:
         return False
     return await store.get(records.alive_key(instance.id)) is not None
-
-
-def is_proved(instance: InstanceRecord, machine: str, call: Register) -> bool:
-    """Return whether the caller may register as an instance whose ARN it knows. Pure.
-
-    An ARN is not a secret. The token of the previous registration proves it, and so does the machine;
-    an instance without a known machine is open to everyone who knows its ARN.
-    """
-    return (
-        not instance.machine
-        or instance.machine == machine
-        or instance.client_token == call.client_token
-    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from agent.controlplane.agents.assignments import AssignmentReader
+from agent.controlplane.agents.incumbents import Incumbents
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.new_hosts import NewHosts
 from agent.controlplane.agents.registration import InstanceRegistry
@@ -19,11 +20,13 @@ from agent.controlplane.fleet_network.peers import FleetPeers
 from agent.controlplane.security_groups.group_view import GroupsOfHosts
 
 if TYPE_CHECKING:
+    from agent.controlplane.agents.bound_hosts import Refusals
     from agent.controlplane.agents.tokens import AgentTokens
     from agent.controlplane.agents.wakeups import WakeUps
     from agent.controlplane.fleet_network.ranges import RangePlan
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
+    from agent.controlplane.pki.certificates import Certificates
 
 LEASE_S = 60.0
 
@@ -45,9 +48,16 @@ class AgentParts:
     """Its ``run`` must run while agents are served, too; likewise those of ``fleet`` and ``names``."""
     fleet: FleetPeers
     names: NamesOfHosts
+    certificates: Certificates | None = None
+    """What control signs; None where it has no TLS."""
+
+    async def keep_certificates(self) -> None:
+        """Renew what control signs for itself, until cancelled; returns where it signs nothing."""
+        if self.certificates is not None:
+            await self.certificates.run()
 
     @classmethod
-    def build(
+    def build(  # noqa: PLR0913 - what server knows
         cls,
         parts: Parts,
         agent_tokens: AgentTokens,
@@ -57,6 +67,7 @@ class AgentParts:
         wakeups: WakeUps,
         lease_s: float = LEASE_S,
         fleet_plan: RangePlan | None = None,
+        refusals: Refusals | None = None,
     ) -> Self:
         """Build the parts around one store."""
         return cls(
@@ -70,6 +81,9 @@ class AgentParts:
                 if agent_tokens.file is None
                 else None,
                 members=FleetMembers(parts.store, fleet_plan),
+                refusals=refusals,
+                incumbents=Incumbents(parts.store, wakeups),
+                identities=parts.certificates.identities if parts.certificates else None,
             ),
             leases=Leases(parts.store, ttl_s=lease_s, clock=parts.clock),
             wakeups=wakeups,
@@ -78,4 +92,5 @@ class AgentParts:
             groups=GroupsOfHosts(parts.store, parts.names, wakeups.wake),
             fleet=FleetPeers(parts.store, fleet_plan, wakeups.wake),
             names=NamesOfHosts(parts.store, wakeups.wake_all),
+            certificates=parts.certificates,
         )

@@ -3,7 +3,7 @@
 The same client token means the same instance, and so does an ARN from an earlier registration. Each
 registration creates a new generation; a call with an older one comes from another agent that was
 started from the same state, and is told to stop. What an operator set on the instance (attributes,
-DRAINING) stays.
+DRAINING) stays. A registration binds the instance to the host that made it (``bindings``).
 
 An instance that an operator deregistered does not come back by itself: as on Amazon ECS, its agent
 needs a new state directory first. If the agent left by itself, its host becomes a new instance.
@@ -14,13 +14,24 @@ Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 
 from __future__ import annotations
 
+import hmac
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.agents import host_rules, known_hosts, machines
+from agent.controlplane.agents import (
+    bindings,
+    host_attributes,
+    host_rules,
+    known_hosts,
+    lost_orders,
+    machines,
+)
+from agent.controlplane.agents.bindings import Shown
+from agent.controlplane.agents.bound_hosts import BoundHosts, Refusals
+from agent.controlplane.agents.known_hosts import Caller
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
@@ -30,14 +41,12 @@ from agent.controlplane.agents.longpoll.errors import (
 from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.fleet_network.members import FleetMembers, FleetRefused
 from agent.controlplane.names import new_id, parse_arn
+from agent.controlplane.pki.identities import REPLACED
 from agent.controlplane.records import (
-    AssignRecord,
-    AttributeRecord,
     ClusterRecord,
     InstanceRecord,
 )
 from agent.controlplane.store.contract import (
-    TXN_LIMIT,
     Delete,
     Op,
     Put,
@@ -49,17 +58,17 @@ from agent.model.ids import cluster_name
 
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
+    from agent.controlplane.agents.incumbents import Incumbents
     from agent.controlplane.agents.new_hosts import NewHosts
     from agent.controlplane.fleet_network.members import Joining
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
+    from agent.controlplane.pki.identities import HostIdentities
     from agent.controlplane.store.contract import Compare, KeyValue
     from agent.model.wire import Register
 
 _TRIES = 8
 DEFAULT_CLUSTER = "default"
-RESERVED_PREFIXES = ("ecs.", "com.amazonaws.", "ecs-host-agent.")
-"""Prefixes of attributes that only the agent sets, in each registration."""
 
 _log = structlog.get_logger(__name__)
 
@@ -74,6 +83,9 @@ class InstanceRegistry:
         *,
         new_hosts: NewHosts | None = None,
         members: FleetMembers | None = None,
+        refusals: Refusals | None = None,
+        incumbents: Incumbents,
+        identities: HostIdentities | None = None,
     ) -> None:
         """Take the parts.
 
@@ -82,7 +94,13 @@ class InstanceRegistry:
             history: of the store.
             new_hosts: limits hosts that are not known yet; None without limits.
             members: gives hosts their part in the network between them; None where there is no network.
+            refusals: is told of calls in the name of other hosts.
+            incumbents: knows which processes are connected.
+            identities: those that control gave to hosts; None if it gives none.
         """
+        self.incumbents = incumbents
+        self._identities = identities
+        self.hosts = BoundHosts(parts.store, parts.figures, refusals or Refusals())
         self._members = members or FleetMembers(parts.store, None)
         self._parts = parts
         self._history = history
@@ -91,12 +109,18 @@ class InstanceRegistry:
         """Instance id to cluster name; a pair never changes."""
 
     async def register(
-        self, call: Register, *, tells_all: bool = True, address: str = ""
+        self,
+        call: Register,
+        shown: Shown | None = None,
+        *,
+        tells_all: bool = True,
+        address: str = "",
     ) -> InstanceRecord:
         """Register a host, or register it again; the same call twice gives one instance.
 
         Args:
             call: what the host sends.
+            shown: what it shows of itself; None for nothing.
             tells_all: whether a repeated registration has all data again. That of Amazon's agent
                 does not: it only sends its own attributes with the first one, and never the tasks
                 that it has.
@@ -106,7 +130,8 @@ class InstanceRegistry:
             TooManyHosts: it is a new host, and the limit of new hosts is reached.
             InvalidRequest: the cluster does not exist, the host belongs to another one, or a field is
                 over its limit (``host_rules``).
-            StaleGeneration: an operator deregistered the instance.
+            StaleGeneration: an operator deregistered the instance, or another host is connected as it.
+            NotItsHost: the token is for another host.
             TryAgain: the same host was registered concurrently.
         """
         try:
@@ -117,21 +142,25 @@ class InstanceRegistry:
         machine = machines.digest(cluster, call) if tells_all else ""
         for _ in range(_TRIES):
             of_cluster = await self._ensure_cluster(cluster)
-            known, token = await known_hosts.find(self._parts.store, call, machine)
+            caller = Caller(call, machine, shown or Shown())
+            known, token = await known_hosts.find(self._parts.store, self.hosts, caller)
             generation = known.record.generation if known is not None else None
             is_behind = await self._history.is_behind(call, generation)
-            said = _Said(call, machine, token, is_behind)
+            said = _Said(call, machine, caller.shown, token, is_behind)
             if known is None:
                 if self._new_hosts is not None:
                     await self._new_hosts.admit(address)
                 record = await self._create(cluster, said, of_cluster)
             else:
                 _check_same(known.record, cluster)
+                await self._check_alone(known.record, caller)
                 record = await self._renew(known, said, tells_all=tells_all)
             if record is not None:
                 self._clusters[record.id] = record.cluster
+                self.incumbents.registered(record.id, call)
+                await self._note_identity(record, known)
                 if tells_all:
-                    await self._order_again(record, set(call.known_tasks))
+                    await lost_orders.write_again(self._parts.store, record, set(call.known_tasks))
                 _log.info(
                     "instance registered",
                     instance=record.arn,
@@ -141,14 +170,14 @@ class InstanceRegistry:
                 return record
         raise TryAgain("the same host is being registered more than once; try again")
 
-    async def find(self, instance_id: str, generation: int) -> Found[InstanceRecord]:
+    async def find(self, instance_id: str, generation: int, shown: Shown) -> Found[InstanceRecord]:
         """Return the instance of a call.
 
         Raises:
-            InstanceUnknown: it does not exist, or is INACTIVE.
+            InstanceUnknown: it does not exist, is INACTIVE, or is that of another host.
             StaleGeneration: the call comes from an older registration.
         """
-        found = await self.current(instance_id)
+        found = await self.hosts.check(await self.current(instance_id), shown)
         if generation < found.record.generation:
             raise StaleGeneration(
                 f"another agent registered as this container instance (generation "
@@ -158,8 +187,33 @@ class InstanceRegistry:
         if generation > found.record.generation:
             # The store was replaced by an older copy.
             raise InstanceUnknown("this registration is not known; register again")
+        if found.record.session and not hmac.compare_digest(found.record.session, shown.session):
+            # A copy of the host's files, or a store that was replaced by an older copy.
+            raise InstanceUnknown("this registration is of another process; register again")
         await self.heard(found)
         return found
+
+    async def _note_identity(
+        self, record: InstanceRecord, known: Found[InstanceRecord] | None
+    ) -> None:
+        """Note whose an identity is, and end the one that the same host had before."""
+        identities, before = self._identities, known.record.bound_to if known is not None else ""
+        if identities is None or before == record.bound_to:
+            return
+        if record.bound_to.startswith(bindings.HOST):
+            await identities.bound(record.bound_to.removeprefix(bindings.HOST), record.arn)
+        if before.startswith(bindings.HOST):
+            await identities.revoke(before.removeprefix(bindings.HOST), reason=REPLACED)
+
+    async def _check_alone(self, known: InstanceRecord, caller: Caller) -> None:
+        """Check that no other process is connected as an instance; raises ``StaleGeneration``."""
+        if not await self.incumbents.is_there(known, caller.call):
+            return
+        self.hosts.refuse_copy(known.arn, caller.shown, caller.call.resources.hostname)
+        raise StaleGeneration(
+            f"another host is connected as this container instance, {known.resources.hostname or 'without a name'}; "
+            "stop this agent, and give each host its own state directory"
+        )
 
     async def heard(self, found: Found[InstanceRecord]) -> None:
         """Record that an instance made a call after its registration."""
@@ -224,9 +278,12 @@ class InstanceRegistry:
             resources=call.resources,
             client_token=call.client_token,
             machine=said.machine,
+            bound_to=said.shown.proof,
+            session=said.shown.session,
             history=self._history.current,
             recovering=is_behind,
-            attributes=_attributes(call, {}, parts.zone),
+            attributes=host_attributes.of_call(call, {}, parts.zone)
+            | bindings.attribute(said.shown.proof),
             tags=dict(call.tags),
             agent_version=call.agent_version,
             agent_hash=call.agent_hash,
@@ -235,14 +292,17 @@ class InstanceRegistry:
         )
         token_key = records.registration_key(call.client_token)
         joining = await self._joining(instance_id, call)
+        of_name = await self.hosts.name_rows(record, said.shown)
         compares = [
             *joining.compares,
+            *of_name[0],
             as_read(token_key, said.token),
             as_read(records.cluster_key(cluster), of_cluster),
             absent(records.instance_key(cluster, instance_id)),
         ]
         then = [
             *joining.ops,
+            *of_name[1],
             Put(token_key, record.arn.encode()),
             Put(records.instance_key(cluster, instance_id), records.encode(record)),
             Put(records.members_key(cluster), b""),
@@ -271,9 +331,10 @@ class InstanceRegistry:
         self, known: Found[InstanceRecord], said: _Said, *, tells_all: bool
     ) -> InstanceRecord | None:
         old, call = known.record, said.call
-        attributes = _attributes(call, old.attributes, self._parts.zone)
+        attributes = host_attributes.of_call(call, old.attributes, self._parts.zone)
         if not tells_all:
-            attributes = _own(old.attributes) | attributes
+            attributes = host_attributes.own(old.attributes) | attributes
+        proof = said.shown.proof
         record = replace(
             old,
             resources=call.resources,
@@ -281,15 +342,18 @@ class InstanceRegistry:
             recovering=old.recovering or said.is_behind,
             client_token=call.client_token if tells_all else old.client_token,
             machine=said.machine or old.machine,
-            attributes=attributes,
+            bound_to=proof,
+            session=said.shown.session,
+            attributes=attributes | bindings.attribute(proof),
             agent_version=call.agent_version or old.agent_version,
             agent_hash=call.agent_hash or old.agent_hash,
             ec2_instance_id=call.ec2_instance_id,
             version=old.version + 1,
         )
         joining = await self._joining(record.id, call)
-        compares: list[Compare] = [unchanged(known.kv), *joining.compares]
-        then: list[Op] = [Put(known.kv.key, records.encode(record)), *joining.ops]
+        of_name = await self.hosts.name_rows(record, said.shown)
+        compares: list[Compare] = [unchanged(known.kv), *joining.compares, *of_name[0]]
+        then: list[Op] = [Put(known.kv.key, records.encode(record)), *joining.ops, *of_name[1]]
         if record.client_token != old.client_token:
             token_key = records.registration_key(record.client_token)
             compares.append(as_read(token_key, said.token))
@@ -302,30 +366,6 @@ class InstanceRegistry:
         result = await self._parts.store.txn(compares, then, urgent=True)
         return record if result.succeeded else None
 
-    async def _order_again(self, record: InstanceRecord, held: set[str]) -> None:
-        """Send the orders again that the agent does not have; a write makes them newer.
-
-        That covers orders that an agent received before it lost its state, including orders to stop:
-        the agent then reports the task STOPPED, which ends it.
-        """
-        if record.generation == 1:
-            return
-        store = self._parts.store
-        missing = [
-            kv
-            async for kv, assignment in access.scan(
-                store, AssignRecord, records.assignments_prefix(record.id)
-            )
-            if assignment.task_arn not in held
-        ]
-        for start in range(0, len(missing), TXN_LIMIT):
-            part = missing[start : start + TXN_LIMIT]
-            puts = [Put(kv.key, kv.value) for kv in part]
-            if not (await store.txn([unchanged(kv) for kv in part], puts)).succeeded:
-                # Some of them have just changed and are newer anyway; write the others singly.
-                for kv in part:
-                    await store.txn([unchanged(kv)], [Put(kv.key, kv.value)])
-
 
 class _Said(NamedTuple):
     """The content of a call, and related data from the store."""
@@ -333,6 +373,7 @@ class _Said(NamedTuple):
     call: Register
     machine: str
     """Digest of the identifiers of the machine."""
+    shown: Shown
     token: KeyValue | None
     is_behind: bool
 
@@ -349,25 +390,3 @@ def _check_same(record: InstanceRecord, cluster: str) -> None:
             f"this host is registered in cluster {record.cluster!r} and asks for {cluster!r}; set "
             "ECS_CLUSTER back, or remove the agent's state directory to register it as a new host"
         )
-
-
-def _own(attributes: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
-    """Return the attributes that a person chose, without those that the agent sets itself."""
-    return {name: a for name, a in attributes.items() if not name.startswith(RESERVED_PREFIXES)}
-
-
-def _attributes(
-    call: Register, old: dict[str, AttributeRecord], zone: str
-) -> dict[str, AttributeRecord]:
-    """Return the agent's attributes and those of its host, overridden by those of an operator."""
-    values: dict[str, str | None] = {
-        "ecs.os-type": "linux",
-        "ecs.os-family": "LINUX",
-        "ecs.availability-zone": zone,
-    }
-    if call.resources.architecture:
-        values["ecs.cpu-architecture"] = call.resources.architecture
-    for name, value in call.attributes.items():
-        values[name] = value or None
-    put_by_operator = {name: value for name, value in old.items() if value.custom}
-    return {name: AttributeRecord(value=value) for name, value in values.items()} | put_by_operator

@@ -144,6 +144,17 @@ async def _apply_to_task(
     return answers
 
 
+async def task_of(parts: Parts, arn: str) -> TaskRecord:
+    """Return a task by an ARN that may be any text; raises ``NoSuchTask``."""
+    parsed = parse_arn(arn)
+    if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
+        raise NoSuchTask("taskArn is not the ARN of a task")
+    found = await access.find(parts.store, TaskRecord, records.task_key(*parsed.path))
+    if found is None or found.record.arn != arn:
+        raise NoSuchTask("this container instance has no such task")
+    return found.record
+
+
 async def change_task(
     parts: Parts, arn: str, decide: Callable[[TaskRecord], TaskRecord]
 ) -> TaskRecord:

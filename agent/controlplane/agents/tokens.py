@@ -30,14 +30,15 @@ from agent.model import tokens
 from agent.throttle import RepeatedWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 TOKEN_GONE: Final = "its token is no longer in the token file"  # noqa: S105 - no token
 _SCHEME: Final = "bearer"
 _FRESH_BYTES: Final = 32
 _HEAD: Final = """\
-# Tokens of agents, one per line. A host uses any one of them (ecs-agent join --token).
+# Tokens of agents, one per line. A host uses any one of them (ecs-agent join --token). A second word in a
+# line is the name of the one host that may use the token.
 # To change a token: add a second line, give it to every host, remove the first. SIGHUP reloads the file
 # and cuts off agents whose token is gone.
 """
@@ -55,6 +56,8 @@ class Admission(NamedTuple):
     """How a call was admitted: by a token, given as its digest; None if no token is required."""
 
     digest: bytes | None = None
+    name: str = ""
+    """Of the host that the token is for; empty for a token that all hosts may use."""
 
 
 class AgentTokens:
@@ -63,14 +66,14 @@ class AgentTokens:
     def __init__(
         self,
         file: Path | None,
-        found: Sequence[str],
+        found: Mapping[str, str],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Admit the tokens ``found`` in ``file``; see ``load``."""
+        """Admit the tokens ``found`` in ``file``, with their names; see ``load``."""
         self.file = file
         self._tokens = tuple(found)
-        self._digests = tuple(_digest(token) for token in found)
+        self._names = {_digest(token): name for token, name in found.items()}
         self._refused = RepeatedWarning("call refused", clock=clock)
         self._watching: defaultdict[bytes, set[Callable[[], None]]] = defaultdict(set)
 
@@ -88,16 +91,18 @@ class AgentTokens:
         """The tokens as last loaded: secrets, only for checking signatures."""
         return self._tokens
 
-    def take(self, found: Sequence[str]) -> int:
+    def take(self, found: Mapping[str, str]) -> int:
         """Admit only these tokens from now on; return how many calls this ended.
 
-        Watchers of an admission by another token are notified before this returns.
+        Watchers of an admission by another token, or by one that has another name now, are notified before
+        this returns.
         """
-        self._tokens = tuple(found)
-        self._digests = tuple(_digest(token) for token in found)
+        before, self._tokens = self._names, tuple(found)
+        self._names = {_digest(token): name for token, name in found.items()}
         gone = [
             end
-            for digest in self._watching.keys() - set(self._digests)
+            for digest in [*self._watching]
+            if self._names.get(digest) != before.get(digest)
             for end in self._watching.pop(digest)
         ]
         for end in gone:
@@ -114,9 +119,9 @@ class AgentTokens:
             return Admission()
         token = carried(header)
         digest = _digest(token)
-        known = [hmac.compare_digest(digest, other) for other in self._digests]
+        known = [hmac.compare_digest(digest, other) for other in self._names]
         if any(known) and token:
-            return Admission(digest)
+            return Admission(digest, self._names[digest])
         self.note(peer, "its token is not in the token file" if token else "it has no token")
         if token:
             raise Unauthorized("control does not know this token; use one of its --token-file")
@@ -127,7 +132,8 @@ class AgentTokens:
 
     def admission(self, token: str) -> Admission:
         """Return the admission for one of ``tokens``."""
-        return Admission(_digest(token))
+        digest = _digest(token)
+        return Admission(digest, self._names.get(digest, ""))
 
     @contextlib.contextmanager
     def watching(self, admission: Admission, end: Callable[[], None]) -> Iterator[None]:
@@ -139,7 +145,7 @@ class AgentTokens:
         if digest is None:
             yield
             return
-        if digest not in self._digests:
+        if digest not in self._names:
             end()
             yield
             return
@@ -157,8 +163,8 @@ class AgentTokens:
         self._refused.tell(peer=peer, why=why)
 
 
-def read(file: Path | None, *, option: str = "--token-file", head: str = _HEAD) -> list[str]:
-    """Return the tokens of a file, which is made anew when it is missing; none without a file.
+def read(file: Path | None, *, option: str = "--token-file", head: str = _HEAD) -> dict[str, str]:
+    """Return the tokens of a file with their names, made anew when it is missing; none without a file.
 
     Blocks for a moment: call it in a thread while calls are served.
 
@@ -171,7 +177,7 @@ def read(file: Path | None, *, option: str = "--token-file", head: str = _HEAD) 
         ConfigError: the file cannot be used; the text names the mend.
     """
     if file is None:
-        return []
+        return {}
     where = f"{option} {file}"
     try:
         if not file.exists():
@@ -180,7 +186,7 @@ def read(file: Path | None, *, option: str = "--token-file", head: str = _HEAD) 
     except OSError as error:
         raise ConfigError(f"{where}: {error.strerror}; give a file that control may read") from None
     try:
-        return tokens.parse(text)
+        return tokens.parse_named(text)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
 

@@ -48,7 +48,7 @@ class ChangeStream:
     def __init__(self, parts: Parts) -> None:
         """Take the store and the figures."""
         self._parts = parts
-        self._streams = LineStreams("changes")
+        self._streams = LineStreams("changes", parts.open_calls)
 
     def close(self) -> None:
         """End all streams; may be called twice."""

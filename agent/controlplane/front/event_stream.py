@@ -44,7 +44,7 @@ class EventStream:
     def __init__(self, parts: Parts) -> None:
         """Take the store and the names."""
         self._parts = parts
-        self._streams = LineStreams("events")
+        self._streams = LineStreams("events", parts.open_calls)
 
     def close(self) -> None:
         """End all streams; may be called twice."""

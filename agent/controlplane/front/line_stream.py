@@ -1,7 +1,7 @@
 """Answers that are streams of lines of JSON, for as long as a reader wants them.
 
-A reader that reads nothing for a minute is cut off, and so is one whose source fails: it does not take what it
-has for all that there is, and comes again.
+A reader that reads nothing for a minute is cut off, and so is one whose source fails, or who may not read any more:
+it does not take what it has for all that there is, and comes again.
 
 Tests: ``tests/unit/controlplane/front/test_event_stream.py``, ``tests/unit/controlplane/console/test_stream.py``.
 """
@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from agent.controlplane.front.operators import CALL
 from agent.controlplane.store.contract import StoreFailure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from agent.controlplane.authorization.open_calls import OpenCalls
 
 KEEP_ALIVE_S: Final = 15.0
 """After so long without a line, an empty one is sent, so that either side notices when the other is gone."""
@@ -31,13 +34,15 @@ class TooManyReaders(Exception):
 class LineStreams:
     """All streams of one kind of one control endpoint; for one event loop."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, open_calls: OpenCalls) -> None:
         """Begin without readers.
 
         Args:
             what: is read, for errors.
+            open_calls: tells when a reader may not read any more.
         """
         self._what = what
+        self._open_calls = open_calls
         self._readers = 0
         self.ended = asyncio.Event()
         """Whether all streams are to end."""
@@ -52,7 +57,7 @@ class LineStreams:
         """Send lines until the reader is gone or there are no more.
 
         Args:
-            request: the call.
+            request: the call, permitted by ``operators.permit``.
             lines: what is sent; ends soon after ``ended`` is set.
             most: how many readers there may be.
 
@@ -67,7 +72,7 @@ class LineStreams:
         self._readers += 1
         try:
             await response.prepare(request)
-            async with contextlib.aclosing(lines):
+            async with self._while_allowed(request), contextlib.aclosing(lines):
                 async for line in lines:
                     async with asyncio.timeout(_WRITE_LIMIT_S):
                         await response.write(line)
@@ -79,3 +84,14 @@ class LineStreams:
         finally:
             self._readers -= 1
         return response
+
+    @contextlib.asynccontextmanager
+    async def _while_allowed(self, request: web.Request) -> AsyncGenerator[None, None]:
+        """Raise ``TimeoutError`` inside once the caller may not make the call any more."""
+        now = asyncio.get_running_loop().time
+        async with asyncio.timeout(None) as scope:
+            release = self._open_calls.hold(request[CALL], lambda: scope.reschedule(now()))
+            try:
+                yield
+            finally:
+                release()

@@ -5,6 +5,7 @@ POST ``/control/rotate-secret-keys`` ``RotateKeys`` → ``RotatedKeys``
 POST ``/control/usage``              ``AskUsage`` → ``fleet_views.FleetView``
 POST ``/control/events``             ``AskEvents`` → a stream (``event_stream``)
 POST ``/control/changes``            ``AskChanges`` → a stream (``console.stream``)
+POST ``/control/pki...``             certificates (``pki_calls``)
 ================================== ============================================================
 
 JSON both ways; who may call them is checked as for all calls of operators: a policy allows them as
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import structlog
-from aiohttp import web
 from msgspec import Struct
 
 from agent.controlplane import fleet_usage
@@ -33,11 +33,15 @@ from agent.controlplane.front.event_stream import EVENTS_PATH, AskEvents
 from agent.controlplane.front.line_stream import TooManyReaders
 from agent.controlplane.front.noting import note_plain
 from agent.controlplane.front.operators import CALLER
+from agent.controlplane.front.own_answers import OwnCallRefused, answer, problem
+from agent.controlplane.front.pki_calls import PkiCalls
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
+    from aiohttp import web
+
     from agent.controlplane.console.stream import ChangeStream
     from agent.controlplane.front.event_stream import EventStream
     from agent.controlplane.front.operators import Operators
@@ -49,14 +53,6 @@ _BODY_BYTES: Final = 64 * 1024
 
 _Asked = TypeVar("_Asked", bound=Struct)
 _log = structlog.get_logger(__name__)
-
-
-class _Refused(Exception):
-    """A request that is not carried out."""
-
-    def __init__(self, status: int, text: str) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class RotateKeys(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -98,6 +94,7 @@ class OwnCalls:
         self._bodies = Bodies(_BODY_BYTES)
         self._events = events
         self._changes = changes
+        self._pki = PkiCalls(parts, self.asked)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls to an application."""
@@ -105,12 +102,13 @@ class OwnCalls:
         router.add_post(USAGE_PATH, self._usage_call)
         router.add_post(EVENTS_PATH, self._events_call)
         router.add_post(CHANGES_PATH, self._changes_call)
+        self._pki.add_routes(router)
 
-    async def _asked(self, request: web.Request, kind: type[_Asked], action: str) -> _Asked:
+    async def asked(self, request: web.Request, kind: type[_Asked], action: str) -> _Asked:
         """Return what an operator asks, whose policies must allow an action: on a cluster, if it names one.
 
         Raises:
-            _Refused: the sender is not an operator, may not do this, or the body cannot be read.
+            OwnCallRefused: the sender is not an operator, may not do this, or the body cannot be read.
         """
         try:
             self._operators.expect(request)
@@ -122,47 +120,47 @@ class OwnCalls:
             resource = ANY if cluster is None else self._parts.names.cluster(cluster)
             operators.permit(request, admitted, action, resource)
         except ApiError as error:
-            raise _Refused(error.status, str(error)) from None
+            raise OwnCallRefused(error.status, str(error)) from None
         except (BodyRefused, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise _Refused(400, f"the request cannot be read: {error}") from None
+            raise OwnCallRefused(400, f"the request cannot be read: {error}") from None
         return asked
 
     async def _usage_call(self, request: web.Request) -> web.Response:
         try:
-            asked = await self._asked(request, AskUsage, "control:GetUsage")
+            asked = await self.asked(request, AskUsage, "control:GetUsage")
             found = await fleet_usage.read(self._parts, asked.cluster)
-        except _Refused as refused:
-            return _problem(refused.status, str(refused))
+        except OwnCallRefused as refused:
+            return problem(refused.status, str(refused))
         except StoreFailure as error:
-            return _problem(500, str(error))
+            return problem(500, str(error))
         if found is None:
-            return _problem(404, f"there is no cluster {asked.cluster[:255]!r}")
-        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+            return problem(404, f"there is no cluster {asked.cluster[:255]!r}")
+        return answer(found)
 
     async def _events_call(self, request: web.Request) -> web.StreamResponse:
         try:
-            asked = await self._asked(request, AskEvents, "control:StreamEvents")
+            asked = await self.asked(request, AskEvents, "control:StreamEvents")
             return await self._events.answer(request, asked)
-        except _Refused as refused:
-            return _problem(refused.status, str(refused))
+        except OwnCallRefused as refused:
+            return problem(refused.status, str(refused))
         except TooManyReaders as error:
-            return _problem(503, str(error))
+            return problem(503, str(error))
 
     async def _changes_call(self, request: web.Request) -> web.StreamResponse:
         try:
-            asked = await self._asked(request, AskChanges, "control:StreamChanges")
+            asked = await self.asked(request, AskChanges, "control:StreamChanges")
             return await self._changes.answer(request, asked)
-        except _Refused as refused:
-            return _problem(refused.status, str(refused))
+        except OwnCallRefused as refused:
+            return problem(refused.status, str(refused))
         except TooManyReaders as error:
-            return _problem(503, str(error))
+            return problem(503, str(error))
 
     async def _rotate_call(self, request: web.Request) -> web.Response:
         try:
-            asked = await self._asked(request, RotateKeys, "control:RotateSecretKeys")
-        except _Refused as refused:
-            return _problem(refused.status, str(refused))
-        answer = await self._rotated(asked)
+            asked = await self.asked(request, RotateKeys, "control:RotateSecretKeys")
+        except OwnCallRefused as refused:
+            return problem(refused.status, str(refused))
+        rotated = await self._rotated(asked)
         note_plain(
             self._parts,
             request,
@@ -170,23 +168,17 @@ class OwnCalls:
             operation="RotateSecretKeys",
             request_id=str(uuid.uuid4()),
             asked={"forgetOld": asked.forget_old},
-            error="" if answer.status == 200 else "ServerException",
+            error="" if rotated.status == 200 else "ServerException",
         )
-        return answer
+        return rotated
 
     async def _rotated(self, asked: RotateKeys) -> web.Response:
         keeper = self._parts.secrets
         if keeper is None:
-            return _problem(400, "this control endpoint keeps no secrets")
+            return problem(400, "this control endpoint keeps no secrets")
         try:
             done = await keeper.rotate(forget_old=asked.forget_old)
         except (SecretsFailure, StoreFailure) as error:
             _log.error("secret keys not changed", error=str(error))
-            return _problem(500, str(error))
-        answer = RotatedKeys(done.key_id, done.sealed, done.left, done.keys, str(keeper.file))
-        return web.Response(body=msgspec.json.encode(answer), content_type="application/json")
-
-
-def _problem(status: int, message: str) -> web.Response:
-    body = msgspec.json.encode({"message": message})
-    return web.Response(status=status, body=body, content_type="application/json")
+            return problem(500, str(error))
+        return answer(RotatedKeys(done.key_id, done.sealed, done.left, done.keys, str(keeper.file)))

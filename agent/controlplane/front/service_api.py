@@ -23,7 +23,8 @@ import structlog
 from aiohttp import web
 
 from agent.controlplane.authorization.caller import AGENT, Caller, answering
-from agent.controlplane.front import bodies
+from agent.controlplane.authorization.open_calls import AllowedCall
+from agent.controlplane.front import bodies, calling
 from agent.controlplane.front.bodies import (
     Bodies,
     BodyLate,
@@ -89,7 +90,7 @@ class AgentSide(Protocol):
     def knows(self, request: web.Request, digest: str) -> bool:
         """Return whether the call is signed with one of control's tokens, and tokens are required."""
 
-    def permit(self, operation: str, request: dict[str, Any]) -> None:
+    async def permit(self, operation: str, asked: dict[str, Any], request: web.Request) -> None:
         """Check that an agent may make this call; raises ``ApiError``."""
 
     async def call(
@@ -211,13 +212,16 @@ class ServiceApi:
         operation, (checked, raw) = progress.operation, read
         progress.asked, progress.size_bytes = checked, len(body)
         if agents is not None and admitted.caller.type == AGENT:
-            agents.permit(operation, checked)
-        answering(admitted.caller, admitted.grants)
+            await agents.permit(operation, checked, request)
+        call = AllowedCall(admitted.caller, admitted.grants)
+        answering(call)
+        calling.reached_by(request)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
             if admitted.grants is not None:
-                await self._permissions.check(
+                needs = await self._permissions.check(
                     request, admitted.caller, admitted.grants, operation, checked
                 )
+                answering(call._replace(needs=needs))
             if agents is not None and for_agents:
                 response = await agents.call(operation, checked, raw, request)
             else:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from agent.controlplane.server import ControlSettings
     from agent.listening.limits import Limits
 
+TRUSTED: Final = "pki/trusted.pem"
+"""In the data directory: what signs control's certificate, if no other was given."""
 _SHUTDOWN_S: Final = 1.0
 """How long open calls may take when the server stops; held polls are answered at once."""
 _LINGER_S: Final = 2.0
@@ -158,14 +160,14 @@ class Front:
         elif operators.is_open and operators.tls is None:
             _log.warning(
                 "operators are served without TLS outside the loopback: requests and responses, "
-                "including secrets of tasks, can be read on the network; give --tls-certificate and "
-                "--tls-key",
+                "including secrets of tasks, can be read on the network; give --tls, or "
+                "--tls-certificate and --tls-key",
                 address=operators.address,
             )
         elif plain:
             _log.warning(
                 "agents are served without TLS outside the loopback: tokens, orders and registry "
-                "credentials can be read on the network; give --tls-certificate and --tls-key",
+                "credentials can be read on the network; give --tls, or --tls-certificate and --tls-key",
                 addresses=plain,
             )
         if agent_tokens.file is None and any(site.is_open for site in sites[1:]):
@@ -194,14 +196,16 @@ def address(
 ) -> address_file.Address:
     """Return how the owner reaches the operators' address, where these variables say so to AWS tools."""
     here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - address to connect to instead of a wildcard
-    has_tls = settings.tls_certificate is not None and not (
+    is_on = settings.tls_own or settings.tls_certificate is not None
+    trusted = settings.tls_certificate or settings.data_dir / TRUSTED
+    has_tls = is_on and not (
         settings.agent_listen and is_loopback(parse_listen(settings.listen)[0])
     )
     return address_file.Address(
         url=f"{'https' if has_tls else 'http'}://{addresses.HostPort(here, port).text()}",
         region=settings.region,
         keys_file=str(settings.keys_file or ""),
-        certificate=str(settings.tls_certificate) if has_tls else "",
+        certificate=str(trusted) if has_tls else "",
         socket=str(settings.socket or ""),
         audit_file=str(settings.audit.file) if settings.audit else "",
         endpoint_variables=endpoint_variables,

@@ -153,6 +153,15 @@ def of_figures(figures: Figures) -> list[Family]:
             "How long calls of operators took.",
             [(Labels({"api": api}), one) for api, one in sorted(figures.durations.items())],
         ),
+        Family(
+            "ecs_control_host_refusals_total",
+            "counter",
+            "Calls that were refused because another host made them than that of the container instance.",
+            [
+                (Labels({"wire": wire}), figures.refused_hosts[wire])
+                for wire in ("amazon", "longpoll")
+            ],
+        ),
         one(
             "ecs_control_placement_duration_seconds",
             "histogram",

@@ -53,6 +53,8 @@ class Figures:
         """Tasks."""
         self.unplaced = 0
         """Copies that no host had room for."""
+        self.refused_hosts: Counter[str] = Counter()
+        """Calls in the name of a container instance of another host, by wire."""
 
     def called(self, call: Call, duration_s: float | None = None) -> None:
         """Count one call that was answered."""

@@ -64,7 +64,7 @@ class ReaderTokens:
 
 
 def _read(file: Path | None) -> list[str]:
-    return tokens.read(file, option=OPTION, head=_HEAD)
+    return list(tokens.read(file, option=OPTION, head=_HEAD))
 
 
 def _digest(token: str) -> bytes:

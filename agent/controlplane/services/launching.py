@@ -102,6 +102,7 @@ def _request(service: ServiceRecord, deployment: DeploymentRecord) -> dict[str, 
         "startedBy": deployment.id,
         "placementConstraints": service.placement_constraints,
         "enableECSManagedTags": service.managed_tags,
+        "enableExecuteCommand": service.enable_execute_command,
     }
     if service.placement_strategy:
         request["placementStrategy"] = service.placement_strategy

@@ -68,6 +68,8 @@ class TaskRequest:
     """Each ``valueFrom`` of its secrets whose value control keeps."""
     keeps_logs: bool = True
     """Whether control keeps the logs of the driver ``awslogs``."""
+    execute_command: bool = False
+    """Whether commands may be run in its containers by ``ExecuteCommand``."""
     registry_id: str = ""
     """The registry of its service; empty if there is none."""
     registry_port: int = 0
@@ -246,6 +248,7 @@ def _task(
         created_at=now,
         tags=dict(order.tags),
         client_token=order.client_token,
+        enable_execute_command=order.execute_command,
         registry_id=order.registry_id,
         registry_port=order.registry_port,
         connect_namespace=order.connect_namespace,

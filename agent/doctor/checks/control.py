@@ -73,6 +73,7 @@ async def _contact(settings: Settings) -> Contact:
             token=token,
             ca_file=settings.control_ca_file,
             cluster=settings.cluster.rpartition("/")[2],
+            data_dir=settings.data_dir,
         )
     except (AgentError, TimeoutError) as error:
         return Contact(

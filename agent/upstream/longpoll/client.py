@@ -30,12 +30,14 @@ from agent.errors import (
     leaves,
 )
 from agent.upstream.backoff import Backoff, OutageBackoff
+from agent.upstream.certificates.host import HostCertificate
 from agent.upstream.connection import ConnectionStatus
 from agent.upstream.credentials import Token, is_readable_on_the_way
 from agent.upstream.draining import DrainTeller
 from agent.upstream.longpoll import registration as registrations
+from agent.upstream.longpoll.exchange import CallLimits, parse_endpoint
 from agent.upstream.longpoll.full_report import FullReport
-from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
+from agent.upstream.longpoll.http_client import HttpClient
 from agent.upstream.longpoll.log_sender import LogSender
 from agent.upstream.longpoll.order_poll import OrderPoll
 from agent.upstream.longpoll.outbox_sender import OutboxSender
@@ -46,15 +48,19 @@ from agent.upstream.longpoll.watermark import Watermark
 from agent.upstream.protocol import ControlStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from agent.model.liveness import Liveness
     from agent.model.metrics import MetricsBatch
     from agent.model.protection import ProtectionCall, ProtectionOutcome
+    from agent.model.wire import CommandOrder
     from agent.state import StateStore
     from agent.upstream.draining import Drain
+    from agent.upstream.longpoll.commands import Commands
+    from agent.upstream.longpoll.exchange import Identity
     from agent.upstream.longpoll.registration import SavedRegistration
     from agent.upstream.protocol import (
+        CommandHost,
         CredentialStore,
         DescribeHost,
         Holding,
@@ -91,6 +97,8 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
     ``backoff.OutageBackoff``."""
     batch_limit: int = 100
     """Reports per request."""
+    data_dir: Path | None = None
+    """Where the certificate of this host is kept; None for a host that has none."""
     usage_s: float = SEND_S
     """Interval of messages about what tasks use."""
     usage_again_s: float = UNKNOWN_S
@@ -112,7 +120,9 @@ class LongPollClient:
         logs: LogSource | None = None,
         *,
         client: HttpClient,
+        certificate: HostCertificate | None = None,
         drain: Drain | None = None,
+        commands: CommandHost | None = None,
         saved: SavedRegistration,
         watermark: Watermark,
     ) -> None:
@@ -123,6 +133,7 @@ class LongPollClient:
         self._link = ConnectionStatus(str(client.endpoint))
         self._outage = OutageBackoff(settings.outage_short_s, settings.backoff_limit_s)
         self._client = client
+        self._certificate = certificate
         self._retelling = FullReport(self._client, holding, store)
         self._registration = LongPollRegistration(
             settings.cluster,
@@ -135,6 +146,7 @@ class LongPollClient:
             saved=saved,
             watermark=watermark,
             retelling=self._retelling,
+            certificate=certificate,
             call_limit_s=settings.limits.call_s,
         )
         self._task_calls = TaskCalls(self._client, self._registration)
@@ -158,6 +170,9 @@ class LongPollClient:
             if logs is not None
             else None
         )
+        self._command_host = commands
+        self._commands: Commands | None = None
+        self._group: asyncio.TaskGroup | None = None
         self._drain = DrainTeller(drain, self._own_arn, self._set_status) if drain else None
         self._orders = OrderPoll(
             self._client,
@@ -168,6 +183,7 @@ class LongPollClient:
             watermark=watermark,
             take=take,
             credentials=credentials,
+            start_commands=self._start_commands,
             wait_s=settings.wait_s,
             call_limit_s=settings.limits.call_s,
         )
@@ -188,6 +204,7 @@ class LongPollClient:
         logs: LogSource | None = None,
         *,
         drain: Drain | None = None,
+        commands: CommandHost | None = None,
     ) -> LongPollClient:
         """Return the client of a host that knows who it was; nobody is called before ``run``.
 
@@ -199,12 +216,17 @@ class LongPollClient:
         endpoint = parse_endpoint(settings.endpoint)
         saved = await registrations.read_saved(store, settings.cluster)
         watermark = await Watermark.open(store)
+        certificate = None
+        if settings.data_dir is not None and endpoint.scheme == "https":
+            certificate = await HostCertificate.open(settings.data_dir, str(endpoint))
         client = await HttpClient.open(
             endpoint,
             settings.limits,
             token=Token(file=settings.token_file),
             ca_file=settings.ca_file,
+            certificate=certificate,
         )
+        client.host_key = await store.get_meta(registrations.HOST_KEY) or ""
         return cls(
             settings,
             store,
@@ -214,7 +236,9 @@ class LongPollClient:
             credentials,
             logs,
             client=client,
+            certificate=certificate,
             drain=drain,
+            commands=commands,
             saved=saved,
             watermark=watermark,
         )
@@ -241,6 +265,8 @@ class LongPollClient:
         )
 
     def _notice(self) -> str:
+        if self._certificate is not None and self._certificate.trouble:
+            return self._certificate.trouble
         at = self._registration.went_back_at
         if not at or time.time() - at > NOTICE_S:
             return ""
@@ -267,11 +293,16 @@ class LongPollClient:
             )
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 self.begun.set()
                 group.create_task(self._orders.run(), name="control-poll")
                 group.create_task(self._sender.run(), name="control-outbox")
                 group.create_task(self._usage.run(), name="control-usage")
                 group.create_task(self._ask_about_the_rest(), name="control-brought")
+                if self._certificate is not None:
+                    group.create_task(
+                        self._certificate.run(self._client), name="control-certificate"
+                    )
                 if self._logs is not None:
                     group.create_task(self._logs.run(), name="control-logs")
                 if self._drain is not None:
@@ -281,6 +312,16 @@ class LongPollClient:
             if final is None:
                 raise
             raise next(leaves(final)) from None
+
+    async def _start_commands(self, identity: Identity, orders: Sequence[CommandOrder]) -> None:
+        """Connect for sessions with commands in containers; loads what that needs at the first."""
+        if self._command_host is None or self._group is None:
+            return
+        if self._commands is None:
+            from agent.upstream.longpoll.commands import Commands  # noqa: PLC0415 - see above
+
+            self._commands = Commands(self._client, self._command_host, self._group)
+        self._commands.take(identity, orders)
 
     async def _own_arn(self) -> str:
         return (await self._registration.identity()).instance_arn
@@ -332,7 +373,10 @@ class LongPollClient:
             ControlFailure: control did not confirm it; the identity is kept.
             StateFailure: the store cannot be read or written.
         """
-        identity = self._registration.current or await registrations.saved_identity(self._store)
+        identity = self._registration.current
+        if identity is None and await registrations.saved_identity(self._store) is not None:
+            # Only a process that has registered may speak for the host.
+            identity = await self._registration.once()
         if identity is not None:
             try:
                 await self._client.leave(identity)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from agent.model.wire import HeldTask
     from agent.state import StateStore
-    from agent.upstream.longpoll.http_client import HttpClient, Identity
+    from agent.upstream.longpoll.exchange import Identity
+    from agent.upstream.longpoll.http_client import HttpClient
     from agent.upstream.protocol import Holding
 
 _TASKS: Final = 200

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from agent.state import Outbox
     from agent.upstream.backoff import Backoff
     from agent.upstream.connection import ConnectionStatus
-    from agent.upstream.longpoll.http_client import HttpClient, Identity
+    from agent.upstream.longpoll.exchange import Identity
+    from agent.upstream.longpoll.http_client import HttpClient
     from agent.upstream.longpoll.registration import LongPollRegistration
 
 _log = structlog.get_logger()

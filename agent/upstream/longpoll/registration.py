@@ -16,6 +16,7 @@ Tests: ``tests/unit/upstream/longpoll/test_client.py``,
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 import uuid
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -34,12 +35,14 @@ from agent.model import ids
 from agent.model.liveness import WORK_S, Liveness
 from agent.model.wire import Register
 from agent.state import Batch
-from agent.upstream.longpoll.http_client import CallLimits, Identity
+from agent.upstream.certificates.key_pair import LIMIT_S as KEY_PAIR_S
+from agent.upstream.longpoll.exchange import CallLimits, Identity
 
 if TYPE_CHECKING:
     from agent.model.wire import Registered
     from agent.state import StateStore
     from agent.upstream.backoff import Backoff, OutageBackoff
+    from agent.upstream.certificates.host import HostCertificate
     from agent.upstream.connection import ConnectionStatus
     from agent.upstream.longpoll.full_report import FullReport
     from agent.upstream.longpoll.http_client import HttpClient
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 TOKEN: Final = "clientToken"  # noqa: S105 - the name; the client token itself is not secret
+HOST_KEY: Final = "hostKey"
 CLUSTER: Final = "cluster"
 TELL_LIMIT_S: Final = 300.0
 """Time limit for reporting everything again."""
@@ -108,7 +112,7 @@ async def saved_identity(store: StateStore) -> Identity | None:
 async def forget(store: StateStore) -> None:
     """Forget the host's identity, durably; the next registration creates a new instance."""
     batch = Batch()
-    for key in (TOKEN, CLUSTER, INSTANCE, GENERATION, CONTROL):
+    for key in (TOKEN, HOST_KEY, CLUSTER, INSTANCE, GENERATION, CONTROL):
         batch.delete_meta(key)
     await store.commit(batch)
 
@@ -129,10 +133,11 @@ class LongPollRegistration:
         saved: SavedRegistration,
         watermark: Watermark,
         retelling: FullReport,
+        certificate: HostCertificate | None = None,
         call_limit_s: float = CallLimits().call_s,
     ) -> None:
-        # Two calls: one with the known ARN, one without it.
-        self._try_limit_s = 2 * call_limit_s + WORK_S
+        # Three calls: for a certificate, with the known ARN, without it.
+        self._try_limit_s = 3 * call_limit_s + KEY_PAIR_S + WORK_S
         self.liveness = Liveness("registration")
         """Set while a registration is under way; loops that wait for it have no deadline."""
         self._cluster = ids.cluster_name(cluster)
@@ -144,10 +149,12 @@ class LongPollRegistration:
         self._outage = outage
         self._lock = asyncio.Lock()
         self._registered = asyncio.Event()
+        self._process_id = uuid.uuid4().hex
         self._current: Identity | None = None
         self._saved = saved
         self._watermark = watermark
         self._retelling = retelling
+        self._certificate = certificate
         self.went_back_at = 0.0
         """Unix time at which it was noticed that control went back; 0 for never."""
 
@@ -185,6 +192,17 @@ class LongPollRegistration:
                 await self._until_registered()
             finally:
                 self.liveness.rest()
+
+    async def once(self) -> Identity:
+        """Register now, with one try; for what is done without ``run``.
+
+        Raises:
+            ControlFailure: control does not answer, or refuses this host.
+            StateFailure: the store cannot be read or written.
+        """
+        async with self._lock:
+            self._current, _ = await self._register()
+            return self._current
 
     async def _until_registered(self) -> None:
         while True:
@@ -242,6 +260,9 @@ class LongPollRegistration:
     async def _register(self) -> tuple[Identity, bool]:
         """Return the new identity, and whether control wants to know what this host holds."""
         token = await self._token()
+        if self._certificate is not None:
+            await self._certificate.ensure(self._client)
+        self._client.host_key = await self._host_key()
         arn = self.instance_arn
         try:
             answer = await self._client.register(self._body(token, arn))
@@ -254,6 +275,7 @@ class LongPollRegistration:
             control_id=answer.control_id,
             lease_s=answer.lease_s,
             history=answer.history,
+            session=answer.session,
         )
         _log.info(
             "host registered",
@@ -283,6 +305,7 @@ class LongPollRegistration:
             agent_version=host.agent_version,
             machine_id=host.machine_id,
             machine_key=host.machine_key,
+            process_id=self._process_id,
             known_tasks=host.known_tasks,
             fleet=host.fleet,
             seen_control_id=self._watermark.seen.control_id,
@@ -300,6 +323,16 @@ class LongPollRegistration:
             batch.put_meta(TOKEN, token)
             await self._store.commit(batch)
         return token
+
+    async def _host_key(self) -> str:
+        """Return the key of this state file that shows control which host calls; durable before it is sent."""
+        key = await self._store.get_meta(HOST_KEY)
+        if not key:
+            key = secrets.token_hex(32)
+            batch = Batch()
+            batch.put_meta(HOST_KEY, key)
+            await self._store.commit(batch)
+        return key
 
     async def _save(self, identity: Identity) -> None:
         batch = Batch()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.model.protection import ProtectionCall, ProtectionOutcome
-    from agent.upstream.longpoll.http_client import HttpClient, Identity
+    from agent.upstream.longpoll.exchange import Identity
+    from agent.upstream.longpoll.http_client import HttpClient
     from agent.upstream.longpoll.registration import LongPollRegistration
 
 IDENTITY_LIMIT_S: Final = 30.0

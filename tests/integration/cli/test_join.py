@@ -58,6 +58,15 @@ class Joining(Fleet):
         assert not check or done.returncode == 0, done.stderr
         return done
 
+    def pki(self, *words: str) -> Any:
+        """Run a command for control's certificates, and return the JSON that it printed."""
+        given = ["control", "pki", *words, "--data-dir", str(self.directory / "control")]
+        done = subprocess.run(
+            [str(COMMAND), *given], capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
     def instance(self) -> dict[str, Any]:
         """The one instance as control has it."""
         client = self.client()
@@ -95,7 +104,7 @@ def shows(agent: Agent, status: str, *, within_s: float) -> None:
     eventually(is_so, within_s=within_s, what=status)
 
 
-def test_a_host_joins_by_token_and_its_token_is_changed(joining: Joining) -> None:
+def test_a_host_joins_by_token_gets_a_certificate_and_is_revoked(joining: Joining) -> None:
     control, (agent,) = joining.control, joining.agents
     assert isinstance(control, Control)
     (old,) = tokens.parse(joining.tokens.read_text())
@@ -129,15 +138,17 @@ def test_a_host_joins_by_token_and_its_token_is_changed(joining: Joining) -> Non
         shows(agent, status, within_s=10)
     assert "control unavailable" not in agent.log.read_text()
 
-    # A host that was forgotten says so, and comes back as soon as its file is right.
+    # By now the host has a certificate, and no token is asked for.
     joining.reread("o" * 40)
     client.update_container_instances_state(containerInstances=[arn], status="DRAINING")
-    eventually(lambda: "control refused the token" in agent.json("status")["controlError"])
-    refused_lines = control.log.read_text().count("call refused")
-    assert 1 <= refused_lines <= 3
-    joining.join("--token", "o" * 40)
-    shows(agent, "DRAINING", within_s=40)
+    shows(agent, "DRAINING", within_s=10)
+    (listed,) = joining.pki("list", "--json")
+    assert (listed["instanceArn"], listed["revokedAt"]) == (arn, 0)
     for word in (old, NEW):
         assert word not in control.log.read_text() + agent.log.read_text()
-    assert agent.stop() == 0
+
+    # Revoked, it is told so and stops, and does not come back by itself.
+    assert joining.pki("revoke", arn, "--json") == {"id": listed["id"], "instanceArn": arn}
+    eventually(lambda: not agent.is_alive(), within_s=40, what="the agent stops")
+    assert "deregistered" in agent.log.read_text() or "revoked" in agent.log.read_text()
     assert control.stop() == 0

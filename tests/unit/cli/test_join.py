@@ -301,6 +301,44 @@ async def test_the_scheme_of_the_url_is_the_wrong_one(desk: Desk, tmp_path: Path
     assert "does not speak TLS; use http:// in the URL" in done.err
 
 
+async def test_control_is_trusted_by_the_fingerprint_in_the_token(
+    desk: Desk, tmp_path: Path
+) -> None:
+    """Nothing is copied by hand, and a wrong fingerprint writes nothing."""
+    where = f"127.0.0.1:{free_port()}"
+    file = tmp_path / "tokens"
+    async with control_endpoint(
+        tmp_path / "with-tls", token_file=file, tls_own=True, agent_listen=(where,)
+    ) as there:
+        async with there.session.post(f"{there.url}/control/pki", json={}) as answer:
+            fingerprint = (await answer.json())["fingerprint"]
+        url = f"https://{where}"
+        desk.agent(control_endpoint=url)
+        before = desk.files()
+        wrong = await desk.join("--token", f"ecs-join.{'0' * 64}.{TOKEN}", url=url)
+        assert (wrong.code, "another fingerprint" in wrong.err) == (1, True)
+        assert desk.files() == before
+        shown = await desk.join("--token", f"ecs-join.{fingerprint}.{TOKEN}", "--dry-run", url=url)
+        assert (shown.code, desk.files()) == (0, before), shown.err
+        done = await desk.join("--token", f"ecs-join.{fingerprint}.{TOKEN}", url=url)
+        assert done.code == 0, done.err
+        settings = await desk.settings()
+        ca_file = desk.config.parent / "control-ca.pem"
+        assert settings.control_ca_file == ca_file
+        assert ca_file.read_text().startswith("# Authority of an ecs-agent control endpoint\n")
+        assert (desk.config.parent / "control.token").read_text() == f"{TOKEN}\n"
+        again = await desk.join("--token", TOKEN, "--ca-fingerprint", fingerprint.upper(), url=url)
+        assert again.out.startswith("already a member"), again.err
+        plain = await desk.join("--token", TOKEN, url=url)  # what is known of control stays
+        assert plain.out.startswith("already a member"), plain.err
+    for words, told in (
+        (["--ca-fingerprint", "12"], "64 hexadecimal digits"),
+        (["--ca-fingerprint", "1" * 64, "--ca-file", str(ca_file)], "not both"),
+    ):
+        done = await desk.join("--token", TOKEN, *words, url=url)
+        assert (done.code, told in done.err) == (ExitCode.USAGE, True)
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [

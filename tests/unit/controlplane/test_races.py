@@ -9,9 +9,11 @@ import pytest
 
 from agent.controlplane import access, records
 from agent.controlplane.agents import reports
+from agent.controlplane.agents.incumbents import Incumbents
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
 from agent.controlplane.agents.registration import InstanceRegistry
+from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.api.ecs import operations
 from agent.controlplane.front.errors import (
     ClusterContainsContainerInstancesException,
@@ -70,7 +72,11 @@ async def call(parts: Parts, operation: str, **request: Any) -> dict[str, Any]:
 async def register(parts: Parts, name: str = "host", cluster: str = "default") -> InstanceRecord:
     host = HostResources(cpu_units=1024, memory_mib=1024)
     told = Register(cluster=cluster, client_token=name, resources=host)
-    record = await InstanceRegistry(parts, await History.open(parts.store, "c")).register(told)
+    record = await InstanceRegistry(
+        parts,
+        await History.open(parts.store, "c"),
+        incumbents=Incumbents(parts.store, WakeUps(parts.store)),
+    ).register(told)
     await Leases(parts.store, ttl_s=60.0, clock=parts.clock).renew(record)
     return record
 

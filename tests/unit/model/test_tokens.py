@@ -20,7 +20,11 @@ def test_one_a_line_with_comments_and_blanks() -> None:
         ("", "holds no token"),
         ("# nothing\n\n", "holds no token"),
         (f"{ONE}\nshort", "line 2 is shorter than 16"),
-        (f"{ONE}\n\ntwo words of some length", "line 3 is not a token"),
+        (f"{ONE}\n\nwörds-of-some-length", "line 3 is not a token"),
+        (f"{ONE} a-host and-more", "line 1 has more than a token and a name"),
+        (f"{ONE} a/host", "line 1 has more than a token and a name"),
+        (f"{ONE} {'h' * 65}", "line 1 has more than a token and a name"),
+        (f"{ONE} a\n{TWO} a\n{ONE} b", "line 3 has a token of an earlier line"),
         ("x" * 513, "line 1 is longer than 512"),
         ("ö" * 20, "line 1 is not a token"),
     ],
@@ -28,6 +32,11 @@ def test_one_a_line_with_comments_and_blanks() -> None:
 def test_anything_else_is_refused_by_its_line(text: str, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         tokens.parse(text)
+
+
+def test_a_token_may_name_its_host() -> None:
+    found = tokens.parse_named(f"{ONE} rack-1.host\n{TWO}\n {'c' * 32}\track-1.host \n")
+    assert found == {ONE: "rack-1.host", TWO: "", "c" * 32: "rack-1.host"}
 
 
 @given(st.text(max_size=60))

@@ -90,7 +90,7 @@ class Acs:
     async def serve(self, request: web.Request, admitted: Admitted) -> web.StreamResponse:
         """Serve one connection until it ends, or its agent is no longer admitted."""
         instance = await self._noted(admitted.instance, request)
-        socket = Socket(instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
+        socket = Socket(instance, frame_limit_bytes=FRAME_LIMIT_BYTES, shown=admitted.shown)
         await socket.open(request)
         is_new_process = request.query.get("sendCredentials") == "true"
         session = _Session(
@@ -227,7 +227,8 @@ class _Session:
     async def _deliver(self) -> None:
         instance_id = self._socket.instance.id
         page = await self._agent_parts.parts.store.range(records.assignments_prefix(instance_id))
-        self._socket.instance = (await self._agent_parts.registry.current(instance_id)).record
+        found = await self._agent_parts.registry.current(instance_id)
+        self._socket.instance = self._agent_parts.registry.hosts.still(found, self._socket.shown)
         now = self._loop.time()
         ids = {records.last_element(kv.key): kv for kv in page.items}
         self._deliveries.keep_only(ids.keys())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from agent.controlplane.agents import bindings
 from agent.controlplane.agents.amazon import shapes
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class Items:
 
 def is_ours(instance: InstanceRecord) -> bool:
     """Tell whether the agent of an instance is one of ours, and not Amazon's."""
-    return any(name.startswith(_OURS) for name in instance.attributes)
+    said = instance.attributes.keys() - {bindings.ATTRIBUTE}  # which is control's own word
+    return any(name.startswith(_OURS) for name in said)
 
 
 def fits(batch: Sequence[Item], item: Item) -> bool:

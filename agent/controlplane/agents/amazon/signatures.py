@@ -18,6 +18,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
+from agent.controlplane.agents.bindings import Shown
 from agent.controlplane.agents.tokens import Admission
 from agent.controlplane.front import signatures
 from agent.controlplane.front.signatures import SignatureRefused
@@ -63,7 +64,7 @@ class Verifier:
                 self._claim(call)
 
     def may_know(self, call: SignedRequest) -> bool:
-        """Return whether ``knows`` could be true with some body."""
+        """Return whether ``known`` could give an admission with some body."""
         if self._agent_tokens.file is None:
             return False
         try:
@@ -72,15 +73,14 @@ class Verifier:
             return False
         return True
 
-    def knows(self, call: SignedRequest) -> bool:
-        """Return whether a call is signed with a token of the file; a refusal is not logged."""
+    def known(self, call: SignedRequest) -> Admission | None:
+        """Return the admission of a call that a token of the file signed, else None; logs nothing."""
         if self._agent_tokens.file is None:
-            return False
+            return None
         try:
-            self._check(call)
+            return self._check(call)
         except SignatureRefused:
-            return False
-        return True
+            return None
 
     @contextlib.contextmanager
     def _noted(self, peer: str) -> Iterator[None]:
@@ -110,3 +110,8 @@ class Verifier:
         if not fitting:
             raise signatures.mismatch(_NO_TOKENS)
         return self._agent_tokens.admission(fitting[0])
+
+    def shown(self, admission: Admission, peer: str) -> Shown:
+        """Return what an admitted call shows of its host: whose token it was signed with."""
+        is_open = self._agent_tokens.file is None
+        return Shown(name=admission.name, is_signed=True, is_open=is_open, peer=peer)

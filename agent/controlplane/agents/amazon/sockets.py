@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 from aiohttp import WSMsgType, web
 
+from agent.controlplane.agents.bound_hosts import NotItsHost
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown
 from agent.controlplane.agents.tokens import TOKEN_GONE
 from agent.controlplane.api.ecs.naming import cluster_name
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from agent.controlplane.agents.amazon.signatures import Verifier
+    from agent.controlplane.agents.bindings import Shown
     from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.agents.tokens import Admission
     from agent.controlplane.records import InstanceRecord
@@ -84,9 +86,11 @@ class FrameBudget:
 class Socket:
     """One connection of one instance."""
 
-    def __init__(self, instance: InstanceRecord, *, frame_limit_bytes: int) -> None:
+    def __init__(self, instance: InstanceRecord, *, frame_limit_bytes: int, shown: Shown) -> None:
         self.instance = instance
         """As last read; code that reads it again sets it."""
+        self.shown = shown
+        """What its upgrade showed of its host."""
         self.ended: tuple[int, str] | None = None
         """Close code and text, once the connection should end."""
         self.wake = asyncio.Event()
@@ -226,6 +230,8 @@ class Admitted(NamedTuple):
 
     instance: InstanceRecord
     admission: Admission
+    shown: Shown
+    """What it showed of its host."""
 
 
 class UpgradeCheck:
@@ -263,15 +269,19 @@ class UpgradeCheck:
                 found = await self._agent_parts.registry.current(parsed.id)
                 if found.record.arn != arn:
                     raise InstanceUnknown(arn)
+                shown = self._verifier.shown(admission, request.remote or "")
+                found = await self._agent_parts.registry.hosts.check(found, shown)
                 await self._agent_parts.registry.heard(found)
                 await self._agent_parts.leases.renew(found.record)
+        except NotItsHost as error:
+            raise UpgradeDenied("AccessDeniedException", f"{error}.", 403) from None
         except InstanceUnknown:
             raise UpgradeDenied(
                 "InactiveInstanceException", f"The container instance {arn} is not registered."
             ) from None
         except (StoreFailure, TimeoutError):
             raise UpgradeDenied("ServerException", "Control cannot do it now.", 503) from None
-        return Admitted(found.record, admission)
+        return Admitted(found.record, admission, shown)
 
     def _verify(self, request: web.Request) -> Admission:
         try:

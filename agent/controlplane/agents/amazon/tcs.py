@@ -61,7 +61,9 @@ class Tcs:
 
     async def serve(self, request: web.Request, admitted: Admitted) -> web.StreamResponse:
         """Serve one connection until it ends, or its agent is no longer admitted."""
-        socket = Socket(admitted.instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
+        socket = Socket(
+            admitted.instance, frame_limit_bytes=FRAME_LIMIT_BYTES, shown=admitted.shown
+        )
         await socket.open(request)
         watching = self.agent_parts.agent_tokens.watching(admitted.admission, socket.cut_off)
         with self._newest.entered(socket), watching:

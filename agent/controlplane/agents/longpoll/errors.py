@@ -36,6 +36,13 @@ class NoSuchCall(WireError):
     code = "NoSuchCall"
 
 
+class CommandGone(WireError):
+    """Nobody expects the agent to connect for this session any more."""
+
+    status = 404
+    code = "CommandGone"
+
+
 class InstanceUnknown(WireError):
     """The instance does not exist any more: the agent registers again."""
 

@@ -1,6 +1,7 @@
 """The HTTP side of the long poll: see the table of calls in ``agent.model.wire``.
 
-With a token file, the token of a call is checked first, and a call ends with its token. Whatever an
+With a token file, the token of a call is checked first, and a call ends with its token. A call about an instance
+is answered to the host of the instance alone (``agents.bindings``). Whatever an
 agent sends, it gets a response, and others are not affected: an invalid call is a 400 with the reason,
 a failure of the store is a 503 with ``Retry-After``, and an unexpected failure is a 500, logged once,
 here. Bodies may be gzip in both directions; the limits apply to decompressed bytes.
@@ -9,7 +10,7 @@ here. Bodies may be gzip in both directions; the limits apply to decompressed by
 from __future__ import annotations
 
 import asyncio
-import math
+import secrets
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,10 +18,12 @@ from aiohttp import web
 
 from agent import __version__
 from agent.controlplane import access, records
-from agent.controlplane.agents import moved_tasks, reports
+from agent.controlplane.agents import bindings, moved_tasks, reports
 from agent.controlplane.agents.assignments import Poller
 from agent.controlplane.agents.longpoll import (
+    command_calls,
     held,
+    identity_calls,
     ingress_calls,
     log_calls,
     messages,
@@ -31,26 +34,20 @@ from agent.controlplane.agents.longpoll import (
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
-    LogsNotTaken,
     NoSuchCall,
     TooLarge,
-    TooManyHosts,
-    TryAgain,
-    Unauthorized,
-    WireError,
 )
+from agent.controlplane.agents.longpoll.gate import Gate, is_encrypted
+from agent.controlplane.agents.longpoll.identity_calls import IdentityCalls
 from agent.controlplane.agents.longpoll.ingress_calls import IngressCalls
 from agent.controlplane.agents.longpoll.log_calls import LogCalls
 from agent.controlplane.agents.longpoll.secret_calls import SecretsLacking
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
-from agent.controlplane.agents.tokens import TOKEN_GONE
 from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.instance_status import SETTABLE, with_status
-from agent.controlplane.monitoring.figures import OTHER, Call
+from agent.controlplane.monitoring.figures import OTHER
 from agent.controlplane.records import ClusterRecord, InstanceRecord
-from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.tasks.retire import LEFT, retire
-from agent.listening.connection import prove
 from agent.model.ids import cluster_name
 from agent.model.wire import (
     Hello,
@@ -58,11 +55,8 @@ from agent.model.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from agent.controlplane.access import Found
     from agent.controlplane.agents.parts import AgentParts
-    from agent.controlplane.agents.tokens import Admission
 
 MAX_WAIT_S = 60.0
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
@@ -78,7 +72,8 @@ class AgentWire:
 
     def __init__(self, agent_parts: AgentParts) -> None:
         self._parts = agent_parts.parts
-        self._agent_tokens = agent_parts.agent_tokens
+        self._identities = IdentityCalls(agent_parts.certificates, agent_parts.registry.hosts)
+        self._gate = Gate(agent_parts.agent_tokens, self._identities, agent_parts.parts.figures)
         self._control_id = agent_parts.control_id
         self._registry = agent_parts.registry
         self._leases = agent_parts.leases
@@ -100,97 +95,54 @@ class AgentWire:
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls of the wire to an application."""
-        router.add_get("/v1/hello", self._answering("hello", self._hello_call))
-        router.add_post("/v1/instances", self._answering("register", self._register_call))
+        router.add_get("/v1/hello", self._gate.answering("hello", self._hello_call))
+        router.add_post("/v1/instances", self._gate.answering("register", self._register_call))
         router.add_get(
-            "/v1/instances/{id}/assignments", self._answering("assignments", self._assignments_call)
+            "/v1/instances/{id}/assignments",
+            self._gate.answering("assignments", self._assignments_call),
         )
         router.add_post(
-            "/v1/instances/{id}/changes", self._answering("changes", self._changes_call)
+            "/v1/instances/{id}/changes", self._gate.answering("changes", self._changes_call)
         )
-        router.add_post("/v1/instances/{id}/usage", self._answering("usage", self._usage_call))
-        router.add_post("/v1/instances/{id}/held", self._answering("held", self._held_call))
+        router.add_post("/v1/instances/{id}/usage", self._gate.answering("usage", self._usage_call))
+        router.add_post("/v1/instances/{id}/held", self._gate.answering("held", self._held_call))
         router.add_post(
-            "/v1/instances/{id}/brought", self._answering("brought", self._brought_call)
+            "/v1/instances/{id}/brought", self._gate.answering("brought", self._brought_call)
         )
-        router.add_post("/v1/instances/{id}/status", self._answering("status", self._status_call))
         router.add_post(
-            "/v1/instances/{id}/protection", self._answering("protection", self._protection_call)
+            "/v1/instances/{id}/status", self._gate.answering("status", self._status_call)
         )
-        router.add_delete("/v1/instances/{id}", self._answering("leave", self._leave_call))
-        router.add_post("/v1/secrets", self._answering("secrets", self._secrets_call))
-        router.add_post("/v1/tags", self._answering("tags", self._tags_call))
-        router.add_post("/v1/logs", self._answering("logs", self._logs_call))
-        router.add_post("/v1/logs/streams", self._answering("log_stream", self._log_stream_call))
-        router.add_get("/v1/ingresses/{id}", self._answering("ingress", self._ingress_call))
-        router.add_post("/v1/ingresses/{id}/health", self._answering("health", self._health_call))
-        router.add_delete("/v1/ingresses/{id}", self._answering("ingress", self._ingress_end_call))
+        router.add_post(
+            "/v1/instances/{id}/protection",
+            self._gate.answering("protection", self._protection_call),
+        )
+        router.add_delete("/v1/instances/{id}", self._gate.answering("leave", self._leave_call))
+        router.add_post("/v1/secrets", self._gate.answering("secrets", self._secrets_call))
+        router.add_post("/v1/tags", self._gate.answering("tags", self._tags_call))
+        router.add_post("/v1/logs", self._gate.answering("logs", self._logs_call))
+        router.add_post(
+            "/v1/logs/streams", self._gate.answering("log_stream", self._log_stream_call)
+        )
+        router.add_post("/v1/identities", self._gate.answering("identity", self._identity_call))
+        router.add_get("/v1/authority", self._gate.answering_all("authority", self._authority_call))
+        router.add_get("/v1/ingresses/{id}", self._gate.answering("ingress", self._ingress_call))
+        router.add_post(
+            "/v1/ingresses/{id}/health", self._gate.answering("health", self._health_call)
+        )
+        router.add_delete(
+            "/v1/ingresses/{id}", self._gate.answering("ingress", self._ingress_end_call)
+        )
+        router.add_get(
+            "/v1/instances/{id}/commands/{session}",
+            self._gate.answering("command", self._command_call),
+        )
         for rest in ("/v1", "/v1/{rest:.*}"):
-            router.add_route("*", rest, self._answering(OTHER, _no_such_call))
+            router.add_route("*", rest, self._gate.answering(OTHER, _no_such_call))
 
     def close(self) -> None:
         """Answer all held polls now; the server stops."""
         self._ingresses.close()
         self._poller.close()
-
-    def _answering(
-        self, operation: str, call: Callable[[web.Request], Awaitable[web.Response]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        figures, answer = self._parts.figures, self._translated(call)
-
-        async def handler(request: web.Request) -> web.Response:
-            response = await answer(request)
-            figures.called(Call("agents", operation, response.status))
-            return response
-
-        return handler
-
-    def _translated(
-        self, call: Callable[[web.Request], Awaitable[web.Response]]
-    ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Return a handler that answers whatever happens in a call."""
-
-        async def handler(request: web.Request) -> web.Response:
-            try:
-                admission = self._agent_tokens.check(
-                    request.headers.get("Authorization"), request.remote or ""
-                )
-                prove(request)
-                return await self._admitted(call, request, admission)
-            except (TooManyHosts, LogsNotTaken) as error:
-                answer = messages.problem(error.status, error.code, str(error))
-                answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-                return answer
-            except WireError as error:
-                return messages.problem(error.status, error.code, str(error))
-            except (StoreFailure, TimeoutError) as error:
-                _log.error("call failed", path=request.path, error=repr(error))
-                return messages.problem(TryAgain.status, TryAgain.code, "control cannot do it now")
-            except Exception:  # noqa: BLE001 - one bad call must not take the connection down
-                _log.exception("call failed", path=request.path)
-                return messages.problem(500, "InternalError", "control failed; its log says why")
-
-        return handler
-
-    async def _admitted(
-        self,
-        call: Callable[[web.Request], Awaitable[web.Response]],
-        request: web.Request,
-        admission: Admission,
-    ) -> web.Response:
-        """Answer a call; one whose token is taken out of the file meanwhile ends at once.
-
-        Raises:
-            Unauthorized: that is so.
-        """
-        try:
-            async with asyncio.timeout(None) as scope:
-                with self._agent_tokens.watching(admission, lambda: scope.reschedule(0.0)):
-                    return await call(request)
-        except TimeoutError:
-            if not scope.expired():
-                raise
-            raise Unauthorized(f"control lets this call in no longer: {TOKEN_GONE}") from None
 
     async def _hello_call(self, request: web.Request) -> web.Response:
         asked = cluster_name(request.query.get("cluster", ""))
@@ -215,14 +167,17 @@ class AgentWire:
 
     async def _register_call(self, request: web.Request) -> web.Response:
         call = await messages.read_body(messages.read_registration, await self._body(request))
+        session = secrets.token_hex(16) if call.process_id else ""
+        shown = request[messages.SHOWN]._replace(session=bindings.session_of(session))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            record = await self._registry.register(call, address=request.remote or "")
+            record = await self._registry.register(call, shown, address=shown.peer)
             self._leases.forget(record.id)
             await self._leases.renew(record)
         return messages.answer(
             Registered(
                 instance_arn=record.arn,
                 generation=record.generation,
+                session=session,
                 lease_s=self._leases.ttl_s,
                 control_id=self._control_id,
                 cluster_arn=self._parts.names.cluster(record.cluster),
@@ -241,6 +196,7 @@ class AgentWire:
         answer = await self._poller.poll(
             request.match_info["id"],
             messages.generation(request),
+            request[messages.SHOWN],
             after=after,
             wait_s=wait_s,
             is_gone=is_gone,
@@ -324,6 +280,10 @@ class AgentWire:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return messages.answer(await protection_calls.answer(self._parts, found.record, asked))
 
+    async def _command_call(self, request: web.Request) -> web.StreamResponse:
+        found = await self._caller(request)
+        return await command_calls.join(self._parts.commands, found.record, request)
+
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
         async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -331,6 +291,25 @@ class AgentWire:
         self._leases.forget(found.record.id)
         _log.info("instance left", instance=found.record.arn)
         return web.Response(status=204)
+
+    async def _identity_call(self, request: web.Request) -> web.Response:
+        asked = identity_calls.read(await self._body(request))
+        wire = request.transport
+        if wire is None:
+            raise InvalidRequest("the connection is gone")
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            issued = await self._identities.issue(
+                asked,
+                request[messages.SHOWN],
+                peer=wire.get_extra_info("peercert"),
+                is_tls=is_encrypted(wire),
+            )
+        return messages.answer(issued)
+
+    async def _authority_call(self, request: web.Request) -> web.Response:
+        at = messages.number(request, "at") if "at" in request.query else None
+        now, peer = self._parts.clock(), request.remote or ""
+        return messages.answer(self._identities.authority(at, now, peer))
 
     async def _ingress_call(self, request: web.Request) -> web.Response:
         def is_gone() -> bool:
@@ -380,8 +359,11 @@ class AgentWire:
 
     async def _instance(self, instance_id: str, request: web.Request) -> Found[InstanceRecord]:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            found = await self._registry.find(instance_id, messages.generation(request))
+            found = await self._registry.find(
+                instance_id, messages.generation(request), request[messages.SHOWN]
+            )
             await self._leases.renew(found.record)
+        self._registry.incumbents.heard(instance_id)
         return found
 
 

@@ -12,15 +12,27 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from agent.controlplane.agents import host_rules, usage_rules
+from agent.controlplane.agents import bindings, host_rules, usage_rules
+from agent.controlplane.agents.bindings import Shown
 from agent.controlplane.agents.longpoll.errors import InvalidRequest, TryAgain, Unauthorized
 from agent.controlplane.bounds import OutOfBounds
 from agent.model.usage import Usage
-from agent.model.wire import GENERATION_HEADER, ErrorBody, InstanceStatus, Register
+from agent.model.wire import (
+    GENERATION_HEADER,
+    HOST_KEY_HEADER,
+    SESSION_HEADER,
+    ErrorBody,
+    InstanceStatus,
+    Register,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.controlplane.agents.tokens import Admission
+
+SHOWN: Final = web.RequestKey("shown", Shown)
+"""Where a request has what it shows of its host, once it is admitted."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _GZIP_FROM_BYTES: Final = 1024
 _GZIP_IN_THREAD_BYTES: Final = 64 * 1024
@@ -95,6 +107,17 @@ def generation(request: web.Request) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise InvalidRequest(f"the {GENERATION_HEADER} header must be the number of a registration")
     return int(text)
+
+
+def shown(request: web.Request, admission: Admission, host: str = "") -> Shown:
+    """Return what an admitted call shows of the host that it comes from."""
+    return Shown(
+        key=bindings.key_of(request.headers.get(HOST_KEY_HEADER, "")),
+        name=admission.name,
+        host=host,
+        session=bindings.session_of(request.headers.get(SESSION_HEADER, "")),
+        peer=request.remote or "",
+    )
 
 
 def answer(body: msgspec.Struct, status: int = 200) -> web.Response:

@@ -308,6 +308,22 @@ def test_what_was_let_in_is_told_once_when_its_token_goes(tmp_path: Path) -> Non
         assert ends == ["one", "late"]
 
 
+def test_what_was_let_in_ends_when_its_token_becomes_that_of_another_host(tmp_path: Path) -> None:
+    path = token_file(tmp_path / "tokens", f"{ONE} a", TWO)
+    agent_tokens = AgentTokens.load(path)
+    ends: list[str] = []
+    one, two = (agent_tokens.check(f"Bearer {token}", "peer") for token in (ONE, TWO))
+    assert (one.name, two.name) == ("a", "")
+    with (
+        agent_tokens.watching(one, lambda: ends.append("one")),
+        agent_tokens.watching(two, lambda: ends.append("two")),
+    ):
+        token_file(path, f"{ONE} b", TWO)
+        assert agent_tokens.take(read(path)) == 1
+    assert ends == ["one"]
+    assert agent_tokens.check(f"Bearer {ONE}", "peer").name == "b"
+
+
 def test_without_a_file_nobody_is_told_anything() -> None:
     agent_tokens = AgentTokens.load(None)
     ends: list[str] = []

@@ -8,8 +8,8 @@ import msgspec
 
 from agent.model.changes import TaskChange
 from agent.model.wire import ChangeAnswer, ChangesAnswer, Held, HeldTask
+from agent.upstream.longpoll.exchange import Identity
 from agent.upstream.longpoll.full_report import FullReport
-from agent.upstream.longpoll.http_client import Identity
 from tests.support.control_host import NothingHeld
 
 if TYPE_CHECKING:

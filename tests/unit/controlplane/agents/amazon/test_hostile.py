@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from agent.controlplane.agents.amazon import shapes, sockets
 from agent.controlplane.agents.amazon.sockets import FrameBudget
+from agent.controlplane.agents.bindings import Shown
 from agent.controlplane.records import InstanceRecord
 from agent.model.resources import HostResources
 from agent.throttle import LogThrottle
@@ -178,7 +179,7 @@ async def test_an_agent_that_reads_nothing_is_cut_off_as_soon_as_others() -> Non
         resources=HostResources(cpu_units=1, memory_mib=1),
         client_token="t",
     )
-    socket = sockets.Socket(instance, frame_limit_bytes=1000)
+    socket = sockets.Socket(instance, frame_limit_bytes=1000, shown=Shown())
     heard: list[str] = []
     ended = asyncio.Event()
 
