@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import docker
+import psutil
 
 from tests.support import images
 
@@ -93,6 +94,19 @@ class Engine:
             self.process.wait(_STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             self.kill()
+        _kill_forgotten()
+
+
+def _kill_forgotten() -> None:
+    """Kill what engines forgot that were killed in the middle of a start; nobody else would ever end it."""
+    here = Path("/proc/self/ns/net").readlink()
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(OSError, psutil.Error):
+            if not process.info["name"].startswith("containerd-shim"):
+                continue
+            if Path(f"/proc/{process.pid}/ns/net").readlink() == here:
+                for each in (*process.children(recursive=True), process):
+                    each.kill()
 
 
 def run_docker(*words: str, limit_s: float = 60.0) -> str:

@@ -30,6 +30,8 @@ class Report:
     """Faults that found nothing to strike."""
     violations: list[Violation] = field(default_factory=list)
     leftovers: dict[str, list[str]] = field(default_factory=dict)
+    forgotten_by_engine: int = 0
+    """Proxies of published ports that an engine forgot as it was killed; no agent can know of them."""
     trouble: list[str] = field(default_factory=list)
     """Processes that ended by themselves, calls that were refused, faults that failed."""
     quiet_after_s: float = 0.0
@@ -78,6 +80,7 @@ class Report:
             f"doubles           {counts[DOUBLE]}",
             f"needless restarts {counts[NEEDLESS]}",
             f"leftovers         {self.left}   ({self._left_by_kind()})",
+            f"port proxies that a killed engine forgot: {self.forgotten_by_engine}",
         ]
         if not self.is_clean:
             lines += ["", *self._wrong()]

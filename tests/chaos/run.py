@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -108,7 +110,7 @@ def _run(made: World, options: Options, report: Report) -> None:
         history.note("violation", **violation._asdict())
     _fill(report, conductor, workload)
     history.say("ending all tasks")
-    report.leftovers = _end(made, workload, before)
+    report.leftovers = _end(made, workload, before, report)
     report.trouble += [each for process in made.processes for each in process.unexpected]
     for kind, things in report.leftovers.items():
         history.note("left", kind=kind, things=things)
@@ -186,7 +188,9 @@ def _fill(report: Report, conductor: Conductor, workload: Workload) -> None:
     report.trouble += conductor.trouble + workload.trouble
 
 
-def _end(made: World, workload: Workload, before: HostSnapshot) -> dict[str, list[str]]:
+def _end(
+    made: World, workload: Workload, before: HostSnapshot, report: Report
+) -> dict[str, list[str]]:
     """End all tasks like an operator, then agents and control; return what is left."""
     client = workload.client
     for name in work_plan.SERVICES:
@@ -199,7 +203,11 @@ def _end(made: World, workload: Workload, before: HostSnapshot) -> dict[str, lis
         time.sleep(0.5)
     for process in (*made.agents, made.control):
         process.stop()
+    proxies = leftovers.forgotten_proxies()
+    for pid in proxies.values():
+        os.kill(pid, signal.SIGKILL)
     left = leftovers.sort(before.wait_until_clean(limit_s=_CLEAN_LIMIT_S, agents=made.directory))
+    report.forgotten_by_engine = len(proxies)
     for kind, things in leftovers.of_state(made).items():
         left[kind] = [*left.get(kind, []), *things]
     return {kind: things for kind, things in left.items() if things}
