@@ -96,7 +96,7 @@ CONTROL: tuple[Row, ...] = (
     ("tasks whose health is remembered for a connection", "controlplane.agents.amazon.tcs._REMEMBERED_TASKS", "", _GIVES_WAY),
     ("discovered instances in an answer", "controlplane.discovery.stored.INSTANCES_MOST", "", "400 for a further registration"),
     ("log events that wait to be sent on", "controlplane.log_forward.forwarder.WINDOW_BYTES", "bytes", "the forwarder reads on when they are sent"),
-    ("sessions of ExecuteCommand, begun and open", "controlplane.execute_command.sessions.SESSIONS_MOST", "", "429"),
+    ("sessions of ExecuteCommand, begun and open", "controlplane.execute_command.sessions.SESSIONS_MOST", "", "`ServerException`"),
     ("begun sessions of one caller", "controlplane.execute_command.sessions.BEGUN_MOST", "", "the oldest that nobody has opened is forgotten"),
     ("message of a session", "controlplane.execute_command.frames.FRAME_LIMIT_BYTES", "bytes", "the session ends"),
     ("input of a session that control holds", "controlplane.execute_command.plugin.TYPED_MOST_BYTES", "bytes", "later input is dropped, and sent again by the plugin"),
