@@ -2,9 +2,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTEST ?=
-# How many hosts of their own (scripts/own-host) run the tests side by side: more than processors,
-# since many tests wait for an engine or for a time. Each takes about 400 MB of memory.
-HOSTS ?= $(shell echo $$(($$(nproc) + 2)))
+# How many hosts of their own (scripts/own-host) run the tests side by side: more than processors, since
+# many tests wait for an engine or for a time (see tests/support/scheduling.py). Each takes about 400 MB of memory.
+HOSTS ?= $(shell echo $$(($$(nproc) + 3)))
 # How many processes run the unit tests.
 WORKERS ?= $(shell nproc)
 # How many files of test-vm run side by side, each with VMs of its own: 0 is one after the other, with
@@ -12,6 +12,10 @@ WORKERS ?= $(shell nproc)
 VMS ?= $(shell awk -v most=$$(nproc) \
   '/MemAvailable/ { n = int($$2 / 6291456); print n < 1 ? 1 : n < most ? n : most }' /proc/meminfo)
 BENCH ?=
+# What make chaos breaks comes from SEED; CHAOS is for other options, such as --json.
+SEED ?= 1
+MINUTES ?= 5
+CHAOS ?=
 PACKAGE ?=
 # A file: if few tests fail, they run once more by themselves, and what came of it is added to it.
 AGAIN ?=
@@ -21,7 +25,7 @@ again = $(if $(AGAIN),scripts/again --note '$(AGAIN)' $(1) --)
 # anew: a second of a processor for each agent.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench package lock clean
+.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench chaos package lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
@@ -35,7 +39,7 @@ tools: # What make check and make test need besides
 demo: setup ## Run a task of two containers and watch it from start to end
 	@.venv/bin/python scripts/with-engine .venv/bin/python scripts/demo.py
 
-# Integration tests take longest: they begin, and unit tests fill up the end.
+# Integration tests take longest: most hosts begin with them, and unit tests fill up the end.
 test: tools ## Run the whole test suite, on hosts of their own with a real Docker Engine each
 	@.venv/bin/python packaging/build --fetch
 	@$(call again,'scripts/own-host .venv/bin/python -m pytest') \
@@ -73,6 +77,9 @@ format: setup ## Format the code
 
 bench: setup ## Measure against the Docker Engine itself
 	@.venv/bin/python scripts/with-engine .venv/bin/python -m tests.bench $(BENCH)
+
+chaos: setup ## Break control, agents, engine and host at random while they work
+	@scripts/own-host --no-engine .venv/bin/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(CHAOS)
 
 package: setup ## Build .deb, .rpm sources and wheel into dist/, for amd64 and arm64
 	@.venv/bin/python packaging/build $(PACKAGE)

@@ -25,6 +25,7 @@ import structlog
 
 from agent import __version__
 from agent.awslogs.parts import LogParts
+from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.operator import OperatorSocket
 from agent.engine.engine import Engine
 from agent.engine.namespace_holders import NamespaceHolders
@@ -72,6 +73,7 @@ from agent.wiring.endpoints import (
 from agent.wiring.engine_wait import reach_engine
 from agent.wiring.fleet import fleet_settings, rotate_key, settle_range
 from agent.wiring.host import need_network, network_settings, read_host, task_groups
+from agent.wiring.host_policy import host_policy_gate
 from agent.wiring.images import open_images
 from agent.wiring.leaving import leave_no_ready, leave_no_spare
 from agent.wiring.metrics import make_sampler, show_metrics
@@ -259,7 +261,13 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 metadata_files=metadata.files,
             ),
             settings=engine_settings(
-                settings, owner, info, ec2_instance_id=await ec2_instance_id(store)
+                settings,
+                owner,
+                info,
+                ec2_instance_id=await ec2_instance_id(store),
+                host_policy=await host_policy_gate(
+                    settings, engine_data=info.data_root, task_limits=groups.limiting
+                ),
             ),
             restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),
             callbacks=EngineCallbacks(
@@ -289,7 +297,13 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 networks,
                 engine,
                 names,
-                partial(settle_range, used=fleet, store=store, serve_session=serve_session),
+                partial(
+                    settle_range,
+                    used=fleet,
+                    has_ipv6_tasks=networks.has_ipv6_tasks,
+                    store=store,
+                    serve_session=serve_session,
+                ),
             ),
             HostParts(
                 holding=engine.holdings,
@@ -299,6 +313,7 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
                 disks=DiskHotplug(),
                 logs=log_parts.spool,
                 drain=drain,
+                commands=ExecSessions(overview),
             ),
         )
         cleanup.push_async_callback(control.close)

@@ -15,7 +15,7 @@ import msgspec
 
 from agent import __version__
 from agent.engine.labels import LABEL_TASK
-from agent.errors import EngineUnavailable
+from agent.errors import EngineRefused, EngineUnavailable
 from agent.model.figures import AgentFigures
 from agent.model.status import NetworkMode
 from agent.model.views import AgentView, DrainView, LogsView, UsageView
@@ -118,12 +118,13 @@ class Overview:
 
     def agent_view(self) -> AgentView:
         """Return the current state of the agent."""
-        parts = self._parts
+        parts, policy = self._parts, self._settings.host_policy
         statuses = parts.engine.tasks.statuses() if parts else Counter()
         status = parts.control.status if parts else None
         return AgentView(
             version=__version__,
             cluster=self._settings.cluster,
+            host_policy=policy.source if policy is not None else "",
             instance_arn=status.instance_arn if status else "",
             instance_status=status.instance_status if status else "",
             control_endpoint=self._control_endpoint,
@@ -310,6 +311,10 @@ class Overview:
 
     async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
         """Start a command in a running container; raises ``RuntimeFailure``."""
+        policy = self._settings.host_policy
+        if policy is not None and not policy.exec:
+            text = f"host policy {policy.source}: rule exec: commands may not be run in containers"
+            raise EngineRefused(text, operation="exec")
         return await self._answering_runtime().start_exec(runtime_id, command)
 
     def _answering_runtime(self) -> ContainerEngine:

@@ -9,6 +9,9 @@ Tests: ``tests/unit/cgroups/test_groups.py``, ``tests/integration/e2e/test_task_
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -19,7 +22,7 @@ from msgspec import Struct
 
 from agent.cgroups.files import FileGroups
 from agent.cgroups.limits import DEFAULT_PERIOD_US, limits_of
-from agent.cgroups.mount import CgroupMount
+from agent.cgroups.mount import CgroupMount, processes
 from agent.cgroups.slices import SliceGroups
 from agent.errors import CgroupFailure, RuntimeFailure
 from agent.model import ids
@@ -211,13 +214,21 @@ class TaskGroups:
         return path
 
     async def remove(self, task_arn: str) -> None:
-        """Remove a task's group; an absent one is success.
+        """Remove the group of a task whose containers are removed; an absent one is success.
+
+        What still runs in it then is nobody's: an engine that dies while it starts a container forgets the
+        process that was to become it. It is killed, for the next try.
 
         Raises:
             CgroupFailure: it still has processes, or cannot be removed now.
         """
         name = ids.cgroup_name(task_arn)
-        await self._remove(name)
+        try:
+            await self._remove(name)
+        except CgroupFailure:
+            if strays := await self._block(partial(self._kill_strays, name)):
+                _log.warning("processes of removed containers killed", task=task_arn, pids=strays)
+            raise
         self._made.discard(name)
         self._paths.pop(task_arn, None)
 
@@ -259,6 +270,19 @@ class TaskGroups:
         """Remove a group, whichever driver the engine had when it was made."""
         for driver in self._drivers.values():
             await self._block(partial(driver.remove, name))
+
+    def _kill_strays(self, name: str) -> list[int]:
+        """Kill all processes in a task's group, and return their ids. Blocks."""
+        strays = {
+            pid
+            for driver in self._drivers.values()
+            for top in self._mount.tops()
+            for pid in processes(top / driver.path_of(name))
+        }
+        for pid in strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return sorted(strays)
 
     async def _block(self, work: Callable[[], T]) -> T:
         """Run blocking work in the thread; raises ``CgroupFailure`` for whatever goes wrong."""

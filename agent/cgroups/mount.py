@@ -75,6 +75,15 @@ def is_populated(group: Path) -> bool:
     return False
 
 
+def processes(group: Path) -> set[int]:
+    """Return the ids of the processes in a group and everywhere below it."""
+    found = set[int]()
+    for folder, _, _ in os.walk(group):
+        with contextlib.suppress(OSError):
+            found |= {int(pid) for pid in Path(folder, "cgroup.procs").read_text().split()}
+    return found
+
+
 def remove_tree(group: Path) -> None:
     """Remove a group and those below it, innermost first; an absent one is success.
 

@@ -58,6 +58,7 @@ _COMMANDS = {
     ),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to fix."),
+    "policy": _Entry("agent.cli.policy:policy", "Show and try this host's own policy."),
     "status": _Entry("agent.cli.inspect:status", "Show the state of the agent."),
     "tasks": _Entry(
         "agent.cli.inspect:tasks", "List the tasks on this host (also ps, ls).", ("ps", "ls")

@@ -23,6 +23,7 @@ from agent.cli import (
     event_options,
     fleet_options,
     forward_options,
+    host_hook_options,
     listen,
     log_options,
     role_options,
@@ -172,6 +173,7 @@ class _StoreCommands(click.Group):
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
+@host_hook_options.host_hook_options
 @audit_options.audit_options
 @forward_options.forward_options
 @fleet_options.fleet_options
@@ -269,6 +271,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
         event_webhook_file=event_options.webhook_file(given),
+        host_hooks=host_hook_options.file(given),
         audit=audit_options.settings(given, data_dir),
         forward=forward_options.targets(given),
         console=console_options.console(given),

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from agent.controlplane.front.address import Address
 
 ANSWER_LIMIT_S: Final = 60.0
-_TARGETS: Final = {"ssm": "AmazonSSM"}
+_TARGETS: Final = {
+    "ecs": "AmazonEC2ContainerServiceV20141113",
+    "ssm": "AmazonSSM",
+}
 _VERSIONS: Final = {"iam": "2010-05-08"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -15,6 +16,7 @@ from agent.model.exec import ExecCommand, ExecRequest
 
 if TYPE_CHECKING:
     from agent.cli.client import AgentClient
+    from agent.model.exec import TerminalSize
 
 _WORDS: Final = "agent.cli.exec.words"
 _EXAMPLE: Final = "give the command after --, for example: ecs-agent exec web -- sh"
@@ -65,6 +67,16 @@ class _Variable(click.ParamType[tuple[str, str]]):
     default=None,
     help="Give the command a terminal. [default: if standard input and output are terminals]",
 )
+@click.option(
+    "--cluster",
+    metavar="NAME",
+    help="Run it in a task of this cluster on any host, by way of the control endpoint of this host.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Data directory of control, with --cluster. [default: the one of standalone or of the service]",
+)
 @socket_option
 @click.pass_context
 def exec_(
@@ -77,6 +89,8 @@ def exec_(
     variables: tuple[tuple[str, str], ...],
     *,
     tty: bool | None,
+    cluster: str | None,
+    data_dir: Path | None,
 ) -> int:
     """Run a command in a container: ecs-agent exec TASK [CONTAINER] -- COMMAND [ARGUMENTS]...
 
@@ -88,6 +102,10 @@ def exec_(
 
         ecs-agent exec shop db -- pg_dump shop > shop.sql
 
+    With --cluster, TASK is a task of that cluster which was run with enableExecuteCommand, on whatever host:
+
+        sudo ecs-agent exec --cluster prod web -- sh
+
     The exit code is the one of the command: 127 if the container has no such program, 126 if it cannot
     be started, 128 and the number of a signal that ended it.
     """
@@ -97,6 +115,12 @@ def exec_(
     has_terminal = _wants_terminal(ctx, tty=tty)
     from agent.cli import exec_session  # noqa: PLC0415 - loads aiohttp
 
+    terminal = exec_session.terminal_size() if has_terminal else None
+    if cluster is not None:
+        _refuse_with_cluster(ctx, user=user, workdir=workdir, env=variables)
+        return _by_control(data_dir, cluster, (task_id, container, words), terminal)
+    if data_dir is not None:
+        raise click.UsageError("--data-dir has no effect without --cluster; give both", ctx)
     environment = dict(variables)
     if has_terminal and (kind := os.environ.get("TERM")):
         environment = {"TERM": kind, **environment}
@@ -107,10 +131,32 @@ def exec_(
             user=user,
             workdir=workdir,
             environment=environment,
-            terminal=exec_session.terminal_size() if has_terminal else None,
+            terminal=terminal,
         ),
     )
     return asyncio.run(exec_session.run(client, task_id, request))
+
+
+def _refuse_with_cluster(ctx: click.Context, **given: object) -> None:
+    """Refuse options that ExecuteCommand has no member for."""
+    for name, value in given.items():
+        if value:
+            text = f"--{name} cannot be used with --cluster: use env or su in the command instead"
+            raise click.UsageError(text, ctx)
+
+
+def _by_control(
+    data_dir: Path | None,
+    cluster: str,
+    asked: tuple[str, str, list[str]],
+    terminal: TerminalSize | None,
+) -> int:
+    """Run a command in a task of any host; ``asked`` is the task, its container and the command."""
+    from agent.cli import exec_control  # noqa: PLC0415 - loads aiohttp
+    from agent.cli.control_calls import ControlApi  # noqa: PLC0415 - not for tasks of this host
+
+    api = ControlApi.find(data_dir)
+    return asyncio.run(exec_control.run(api, exec_control.begin(api, cluster, *asked), terminal))
 
 
 def _wants_terminal(ctx: click.Context, *, tty: bool | None) -> bool:

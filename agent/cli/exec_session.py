@@ -24,10 +24,12 @@ from agent.cli.client import CliError
 from agent.model.exec import (
     STDERR,
     AgentMessage,
+    ChannelMessage,
     EndOfInput,
     ExecExited,
     ExecFailed,
     ExecRequest,
+    InputTaken,
     Resize,
     TerminalSize,
 )
@@ -62,14 +64,66 @@ async def run(client: AgentClient, task: str, request: ExecRequest) -> int:
         CliError: the agent cannot be reached, or ended the session.
     """
     async with _connected(client, task) as socket:
-        await socket.send_str(msgspec.json.encode(request).decode())
-        with contextlib.ExitStack() as cleanup:
-            if request.command.terminal is not None:
-                cleanup.enter_context(_raw_terminal())
-            end = await _carry_out(socket, has_terminal=request.command.terminal is not None)
+        return await carry_out(
+            socket,
+            msgspec.json.encode(request).decode(),
+            has_terminal=request.command.terminal is not None,
+        )
+
+
+async def carry_out(
+    socket: aiohttp.ClientWebSocketResponse,
+    opening: str,
+    *,
+    has_terminal: bool,
+    window_bytes: int = 0,
+) -> int:
+    """Carry out a session between our terminal or pipes and a WebSocket; return its exit code.
+
+    Args:
+        socket: of the agent, or of control, which passes all on to the agent.
+        opening: the first message.
+        has_terminal: whether the command has a terminal.
+        window_bytes: how much input may be under way that the agent has not told as read; 0 where the
+            agent itself reads the WebSocket no faster than the command its input.
+
+    Raises:
+        CliError: the session was ended before the command.
+    """
+    window = _InputWindow(window_bytes)
+    await socket.send_str(opening)
+    with contextlib.ExitStack() as cleanup:
+        if has_terminal:
+            cleanup.enter_context(_raw_terminal())
+        end = await _carry_out(socket, window, has_terminal=has_terminal)
     if isinstance(end, ExecFailed):
         output.line(f"ecs-agent: {end.message}", err=True)
     return end.code if isinstance(end, ExecFailed | ExecExited) else end
+
+
+class _InputWindow:
+    """How much input may be sent before the agent tells that some was read."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._unread_bytes = 0
+        self._has_room = asyncio.Event()
+
+    async def room(self, wanted_bytes: int) -> int:
+        """Wait until something may be sent; return how many of the wanted bytes, which count as sent."""
+        if not self._limit_bytes:
+            return wanted_bytes
+        while self._unread_bytes >= self._limit_bytes:
+            self._has_room.clear()
+            await self._has_room.wait()
+        granted = min(wanted_bytes, self._limit_bytes - self._unread_bytes)
+        self._unread_bytes += granted
+        return granted
+
+    def taken(self, size_bytes: int) -> None:
+        """Take note that the command has read some."""
+        self._unread_bytes = max(self._unread_bytes - size_bytes, 0)
+        self._has_room.set()
 
 
 @contextlib.asynccontextmanager
@@ -101,13 +155,13 @@ async def _connected(
 
 
 async def _carry_out(
-    socket: aiohttp.ClientWebSocketResponse, *, has_terminal: bool
+    socket: aiohttp.ClientWebSocketResponse, window: _InputWindow, *, has_terminal: bool
 ) -> AgentMessage | int:
     """Pass input and output; return how the command ended, or the code of a signal to us."""
     loop = asyncio.get_running_loop()
     resized = asyncio.Event()
     ended_by: list[int] = []
-    received = asyncio.create_task(_receive(socket))
+    received = asyncio.create_task(_receive(socket, window))
 
     def end(number: int) -> None:
         ended_by.append(128 + number)
@@ -119,7 +173,7 @@ async def _carry_out(
         loop.add_signal_handler(signal.SIGWINCH, resized.set)
         resized.set()  # it may have changed since the request
     helpers = {
-        asyncio.create_task(_send_input(socket)),
+        asyncio.create_task(_send_input(socket, window)),
         asyncio.create_task(_send_sizes(socket, resized)),
     }
     try:
@@ -132,21 +186,28 @@ async def _carry_out(
         await asyncio.wait(helpers)
 
 
-async def _receive(socket: aiohttp.ClientWebSocketResponse) -> AgentMessage:
+async def _receive(socket: aiohttp.ClientWebSocketResponse, window: _InputWindow) -> AgentMessage:
     """Print output as it arrives; return how the command ended."""
     async for message in socket:
         if message.type is aiohttp.WSMsgType.BINARY:
             output.raw(message.data[1:], err=message.data[0] == STDERR)
         elif message.type is aiohttp.WSMsgType.TEXT:
-            end: AgentMessage = msgspec.json.decode(message.data, type=AgentMessage)
-            return end
-    raise CliError("the agent ended the session, and with it the command; look at its log")
+            told = msgspec.json.decode(message.data, type=ChannelMessage)
+            if not isinstance(told, InputTaken):
+                end: AgentMessage = told
+                return end
+            window.taken(told.size_bytes)
+    raise CliError("the session was ended, and with it the command; look at the log of the agent")
 
 
-async def _send_input(socket: aiohttp.ClientWebSocketResponse) -> None:
+async def _send_input(socket: aiohttp.ClientWebSocketResponse, window: _InputWindow) -> None:
     with contextlib.suppress(ConnectionError):
         async for piece in _stdin():
-            await socket.send_bytes(piece)
+            rest = piece
+            while rest:
+                size = await window.room(len(rest))
+                await socket.send_bytes(rest[:size])
+                rest = rest[size:]
         await socket.send_str(msgspec.json.encode(EndOfInput()).decode())
 
 

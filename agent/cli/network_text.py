@@ -103,7 +103,8 @@ def peer(view: FleetPeerView, now: float) -> list[str]:
         shaken = view.last_handshake
         when = f"{render.span(max(0.0, now - shaken))} ago" if shaken else "never"
         through = [when, render.size(view.rx_bytes), render.size(view.tx_bytes)]
-    return [view.id, view.range, view.driver, view.address, state, *through]
+    ranges = f"{view.range} {view.ipv6_range}".strip()
+    return [view.id, ranges, view.driver, view.address, state, *through]
 
 
 def rule(view: RuleView) -> list[str]:

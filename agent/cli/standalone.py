@@ -25,6 +25,7 @@ from agent.cli import (
     console_options,
     event_options,
     forward_options,
+    host_hook_options,
     listen,
     log_options,
     output,
@@ -126,6 +127,7 @@ class _Plan(NamedTuple):
 @role_options.role_options
 @log_options.log_options
 @event_options.event_options
+@host_hook_options.host_hook_options
 @audit_options.audit_options
 @forward_options.forward_options
 def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **given: Any) -> int:
@@ -149,6 +151,7 @@ def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **giv
         *role_options.arguments(given),
         *log_options.arguments(given),
         *event_options.arguments(given),
+        *host_hook_options.arguments(given),
         *audit_options.arguments(given),
         *forward_options.arguments(given),
         *console_options.arguments(given),

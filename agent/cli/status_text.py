@@ -39,6 +39,7 @@ def facts(view: AgentView, now: float) -> list[tuple[str, str]]:
         ("Drain", drain_state(view.drain, view.running + view.pending, now)),
         ("Engine", f"{view.engine_version} {engine}".strip()),
         ("Tasks", f"{view.running} running, {view.pending} pending, {view.stopped} stopped"),
+        ("Host policy", view.host_policy),
         ("Logs", _logs(view.logs, now)),
         *_resource_facts(view.resources),
     ]

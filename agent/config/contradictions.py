@@ -97,6 +97,11 @@ def _fleet(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str]
             f"{given['ECS_FLEET_KEY_ROTATION'].origin}: ECS_FLEET_KEY_ROTATION is less than an hour; set a "
             "longer time such as 720h, or 0 for never"
         )
+    if settings.host_ipv6_address and ":" not in settings.host_ipv6_address:
+        yield (
+            f"{given['ECS_HOST_IPV6_ADDRESS'].origin}: ECS_HOST_IPV6_ADDRESS={settings.host_ipv6_address} is not "
+            "an IPv6 address; that of IPv4 is ECS_HOST_ADDRESS"
+        )
     if not settings.fleet_network:
         return
     where = given["ECS_FLEET_NETWORK"].origin
@@ -104,11 +109,6 @@ def _fleet(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str]
         yield (
             f"{where}: ECS_FLEET_NETWORK needs a control endpoint of this project, which gives hosts their "
             "ranges; set ECS_CONTROL_ENDPOINT, or remove it"
-        )
-    if not settings.task_pool_cidr:
-        yield (
-            f"{where}: ECS_FLEET_NETWORK gives tasks IPv4 addresses, and ECS_TASK_POOL_CIDR=none leaves them "
-            "without; remove one of the two"
         )
     if settings.task_network_driver not in ("bridge", "routed"):
         yield (

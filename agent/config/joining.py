@@ -277,7 +277,20 @@ class Joining:
         "Tell control that the log driver `awslogs` can write with a task's execution role.",
     )
     disable_privileged: bool = setting(
-        "ECS_DISABLE_PRIVILEGED", values.BOOL, "false", "Refuse privileged containers."
+        "ECS_DISABLE_PRIVILEGED",
+        values.BOOL,
+        "false",
+        "Refuse privileged containers, as Amazon's agent does, and nothing else by which a task can rule the "
+        "host: see `ECS_HOST_POLICY_FILE`.",
+    )
+    host_policy_file: Path | None = setting(
+        "ECS_HOST_POLICY_FILE",
+        values.PATH,
+        "",
+        "The host's own policy, which control cannot override: what tasks may ask of this host. See "
+        "[host-policy.md](host-policy.md).",
+        ours=True,
+        empty=NoneType,
     )
     selinux: bool = setting(
         "ECS_SELINUX_CAPABLE",

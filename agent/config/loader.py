@@ -100,10 +100,32 @@ def load(
         chosen["cluster_given"] = "ECS_CLUSTER" in given
         settings = Settings(**chosen)
         problems += contradictions(settings, given)
+        settings = _with_host_policy(settings, given, problems)
         warnings += in_vain(settings, given)
     if problems:
         raise ConfigError("\n".join(problems))
     return dataclasses.replace(settings, warnings=tuple(warnings))
+
+
+def _with_host_policy(
+    settings: Settings, given: Mapping[str, GivenValue], problems: list[str]
+) -> Settings:
+    """Return the settings with the policy that they name; what is wrong with it goes to ``problems``."""
+    if settings.host_policy_file is None and not settings.disable_privileged:
+        return settings
+    from agent.config import host_policy, host_policy_file  # noqa: PLC0415 - few hosts have one
+
+    policy = host_policy.without_privileged()
+    if settings.host_policy_file is not None:
+        origin = given["ECS_HOST_POLICY_FILE"].origin
+        try:
+            policy = host_policy_file.read(settings.host_policy_file)
+        except ValueError as error:
+            lines = str(error).splitlines()
+            problems += [f"{origin}: ECS_HOST_POLICY_FILE: {line}" for line in lines]
+    if settings.disable_privileged:
+        policy = dataclasses.replace(policy, privileged=False)
+    return dataclasses.replace(settings, host_policy=policy)
 
 
 def _of_environment(environ: Mapping[str, str]) -> Iterator[GivenValue]:

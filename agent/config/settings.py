@@ -21,6 +21,8 @@ from agent.config.variable import Bounds, Variable, setting
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.config.host_policy import HostPolicy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(TaskNetworkSettings):
@@ -301,6 +303,10 @@ class Settings(TaskNetworkSettings):
 
     cluster_given: bool = False
     """Whether ``ECS_CLUSTER`` is set: only a host without it may create the cluster `default`."""
+
+    host_policy: HostPolicy | None = None
+    """What ``ECS_HOST_POLICY_FILE`` says, with ``ECS_DISABLE_PRIVILEGED`` as one of its rules; None
+    without either."""
 
     warnings: tuple[str, ...] = ()
     """One line per setting without effect and per value moved into its bounds. For the log."""

@@ -89,10 +89,18 @@ class TaskNetworkSettings(MetricsSettings):
         "",
         "How `awsvpc` tasks reach tasks on other hosts by their addresses: with `routes`, hosts of one layer "
         "2 network route to each other; with `wireguard`, packets are encrypted on any network. Control "
-        "gives this host a range of its `--fleet-range`, which "
-        "replaces `ECS_TASK_POOL_CIDR`; see [task networking](task-networking.md#between-hosts).",
+        "gives this host a range of its `--fleet-range` and `--fleet-ipv6-range`, which replace "
+        "`ECS_TASK_POOL_CIDR` and `ECS_TASK_POOL_IPV6_CIDR`; see [task networking](task-networking.md#between-hosts).",
         ours=True,
         note="not at all",
+    )
+    host_ipv6_address: str = setting(
+        "ECS_HOST_IPV6_ADDRESS",
+        network_values.ADDRESS,
+        "",
+        "IPv6 address at which other hosts reach this one, for `ECS_FLEET_NETWORK=routes` with IPv6.",
+        ours=True,
+        note="the address towards the default route",
     )
     fleet_port: int = setting(
         "ECS_FLEET_PORT",

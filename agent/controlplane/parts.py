@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.controlplane.authorization.open_calls import OpenCalls
+from agent.controlplane.execute_command.sessions import CommandSessions
 from agent.controlplane.front.errors import UnsupportedFeatureException
 from agent.controlplane.log_store.contract import LogStoreDown, LogStoreOff
 from agent.controlplane.monitoring.figures import Figures
@@ -18,6 +20,7 @@ from agent.controlplane.services.view import ServiceView
 
 if TYPE_CHECKING:
     from agent.controlplane.audit.trail import Trail
+    from agent.controlplane.host_scaling.hooks import HostHooks
     from agent.controlplane.iam.directory import Directory
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
@@ -62,10 +65,16 @@ class Parts:
     """The figures of tasks and hosts; None where control keeps none."""
     audit: Trail | None = None
     """Records the calls of operators; None where control keeps no audit trail."""
+    host_hooks: HostHooks | None = None
+    """The programs that add and remove hosts; None where there are none."""
     certificates: Certificates | None = None
     """What control signs; None where it has no TLS."""
     problems: Sequence[Callable[[], str]] = ()
     """Each returns what does not work in another part, for a person; empty for nothing."""
+    open_calls: OpenCalls = field(default_factory=OpenCalls, repr=False)
+    """Streams and sessions, which end with the right to have them."""
+    commands: CommandSessions = field(default_factory=CommandSessions, repr=False)
+    """Sessions with commands in containers."""
     figures: Figures = field(default_factory=Figures, repr=False)
     """Counts of what is done, for those who watch control."""
     fleet: Fleet = field(init=False, repr=False)

@@ -28,6 +28,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
                                                                  while it is DELETE_IN_PROGRESS
     /account-settings/<name>              AccountSettingRecord
     /capacity-providers/<name>            CapacityProviderRecord (``tasks.providers``)
+    /host-scaling/<cluster>/<provider>    ScalingRecord          (``host_scaling.record``)
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
     /fleet-members/, -ranges/, -keys/...  see ``fleet_network.members``
     /scaling/..., /scaling-activities/...  see ``scaling.target``
@@ -287,6 +288,26 @@ class ConnectedPort(Record, frozen=True):
     """That clients use; 0 if it is the same."""
 
 
+class WaitingRecord(Record, frozen=True):
+    """What a task that waits for a host needs of it (``tasks.waiting``)."""
+
+    cpu_units: int = 0
+    memory_mib: int = 0
+    tcp_ports: frozenset[int] = frozenset()
+    udp_ports: frozenset[int] = frozenset()
+    gpus: dict[str, int] = field(default_factory=dict)
+    """Container name to the number of GPUs that it needs for itself."""
+    all_gpus: str = ""
+    """The container that needs every GPU of its host."""
+    gpu_shares: dict[str, int] = field(default_factory=dict)
+    """Container name to the MiB of one GPU that it shares."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    """Attributes that the host must have; an empty value only requires the name."""
+    constraints: list[dict[str, Any]] = field(default_factory=list)
+    """Placement constraints as RunTask takes them, like the next."""
+    strategies: list[dict[str, Any]] = field(default_factory=list)
+
+
 class TaskRecord(Record, frozen=True):
     """A task, as known to control."""
 
@@ -346,6 +367,8 @@ class TaskRecord(Record, frozen=True):
     STOPPED already; 0 if it does not (``services.balancing``)."""
     protected_until: float = 0.0
     """Until when its service may not stop it (``tasks.protection``); 0 if it never was protected."""
+    waiting: WaitingRecord | None = None
+    """Of a task that waits for a host: it has no instance, and its status is PROVISIONING."""
     version: int = 1
     """Grows with every change that DescribeTasks shows."""
     tags: dict[str, str] = field(default_factory=dict)

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.controlplane import records
 from agent.controlplane.agents import tokens
@@ -40,10 +41,12 @@ from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.audit.files import AuditSettings
 from agent.controlplane.audit.trail import Trail
+from agent.controlplane.authorization.open_calls import OpenCalls
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.console.admission import Console
 from agent.controlplane.discovery.loop import RegistrationLoop
 from agent.controlplane.events import sending
+from agent.controlplane.execute_command.sessions import CommandSessions
 from agent.controlplane.fleet_network.ranges import RangePlan
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
@@ -52,6 +55,8 @@ from agent.controlplane.front.forward_targets import Target
 from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
+from agent.controlplane.host_scaling.hooks import HostHooks
+from agent.controlplane.host_scaling.loop import HostScalingLoop
 from agent.controlplane.iam.directory import Directory
 from agent.controlplane.iam.user_records import sealed_kinds
 from agent.controlplane.janitor import Janitor
@@ -81,12 +86,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.controlplane.front.forwarder import Forwarder
+    from agent.controlplane.metric_store.roll_up import Facts
     from agent.controlplane.pki.certificates import Certificates
     from agent.controlplane.store.contract import Store
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
 STORE_FILE = "control.db"
 SECRET_KEYS = "secrets.keys"  # noqa: S105 - name of a file
+HOOK_RUNS = "host-hooks"
 
 _log = structlog.get_logger(__name__)
 
@@ -133,6 +140,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Of tasks, for which control gets credentials."""
     logs: LogSettings = LogSettings()
     """Of tasks."""
+    host_hooks: Path | None = None
+    """Names the programs that add and remove hosts of capacity providers (``host_scaling.hooks``); None for none."""
     event_webhook_file: Path | None = None
     """Names the webhook that gets all events (``events.webhook_file``); None for none."""
     audit: AuditSettings | None = None
@@ -167,9 +176,8 @@ async def serve(
         ConfigError: an address is invalid, the TLS files, keys or tokens cannot be used, or calls of a service
             that is served here are to be sent on.
     """
-    for address in (settings.listen, *settings.agent_listen):
-        parse_listen(address)
-    await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
+    _check_addresses(settings)
+    await asyncio.to_thread(_make_folders, settings.data_dir)
     agent_tokens = await asyncio.to_thread(AgentTokens.load, settings.token_file)
     async with contextlib.AsyncExitStack() as cleanup:
         store = await SqliteStore.open(settings.data_dir / STORE_FILE)
@@ -187,10 +195,11 @@ async def serve(
         keeper = await SecretKeeper.open(
             store, settings.secret_keys or settings.data_dir / SECRET_KEYS, sealed_kinds()
         )
-        directory = await Directory.open(store, keeper, names)
+        directory, open_calls = await _directory(store, keeper, names)
         local = LocalRoles(directory, names, clock=time.time, duration_s=settings.roles.duration_s)
         issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time, local=local)
-        metrics = await _metrics(settings.data_dir, store, cleanup)
+        hooks = await HostHooks.open(settings.host_hooks)
+        metrics = await _metrics(settings.data_dir, store, hooks, cleanup)
         audit = await _audit(settings.audit, cleanup)
         parts = Parts(
             store=store,
@@ -207,10 +216,15 @@ async def serve(
             no_logs_reason=logs.none_because,
             logs_are_down=logs.is_down,
             metrics=metrics,
+            open_calls=open_calls,
+            commands=CommandSessions(wake=wakeups.wake, open_calls=open_calls),
             audit=audit,
+            host_hooks=hooks,
             certificates=certificates,
             problems=tuple(
-                one.problem for one in (webhook, audit, refusals, certificates) if one is not None
+                one.problem
+                for one in (webhook, audit, hooks, refusals, certificates)
+                if one is not None
             ),
         )
         agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings, refusals)
@@ -227,7 +241,7 @@ async def serve(
             console=settings.console,
             has_keys=settings.keys_file is not None,
         )
-        access = await _OperatorAccess.open(settings, agent_tokens, names, directory)
+        access = await _OperatorAccess.open(settings, agent_tokens, names, directory, open_calls)
         front = await Front.open(
             settings,
             certificates.context if certificates is not None else None,
@@ -241,7 +255,6 @@ async def serve(
         cleanup.callback(applications.close)
         front.warn(agent_tokens, is_open=settings.keys_file is None)
         host, port = front.operators
-        janitor = Janitor(parts, held_from=webhook.held_from if webhook is not None else None)
         async with asyncio.TaskGroup() as group:
             background = [
                 group.create_task(wakeups.run(), name="wake-ups"),
@@ -251,7 +264,12 @@ async def serve(
                 group.create_task(agent_parts.groups.run(), name="security groups"),
                 group.create_task(agent_parts.fleet.run(), name="fleet network"),
                 group.create_task(agent_parts.names.run(), name="names for hosts"),
-                group.create_task(janitor.run(), name="janitor"),
+                group.create_task(
+                    Janitor(
+                        parts, held_from=webhook.held_from if webhook is not None else None
+                    ).run(),
+                    name="janitor",
+                ),
                 group.create_task(metrics.run(), name="metrics"),
                 group.create_task(ServiceLoop(parts).run(), name="services"),
                 group.create_task(ScalingLoop(parts, metrics).run(), name="scaling"),
@@ -259,6 +277,10 @@ async def serve(
                 group.create_task(ScheduleLoop(parts).run(), name="schedules"),
                 group.create_task(RegistrationLoop(store, names).run(), name="names of tasks"),
                 group.create_task(ActionLoop(parts).run(), name="scheduled actions"),
+                group.create_task(
+                    HostScalingLoop(parts, hooks, settings.data_dir / HOOK_RUNS).run(),
+                    name="managed scaling",
+                ),
                 group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
                     _reload(
@@ -267,6 +289,7 @@ async def serve(
                         keeper,
                         directory,
                         monitoring.tokens,
+                        hooks,
                         reload or asyncio.Event(),
                     ),
                     name="reload",
@@ -302,6 +325,27 @@ async def serve(
     _log.info("control endpoint stopped")
 
 
+def _check_addresses(settings: ControlSettings) -> None:
+    for address in (settings.listen, *settings.agent_listen):
+        parse_listen(address)
+
+
+def _make_folders(data_dir: Path) -> None:
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # On a full disk, control starts all the same; a program that then cannot run says so.
+    with contextlib.suppress(OSError):
+        (data_dir / HOOK_RUNS).mkdir(mode=0o700, exist_ok=True)
+
+
+async def _directory(
+    store: Store, keeper: SecretKeeper, names: Names
+) -> tuple[Directory, OpenCalls]:
+    """Return the directory of users, and what ends streams and sessions when it changes."""
+    directory, open_calls = await Directory.open(store, keeper, names), OpenCalls()
+    open_calls.follow(directory)
+    return directory, open_calls
+
+
 async def _certificates(settings: ControlSettings, store: Store) -> Certificates | None:
     """Return what control signs, and TLS; None where it has none.
 
@@ -327,11 +371,19 @@ async def _certificates(settings: ControlSettings, store: Store) -> Certificates
     )
 
 
-async def _metrics(data_dir: Path, store: Store, cleanup: contextlib.AsyncExitStack) -> MetricStore:
+async def _metrics(
+    data_dir: Path, store: Store, hooks: HostHooks, cleanup: contextlib.AsyncExitStack
+) -> MetricStore:
     """Return the figures of tasks and hosts, which ``cleanup`` closes."""
-    metrics = await MetricStore.open(data_dir / METRICS_FILE, partial(facts.read, store))
+    metrics = await MetricStore.open(data_dir / METRICS_FILE, partial(_facts, store, hooks))
     cleanup.push_async_callback(metrics.close)
     return metrics
+
+
+async def _facts(store: Store, hooks: HostHooks) -> Facts:
+    """Return the facts of this moment, of which figures are."""
+    reservations = {tuple(pair): found.reservation for pair, found in hooks.figures.items()}
+    return replace(await facts.read(store), reservations=reservations)
 
 
 async def _audit(
@@ -384,8 +436,16 @@ async def _agent_parts(
 class _OperatorAccess:
     """Access by TCP: for callers with a key from the file, or for everyone."""
 
-    def __init__(self, file: Path | None, operators: Signed | Open, *, is_loopback: bool) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        operators: Signed | Open,
+        open_calls: OpenCalls,
+        *,
+        is_loopback: bool,
+    ) -> None:
         self._file = file
+        self._open_calls = open_calls
         self._is_loopback = is_loopback
         self.operators = operators
 
@@ -401,14 +461,16 @@ class _OperatorAccess:
         agent_tokens: AgentTokens,
         names: Names,
         directory: Directory,
+        open_calls: OpenCalls,
     ) -> _OperatorAccess:
         """Read the keys; raises ``ConfigError`` if the file of keys cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
-            return cls(None, Open(names), is_loopback=is_local)
+            return cls(None, Open(names), open_calls, is_loopback=is_local)
         found = await asyncio.to_thread(keys.load, file)
         signed = Signed(found, note=agent_tokens.note, names=names, directory=directory)
-        return cls(file, signed, is_loopback=is_local)
+        open_calls.take_root_keys(frozenset(found))
+        return cls(file, signed, open_calls, is_loopback=is_local)
 
     async def reload(self) -> None:
         """Reload the file of keys; an invalid file changes nothing."""
@@ -420,6 +482,7 @@ class _OperatorAccess:
             _log.error("keys not reloaded; the old keys stay in use", error=str(error))
         else:
             self.operators.take(found)
+            self._open_calls.take_root_keys(frozenset(found))
             _log.info("keys loaded", file=str(self._file), keys=len(found))
 
 
@@ -429,9 +492,10 @@ async def _reload(
     keeper: SecretKeeper,
     directory: Directory,
     readers: ReaderTokens,
+    hooks: HostHooks,
     asked: asyncio.Event,
 ) -> None:
-    """Reload tokens and keys on each request, until cancelled.
+    """Reload tokens, keys and programs on each request, until cancelled.
 
     Agents whose token is gone are cut off at once.
     """
@@ -448,6 +512,10 @@ async def _reload(
             await readers.reload()
         except ConfigError as error:
             _log.error("tokens of readers not reloaded; the old ones stay", error=str(error))
+        try:
+            await hooks.reload()
+        except ConfigError as error:
+            _log.error("programs of hosts not reloaded; the old ones stay", error=str(error))
         try:
             found = await asyncio.to_thread(tokens.read, agent_tokens.file)
         except ConfigError as error:

@@ -23,6 +23,7 @@ from agent.doctor.checks import (
     firewalls,
     forwarding,
     gpu,
+    host_policy,
     kernel,
     managers,
     pause,
@@ -54,6 +55,7 @@ class Check(NamedTuple):
 CHECKS: tuple[Check, ...] = (
     Check("settings", settings.check),
     Check("credentials", credentials.check),
+    Check("policy", host_policy.check),
     Check("kernel", kernel.check, limit_s=45.0, slow=True),
     Check("cgroups", cgroups.check),
     Check("docker", docker.check),

@@ -1,7 +1,8 @@
-"""Commands that operators run in containers: ``GET /v1/tasks/{task}/exec``, a WebSocket (``model.exec``).
+"""Commands that operators run in containers, over a WebSocket with the messages of ``model.exec``.
 
-A session ends with its command, with its container, or with its client; in the last case the command
-is ended too. Input is passed on as fast as the command reads it, output as fast as the client does.
+The WebSocket is one of the operator socket (``GET /v1/tasks/{task}/exec``), or one that this agent opened to
+control, whose client then is control (``exec_channel``, loaded at the first of them). A session ends with its
+command, with its container, or with its client; in the last case the command is ended too. Input is passed on as fast as the command reads it, output as fast as the client does.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import re
 import select
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,7 +19,7 @@ import structlog
 from aiohttp import WSMsgType, web
 
 from agent.endpoints.http import RequestRefused
-from agent.endpoints.lookup import container_of
+from agent.endpoints.lookup import container_of, find
 from agent.errors import RuntimeFailure
 from agent.model.exec import (
     MESSAGE_LIMIT_BYTES,
@@ -33,17 +35,23 @@ from agent.model.exec import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+
+    import aiohttp
 
     from agent.endpoints.lookup import Meant
     from agent.endpoints.source import AgentSource
     from agent.model.views import ContainerView
     from agent.runtime.protocol import ExecSession
 
+    Socket = web.WebSocketResponse | aiohttp.ClientWebSocketResponse
+
 MOST_SESSIONS: Final = 64
 """How many commands run at once; one more is refused."""
 REQUEST_LIMIT_S: Final = 10.0
 """How long the first message may take to arrive."""
+CONTROL_LIMIT_S: Final = 60.0
+"""The same if control is the client, which waits for the terminal of its own client."""
 CLOSE_LIMIT_S: Final = 2.0
 _PRESENCE_EVERY_S: Final = 1.0
 _NO_START: Final = (b"OCI runtime exec failed", b"unable to find ")
@@ -74,7 +82,9 @@ class ExecSessions:
             raise RequestRefused(426, "a command in a container needs a WebSocket")
         await socket.prepare(request)
         try:
-            end = await self._session(request, socket, meant)
+            end = await self._session(
+                socket, partial(meant, request), partial(_with_client, request, socket)
+            )
         except (RequestRefused, RuntimeFailure) as error:
             end = ExecFailed(message=str(error))
         if end is not None:
@@ -83,17 +93,46 @@ class ExecSessions:
         await socket.close()
         return socket
 
+    async def carry(self, socket: aiohttp.ClientWebSocketResponse, task_arn: str) -> None:
+        """Serve one session of control to its end, on a WebSocket that is open and closed by the caller.
+
+        Args:
+            socket: on which control says which command to run.
+            task_arn: the task in whose container it is run.
+        """
+        # Most agents never have such a session.
+        from agent.endpoints import exec_channel  # noqa: PLC0415
+
+        def meant() -> Meant:
+            return find(self._agent.task_views(), task_arn)
+
+        end: AgentMessage | None = ExecFailed(
+            message="the agent of the task's host stops; the command was ended"
+        )
+        try:
+            with_control = partial(exec_channel.with_control, socket)
+            end = await self._session(socket, meant, with_control, CONTROL_LIMIT_S)
+        except (RequestRefused, RuntimeFailure) as error:
+            end = ExecFailed(message=str(error))
+        finally:
+            if end is not None:
+                # A control that does not read must not hold up an agent that stops.
+                with contextlib.suppress(ConnectionError, TimeoutError):
+                    async with asyncio.timeout(CLOSE_LIMIT_S):
+                        await socket.send_str(msgspec.json.encode(end).decode())
+
     async def _session(
         self,
-        request: web.Request,
-        socket: web.WebSocketResponse,
-        meant: Callable[[web.Request], Meant],
+        socket: Socket,
+        meant: Callable[[], Meant],
+        with_client: Callable[[ExecSession, str], Awaitable[AgentMessage | None]],
+        limit_s: float = REQUEST_LIMIT_S,
     ) -> AgentMessage | None:
         """Run the command; None if the client has left."""
-        asked = await _first_message(socket)
+        asked = await _first_message(socket, limit_s)
         if not asked.command.words or not asked.command.words[0]:
             raise RequestRefused(400, "the command is empty")
-        found = meant(request)
+        found = meant()
         container = running_container(found, asked.container)
         if self._open >= MOST_SESSIONS:
             text = f"{MOST_SESSIONS} commands already run in containers; end one of them"
@@ -109,7 +148,7 @@ class ExecSessions:
                 user=asked.command.user or "of the container",
             )
             try:
-                return await _with_client(request, socket, session, asked.command.words[0])
+                return await with_client(session, asked.command.words[0])
             finally:
                 await session.close()
         finally:
@@ -133,19 +172,20 @@ def running_container(meant: Meant, name: str) -> ContainerView:
     return chosen
 
 
-async def _first_message(socket: web.WebSocketResponse) -> ExecRequest:
+async def _first_message(socket: Socket, limit_s: float) -> ExecRequest:
     try:
-        async with asyncio.timeout(REQUEST_LIMIT_S):
+        async with asyncio.timeout(limit_s):
             message = await socket.receive()
     except TimeoutError:
         raise RequestRefused(408, "the command did not arrive in time") from None
     if message.type is not WSMsgType.TEXT:
         raise RequestRefused(400, "the first message must be the command, as JSON")
-    request: ExecRequest = _decoded(message.data, ExecRequest)
+    request: ExecRequest = decoded(message.data, ExecRequest)
     return request
 
 
-def _decoded(text: str, kind: Any) -> Any:
+def decoded(text: str, kind: Any) -> Any:
+    """Return a message of a client; raises ``RequestRefused``."""
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -156,7 +196,7 @@ async def _with_client(
     request: web.Request, socket: web.WebSocketResponse, session: ExecSession, program: str
 ) -> AgentMessage | None:
     """Pass input and output until the command ends; return None if its client leaves first."""
-    output = asyncio.create_task(_pass_output(session, socket, program))
+    output = asyncio.create_task(pass_output(session, socket, program))
     others = (
         asyncio.create_task(_pass_input(socket, session)),
         asyncio.create_task(_absence(request)),
@@ -175,9 +215,7 @@ async def _with_client(
         await asyncio.wait({output, *others})
 
 
-async def _pass_output(
-    session: ExecSession, socket: web.WebSocketResponse, program: str
-) -> AgentMessage | None:
+async def pass_output(session: ExecSession, socket: Socket, program: str) -> AgentMessage | None:
     """Send output and return how the command ended; None if the client has left."""
     try:
         first = await session.read()
@@ -200,7 +238,7 @@ async def _pass_output(
     return ExecExited(code=result.exit_code)
 
 
-async def _send(socket: web.WebSocketResponse, piece: tuple[int, bytes]) -> None:
+async def _send(socket: Socket, piece: tuple[int, bytes]) -> None:
     stream, data = piece
     await socket.send_bytes(bytes((stream,)) + data)
 
@@ -226,7 +264,7 @@ async def _pass_input(socket: web.WebSocketResponse, session: ExecSession) -> No
             with contextlib.suppress(ConnectionError):
                 await session.write(message.data)
         elif message.type is WSMsgType.TEXT:
-            order = _decoded(message.data, ClientMessage)
+            order = decoded(message.data, ClientMessage)
             if isinstance(order, Resize):
                 await session.resize(order.size)
             elif isinstance(order, EndOfInput):

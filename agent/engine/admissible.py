@@ -47,7 +47,13 @@ def check(payload: TaskPayload) -> Graph:
 
 
 def accept(
-    payload: TaskPayload, ledger: Ledger, *, control_id: str, instance: str, now: float
+    payload: TaskPayload,
+    ledger: Ledger,
+    *,
+    control_id: str,
+    instance: str,
+    now: float,
+    refused: str = "",
 ) -> tuple[AgentTask, Graph]:
     """Return the record and the dependencies of a new task; stopped, with its reason, if it can never run.
 
@@ -57,12 +63,13 @@ def accept(
         control_id: id of the control.
         instance: ARN of this host's container instance there.
         now: wall time.
+        refused: why the host's own policy refuses it; empty if it does not.
     """
     record = task.new_record(payload, origin=control_id, now=now, instance=instance)
     dependencies: Graph = dict.fromkeys(record.containers, ())
     try:
         dependencies = check(record.payload)
-        impossible = ledger.impossible(needs_of(record.payload))
+        impossible = refused or ledger.impossible(needs_of(record.payload))
     except PayloadError as error:
         impossible = str(error)
     if impossible:

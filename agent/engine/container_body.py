@@ -72,7 +72,6 @@ class ContainerContext:
     binds: tuple[str, ...] = ()
     """What is mounted besides all else, as the engine writes it."""
     gpus: GpuSettings = field(default_factory=GpuSettings)
-    privileged_allowed: bool = True
 
 
 def engine_name(payload: TaskPayload, container: str) -> str:
@@ -107,12 +106,6 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     container_gpus.give(payload, container, around.gpus, config, host_config)
     if around.provision.cgroup_parent:
         host_config["CgroupParent"] = around.provision.cgroup_parent
-    if host_config.get("Privileged") and not around.privileged_allowed:
-        raise PayloadError(
-            f"container {container.name} requests privileged mode, which this host refuses "
-            "(ECS_DISABLE_PRIVILEGED)",
-            name=reasons.HOST_CONFIG,
-        )
     _check_life(container, host_config)
     config["Labels"] = {**_own_labels(container, config), **_labels(payload, container, around)}
     if container.health_check_type == "docker" and not config.get("Healthcheck"):

@@ -229,7 +229,7 @@ class Engine:
         await self._started.wait()
         ordered = self._clock.steady()
         self.instance_status = assignments.instance_status
-        taken = OrderBatch(control_id, instance, self._clock, self._ledger)
+        taken = OrderBatch(control_id, instance, self._clock, self._ledger, len(self._runners))
         changed: list[Runner] = []
         for order in task_commands.read(assignments, self._runners):
             if order.arn in self._runners:
@@ -238,7 +238,7 @@ class Engine:
             elif order.arn in self._forgetting:
                 taken.repeat(self._forgetting.last_words.again(order.arn, control_id))
             else:
-                taken.add(order)
+                taken.add(order, await self._settings.steps.refused_by_host(order.payload))
         changed.extend(self._stop_unlisted(assignments, control_id, instance))
         changed.extend(self._adopt_listed(assignments, control_id, instance))
         if len(taken.batch):

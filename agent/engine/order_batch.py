@@ -5,7 +5,7 @@ Tests: ``tests/unit/engine/test_engine_life.py``, ``tests/unit/engine/test_engin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
     from agent.model.task import AgentTask
     from agent.resources.ledger import Ledger
 
+TASKS_MOST: Final = 20_000
+"""Tasks that an agent holds, waiting and stopped ones included, whatever control orders."""
+
 _log = structlog.get_logger()
 
 
 class OrderBatch:
     """Collects orders. Nothing is stored and nothing begins before the caller commits ``batch``."""
 
-    def __init__(self, control_id: str, instance: str, clock: Clock, ledger: Ledger) -> None:
+    def __init__(
+        self, control_id: str, instance: str, clock: Clock, ledger: Ledger, held: int = 0
+    ) -> None:
         """Begin without orders.
 
         Args:
@@ -37,7 +42,9 @@ class OrderBatch:
                 identifies it.
             clock: tells the time of acceptance.
             ledger: knows what the host has at all.
+            held: how many tasks the agent holds.
         """
+        self._room = max(0, TASKS_MOST - held)
         self.batch = Batch()
         """Records of accepted tasks, and reports of the others."""
         self.accepted: list[tuple[AgentTask, Graph]] = []
@@ -53,13 +60,21 @@ class OrderBatch:
         if last is not None:
             self.batch.enqueue(last)
 
-    def add(self, order: TaskCommand) -> None:
-        """Accept the task of an order that no runner has, or refuse it."""
+    def add(self, order: TaskCommand, refused: str = "") -> None:
+        """Accept the task of an order that no runner has, or refuse it.
+
+        Args:
+            order: names the task.
+            refused: why the host's own policy refuses it; empty if it does not.
+        """
         # A time for each, because the tasks in one answer are ordered, too.
         now = self._clock.wall()
-        if order.payload is None:
-            _log.warning("task refused", task=order.arn, reason=order.reason)
-            self.batch.enqueue(reports.rejected(order.arn, order.reason, now, order.stop_code))
+        if order.payload is None or len(self.accepted) >= self._room:
+            why, code = order.reason, order.stop_code
+            if order.payload is not None:
+                why, code = f"the host holds {TASKS_MOST} tasks already", "TaskFailedToStart"
+            _log.warning("task refused", task=order.arn, reason=why)
+            self.batch.enqueue(reports.rejected(order.arn, why, now, code))
             self.refused.append(order.arn)
             return
         record, graph = admissible.accept(
@@ -68,6 +83,7 @@ class OrderBatch:
             control_id=self._control_id,
             instance=self._instance,
             now=now,
+            refused=refused,
         )
         self.batch.put(KIND, record.arn, task.encode(record))
         self.accepted.append((record, graph))

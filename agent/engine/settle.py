@@ -170,7 +170,8 @@ def _stop_unstarted(
     step = live.inflight.get(container.name)
     if step is not None and step.kind is not StepKind.PULL:
         return
-    if container.name in live.retries and container.known >= ContainerStatus.PULLED:
+    is_doubtful = container.name in live.retries and container.known >= ContainerStatus.PULLED
+    if is_doubtful and container.name not in live.recheck:  # else it is the look that is retried
         # Its create or start failed without an answer: only the engine knows the result.
         del live.retries[container.name]
         live.recheck.add(container.name)

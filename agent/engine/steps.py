@@ -87,6 +87,7 @@ class Steps:
             control_secrets=tools.control_secrets,
             firelens=settings.firelens,
             efs=settings.efs,
+            host_policy=settings.host_policy,
             log_relay=tools.log_relay,
         )
         self._writer = writer
@@ -152,7 +153,6 @@ class Steps:
             },
             binds=(file.bind,) if file else (),
             gpus=self._settings.gpus,
-            privileged_allowed=self._settings.privileged_allowed,
         )
         sandbox = self._network.choose(definition, around)
         if sandbox:
@@ -168,7 +168,7 @@ class Steps:
         )
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
-        make = partial(self._make, definition, engine_name)
+        make = partial(self._make, definition, engine_name, around)
         try:
             runtime_id = await self._network.create(sandbox, body, make)
         except NameConflict:
@@ -214,9 +214,16 @@ class Steps:
                 return seen.ipv4
             await asyncio.sleep(ROUTER_LOOK_S)
 
-    async def _make(self, definition: Container, engine_name: str, body: dict[str, Any]) -> str:
+    async def _make(
+        self,
+        definition: Container,
+        engine_name: str,
+        around: ContainerContext,
+        body: dict[str, Any],
+    ) -> str:
         """Create the container; if its image was removed after the pull, pull it again."""
         runtime, limit_s = self._tools.runtime, self._settings.create_limit_s
+        await self._ask_host_policy(definition.name, around, body)
         try:
             return await runtime.create_container(engine_name, body, limit_s=limit_s)
         except NoSuchImage:
@@ -225,7 +232,18 @@ class Steps:
             )
             again = await self._images.ensure(definition)
         body = {**body, "Image": again.local_name or body["Image"]}
+        around = replace(around, image=again.local_name)
+        await self._ask_host_policy(definition.name, around, body)
         return await runtime.create_container(engine_name, body, limit_s=limit_s)
+
+    async def _ask_host_policy(
+        self, name: str, around: ContainerContext, body: dict[str, Any]
+    ) -> None:
+        """Have the host's own policy decide about a request that nothing changes any more."""
+        if self._settings.host_policy is not None:
+            await self._settings.host_policy.check_create(
+                self._record, name, body, around, self._tools
+            )
 
     async def _without_network(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
         """Return the body with the engine's network left out, if the container has only a loopback."""
@@ -253,6 +271,8 @@ class Steps:
         elif name not in self._made_here:
             await self._files.write_lost(self._definition(name))
         payload = self._record.payload
+        if self._settings.host_policy is not None:
+            await self._settings.host_policy.check_start(payload)
         if shared_namespaces.needs_holder(payload):
             await self._tools.namespaces.ensure(payload)  # the engine may have stopped it
         start = partial(

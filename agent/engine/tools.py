@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 
     from agent.cgroups.groups import TaskGroups
+    from agent.engine.host_policy_gate import HostPolicyGate
     from agent.engine.namespace_holders import NamespaceHolders
     from agent.engine.network_reconnect import NetworkReconnect
     from agent.engine.preparations.contract import LogRelay, TaskAws
@@ -50,10 +51,17 @@ class StepSettings:
     stop_timeout_s: int = 30
     create_limit_s: float = 240.0
     start_limit_s: float = 180.0
-    privileged_allowed: bool = True
+    host_policy: HostPolicyGate | None = None
+    """What this host refuses; None for nothing."""
     efs: EfsSettings = field(default_factory=EfsSettings)
     firelens: FirelensSettings = field(default_factory=FirelensSettings)
     gpus: GpuSettings = field(default_factory=GpuSettings)
+
+    async def refused_by_host(self, payload: TaskPayload | None) -> str:
+        """Return why the host's own policy refuses a task; empty if it may run."""
+        if self.host_policy is None or payload is None:
+            return ""
+        return await self.host_policy.reason_now(payload)
 
 
 class PortPicker(Protocol):

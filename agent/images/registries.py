@@ -13,6 +13,8 @@ from msgspec import Struct
 
 FIRST_PAUSE_S = 15.0
 LONGEST_PAUSE_S = 240.0
+OUTAGES_MOST = 1000
+"""Registries of which an outage is remembered: orders may name ever new ones."""
 
 
 class _Outage(Struct):
@@ -38,7 +40,10 @@ class Registries:
         if known and now < known.until:
             return  # several launches may notice the same outage at the same time
         pause_s = min(known.pause_s * 2, LONGEST_PAUSE_S) if known else FIRST_PAUSE_S
+        self._outages.pop(registry, None)
         self._outages[registry] = _Outage(pause_s, now + pause_s)
+        if len(self._outages) > OUTAGES_MOST:
+            del self._outages[next(iter(self._outages))]
 
     def answered(self, registry: str) -> None:
         """Note that a registry works."""

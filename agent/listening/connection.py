@@ -60,6 +60,16 @@ def prove(request: web.BaseRequest) -> None:
         protocol.prove()
 
 
+def wait_for_reader(request: web.BaseRequest) -> None:
+    """Keep the connection of a verified sender that does not read for a while: a person may stop the output.
+
+    Whoever answers must bound what is under way to it.
+    """
+    protocol = request.protocol
+    if isinstance(protocol, Connection):
+        protocol.wait_for_reader()
+
+
 class Connection(web.RequestHandler):
     """The protocol of one connection."""
 
@@ -70,6 +80,7 @@ class Connection(web.RequestHandler):
         "_head_bytes",
         "_head_due",
         "_is_broken",
+        "_is_patient",
         "_look",
         "_rest_bytes",
         "_shared",
@@ -102,12 +113,17 @@ class Connection(web.RequestHandler):
         self._answered = 0
         self._body: StreamReader | None = None
         self._is_broken = False
+        self._is_patient = False
         self._unsent = 0
         self._stalled = 0
 
     def prove(self) -> None:
         """Mark the sender as known."""
         self._shared.table.prove(self._entry)
+
+    def wait_for_reader(self) -> None:
+        """Do not end the connection because its sender does not read."""
+        self._is_patient = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start to wait for a request."""
@@ -234,7 +250,8 @@ class Connection(web.RequestHandler):
         moved = self._unsent - unsent >= _LEAST_PROGRESS_BYTES
         self._stalled = self._stalled + 1 if unsent and not moved else 0
         self._unsent = unsent
-        if self._stalled >= _LOOKS_OF_A_STALL and not self._entry.is_trusted:
+        is_awaited = self._is_patient or self._entry.is_trusted
+        if self._stalled >= _LOOKS_OF_A_STALL and not is_awaited:
             self._note("answer not read")
             self._abort()
             return

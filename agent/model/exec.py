@@ -1,8 +1,12 @@
-"""Messages of a command that an operator runs in a container, over a WebSocket of the operator socket.
+"""Messages of a command that an operator runs in a container, over a WebSocket.
 
 The client first sends ``ExecRequest``, then input as binary messages, ``Resize`` and ``EndOfInput``. The
 agent sends output as binary messages, each beginning with one byte that tells the stream (``STDOUT``
 or ``STDERR``), and at the end ``ExecExited`` or ``ExecFailed``.
+
+The WebSocket is one of the operator socket, or one that the agent opened to control, because control has
+a client for it. On the latter, a client has at most ``INPUT_WINDOW_BYTES`` of input under way: the agent says
+by ``InputTaken`` how much the command has read.
 """
 
 from __future__ import annotations
@@ -21,6 +25,9 @@ NOT_FOUND: Final = 127
 
 MESSAGE_LIMIT_BYTES: Final = 1024 * 1024
 """Longest message of a client; a command line may be long."""
+
+INPUT_WINDOW_BYTES: Final = 64 * 1024
+"""Input that a command has not read yet, on a WebSocket by way of control."""
 
 
 class TerminalSize(Struct, frozen=True, kw_only=True):
@@ -78,5 +85,13 @@ class ExecFailed(Struct, frozen=True, kw_only=True, tag_field="type", tag="faile
     """Exit code for the client."""
 
 
+class InputTaken(Struct, frozen=True, kw_only=True, tag_field="type", tag="inputTaken"):
+    """The command has read more of its input."""
+
+    size_bytes: int
+
+
 ClientMessage = Resize | EndOfInput
 AgentMessage = ExecExited | ExecFailed
+ChannelMessage = ExecExited | ExecFailed | InputTaken
+"""What an agent sends by way of control."""

@@ -1,7 +1,7 @@
 """The network between hosts, as hosts and control tell each other of it. Pure data.
 
-Control cuts a range for each host from one for the whole fleet. A host gives its tasks addresses of its own
-range, and sends what is for another range to the host that has it: its peer.
+Control cuts a range for each host from one for the whole fleet, of IPv4, of IPv6, or of each. A host gives its
+tasks addresses of its own ranges, and sends what is for another range to the host that has it: its peer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,15 @@ class FleetHost(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults
     address: str
     """Under which other hosts reach it."""
     range: str = ""
-    """Network of its tasks: the one that it has, empty for none yet."""
+    """IPv4 network of its tasks: the one that it has, empty for none yet."""
+    ipv6_range: str = ""
+    """The same of IPv6."""
+    has_ipv6: bool = False
+    """Whether its tasks can have IPv6 addresses that other hosts reach."""
+    ipv6_only: bool = False
+    """Whether they have no others."""
+    ipv6_address: str = ""
+    """Under which other hosts reach it by IPv6, with ``ROUTES``."""
     port: int = 0
     """UDP port of WireGuard; 0 with another driver."""
     public_key: str = ""
@@ -45,10 +53,14 @@ class FleetPeer(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults
 class FleetUpdate(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """What changed of the fleet since an earlier update; the same result if it comes twice."""
 
-    range: str
-    """Network of the tasks of the host that is told."""
-    fleet_range: str
-    """The network from which all ranges are."""
+    range: str = ""
+    """IPv4 network of the tasks of the host that is told; empty if control has none to give."""
+    fleet_range: str = ""
+    """The IPv4 network from which all ranges are."""
+    ipv6_range: str = ""
+    """IPv6 network of the tasks of the host; empty if control has none, or the host cannot have one."""
+    ipv6_fleet_range: str = ""
+    """The IPv6 network from which all ranges are."""
     peers: list[FleetPeer] = field(default_factory=list)
     """New and changed ones."""
     gone: list[str] = field(default_factory=list)

@@ -83,7 +83,7 @@ class FleetPeerView(_View, frozen=True):
     id: str
     """The last element of its instance ARN."""
     range: str
-    """Network of its tasks."""
+    """IPv4 network of its tasks; empty without one."""
     address: str
     """Under which it is reached."""
     driver: str
@@ -94,6 +94,8 @@ class FleetPeerView(_View, frozen=True):
     rx_bytes: int
     """What came through WireGuard; 0 with another driver."""
     tx_bytes: int
+    ipv6_range: str = ""
+    """IPv6 network of its tasks; empty without one."""
 
 
 class NetworkView(_View, frozen=True):

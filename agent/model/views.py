@@ -216,6 +216,8 @@ class AgentView(_View, frozen=True):
     """The newest repairs of what others changed, oldest first."""
     logs: LogsView = LogsView()
     drain: DrainView = DrainView()
+    host_policy: str = ""
+    """The file of the host's own policy, or the setting that stands for one; empty without."""
 
 
 class Problem(_View, frozen=True):

@@ -18,6 +18,8 @@ POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``Changes
 POST   ``/v1/instances/{id}/brought``                 ``Held`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/status``                  ``InstanceStatus`` → 204
 POST   ``/v1/instances/{id}/protection``              see ``protection``
+GET    ``/v1/instances/{id}/commands/{session}``      a WebSocket with the messages of ``exec``, after a
+                                                      ``CommandOrder``: control is its client
 POST   ``/v1/identities``                             ``AskedIdentity`` → 200 ``HostIdentity``
 GET    ``/v1/authority``                              ``?at=S`` → 200 ``AuthorityAnswer``; needs no token
 DELETE ``/v1/instances/{id}``                         leave → 204
@@ -198,6 +200,13 @@ class TaskCredentials(_Wire, frozen=True):
     credentials: Credentials
 
 
+class CommandOrder(_Wire, frozen=True):
+    """Somebody wants to run a command in a container of a task: connect for it. It may come repeatedly."""
+
+    session_id: str
+    task_arn: str
+
+
 class Assignments(_Wire, frozen=True):
     """Everything that changed after the given revision; with ``full``, everything."""
 
@@ -220,6 +229,8 @@ class Assignments(_Wire, frozen=True):
     credentials_serial: int = 0
     """With which to ask next: of one run of control, like the revision. An agent that asks with none is
     sent credentials in payloads alone."""
+    commands: list[CommandOrder] = field(default_factory=list)
+    """Sessions that control expects this agent to connect for."""
 
 
 class InstanceStatus(_Wire, frozen=True):

@@ -109,6 +109,7 @@ class AddressPool:
         ipv6_cidr: str = "",
         reserved_cidr: str = "",
         named: str = POOL_SETTING,
+        ipv6_named: str = IPV6_POOL_SETTING,
     ) -> None:
         """Take the networks.
 
@@ -119,12 +120,14 @@ class AddressPool:
             ipv6_cidr: see ``parse_pools``.
             reserved_cidr: a part of one of them, which is only for tasks that ask for an address.
             named: where ``cidr`` comes from, for messages.
+            ipv6_named: the same of ``ipv6_cidr``.
 
         Raises:
             ConfigError: see ``parse_pools``; or what is reserved is not a part, or is all.
         """
         self.named = named
         """Where ``cidr`` comes from, for messages."""
+        self.ipv6_named = ipv6_named
         self.network, self.ipv6_network = parse_pools(cidr, ipv6_cidr)
         self.is_ipv6_only = not cidr
         """Whether the IPv4 addresses lead to the agent alone."""
@@ -168,7 +171,7 @@ class AddressPool:
     def shown(self) -> str:
         """The pool as its settings have it, for messages."""
         ipv4 = "" if self.is_ipv6_only else f"{self.named}={self.network}"
-        ipv6 = f"{IPV6_POOL_SETTING}={self.ipv6_network}" if self.ipv6_network else ""
+        ipv6 = f"{self.ipv6_named}={self.ipv6_network}" if self.ipv6_network else ""
         return " and ".join(part for part in (ipv4, ipv6) if part)
 
     def is_held(self, ipv4: str) -> bool:

@@ -18,6 +18,7 @@ from agent.network.groups import bridge_filter
 from agent.network.groups.group_state import GroupState
 from agent.network.host.agent_address import AgentAddress, Doors
 from agent.network.host.firewall import Firewall
+from agent.network.host.fleet_rules import NO_FLEET, FleetNetworks
 from agent.network.host.kernel_messages import EVERYTHING
 from agent.network.host.repair_loop import Suspicions
 from agent.network.host.shared import HostNetwork
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from agent.network.fleet.fleet import FleetNetwork
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.sandboxes.recovery import Holder
-    from agent.network.settings import NetworkSettings
+    from agent.network.settings import FleetSettings, NetworkSettings
     from agent.runtime.protocol import ContainerEngine
     from agent.state.store import StateStore
 
@@ -99,6 +100,7 @@ async def assemble(
             quarantine_s=settings.quarantine_s,
             cursor=cursor,
             named=settings.pool_from,
+            ipv6_named=settings.ipv6_pool_from,
         )
         links = HostLinks(lane, settings.bridge, addresses.ipv6_of)
         fleet = await _fleet_network(settings, lane, links)
@@ -238,8 +240,16 @@ def _firewall(settings: NetworkSettings, driver: TaskDriver) -> Firewall:
         doors=doors,
         ports=driver.rules,
         resolvers=settings.dns_servers,
-        fleet=settings.fleet.fleet_range if settings.fleet is not None else "",
+        fleet=_fleet_networks(settings.fleet),
     )
+
+
+def _fleet_networks(fleet: FleetSettings | None) -> FleetNetworks:
+    if fleet is None:
+        return NO_FLEET
+    ipv6 = fleet.ipv6_fleet_range if fleet.ipv6_range else ""
+    ipv4 = fleet.fleet_range if fleet.range else ""
+    return FleetNetworks(ipv4, ipv6, fleet.gateway, fleet.ipv6_gateway)
 
 
 async def _fleet_network(

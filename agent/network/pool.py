@@ -200,6 +200,13 @@ class TaskNetworks:
             _log.error("security groups not applied", error=str(error))
             self._suspicions.add(Part.RULES)
 
+    def has_ipv6_tasks(self) -> bool:
+        """Return whether a task has an IPv6 address, which keeps the pools from being changed."""
+        return any(
+            row.task_arn and row.ipv6 and ipv4 not in self._table.dead
+            for ipv4, row in self._table.records.items()
+        )
+
     async def take_fleet(self, update: FleetUpdate) -> None:
         """Take what control says of other hosts; their tasks are reached from now on.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from msgspec import Struct
 
@@ -27,9 +27,18 @@ class FleetSettings(Struct, frozen=True, kw_only=True):
     driver: str
     """One of ``model.fleet.DRIVERS``."""
     range: str = ""
-    """The range that control gave this host; empty before it has."""
+    """The IPv4 range that control gave this host; empty before it has, or if it has none to give."""
     fleet_range: str = ""
-    """The network from which all ranges are; empty before control has said it."""
+    """The network from which all IPv4 ranges are; empty without one."""
+    ipv6_range: str = ""
+    """The same of IPv6."""
+    ipv6_fleet_range: str = ""
+    ipv6_only: bool = False
+    """Whether tasks here have IPv6 alone."""
+    ipv6_address: str = ""
+    """Under which other hosts reach this one by IPv6, with plain routes."""
+    ipv6_problem: str = ""
+    """Why tasks here cannot have IPv6 addresses that other hosts reach; empty if they can."""
     port: int = 0
     """UDP port of WireGuard."""
     public_key: str = ""
@@ -39,6 +48,11 @@ class FleetSettings(Struct, frozen=True, kw_only=True):
     def gateway(self) -> str:
         """This host's own address towards tasks, the first of its range; empty before it has one."""
         return str(IPv4Network(self.range)[1]) if self.range else ""
+
+    @property
+    def ipv6_gateway(self) -> str:
+        """The same of IPv6."""
+        return str(IPv6Network(self.ipv6_range)[1]) if self.ipv6_range else ""
 
 
 class NetworkSettings(Struct, frozen=True, kw_only=True):
@@ -56,6 +70,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Whether what tasks send out by IPv6 leaves with the host's address, with the driver ``bridge``."""
     pool_from: str = POOL_SETTING
     """Where ``pool_cidr`` comes from, for those who read errors."""
+    ipv6_pool_from: str = IPV6_POOL_SETTING
+    """The same of ``ipv6_cidr``."""
     driver: str = "bridge"
     """Name of the driver that gives tasks their addresses."""
     parent: str = ""

@@ -70,6 +70,9 @@ _LATEST = ":latest"
 CONTROL_SECRETS = "ecs-host-agent.control-secrets"
 """Ours: the agent takes secrets that our own control endpoint keeps, over the long poll."""
 
+EXECUTE_COMMAND = "ecs-host-agent.execute-command"
+"""Ours: the agent connects to our own control endpoint for commands in containers."""
+
 FARGATE = "ecs-host-agent.fargate"
 """Ours: this host runs tasks with launch type FARGATE."""
 
@@ -181,7 +184,7 @@ def advertised(
         ConfigError: a custom name or value is not one that ECS accepts.
     """
     minor = _minor(api_version)
-    capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
+    capabilities = [*_capabilities(features, minor), CONTROL_SECRETS, EXECUTE_COMMAND]
     if FARGATE in capabilities and features.fargate_all_clusters:
         capabilities.append(FARGATE_ALL_CLUSTERS)
     if features.awsvpc:

@@ -21,6 +21,9 @@ METRICS_ADDRESS: Final = "ecs-host-agent.metrics"
 _OUTSIDE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
 """Addresses of nobody (RFC 5737, RFC 3849), which are reached by the default route."""
 _PORT: Final = 9
+_ADDRESS_PREFERENCES: Final = 72
+_NOT_TEMPORARY: Final = 2
+"""``IPV6_ADDR_PREFERENCES`` and ``IPV6_PREFER_SRC_PUBLIC`` (RFC 5014, ``linux/in6.h``)."""
 
 
 def find() -> str:
@@ -34,6 +37,20 @@ def find() -> str:
                 continue
             return str(probe.getsockname()[0])
     return ""
+
+
+def find_ipv6() -> str:
+    """Return the IPv6 address that this host has towards others, and keeps; empty without a route to them."""
+    family, outside = _OUTSIDE[1]
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.setblocking(False)
+            probe.setsockopt(socket.IPPROTO_IPV6, _ADDRESS_PREFERENCES, _NOT_TEMPORARY)
+            probe.connect((outside, _PORT))
+            found = ipaddress.IPv6Address(probe.getsockname()[0])
+    except OSError:
+        return ""
+    return "" if found.is_link_local or found.is_loopback else str(found)
 
 
 def ipv4(configured: str) -> str:

@@ -175,6 +175,13 @@ class ImageSummary(Struct, frozen=True, kw_only=True):
     """When it was built, in Unix seconds."""
 
 
+class VolumeInfo(Struct, frozen=True, kw_only=True):
+    """One volume as it was made."""
+
+    driver: str
+    options: dict[str, str] = field(default_factory=dict)
+
+
 class EngineEvent(Struct, frozen=True, kw_only=True):
     """Something that happened to a container; only a hint.
 
@@ -365,6 +372,9 @@ class ContainerEngine(Protocol):
 
     async def volume_exists(self, name: str) -> bool:
         """Tell whether a volume exists."""
+
+    async def inspect_volume(self, name: str) -> VolumeInfo | None:
+        """Return how a volume was made; None if there is none of that name."""
 
     def events(self) -> AsyncIterator[EngineEvent]:
         """Yield events forever, across reconnects; never raises.

@@ -11,6 +11,7 @@ from agent.config.values import SecretText
 if TYPE_CHECKING:
     from agent.config import Settings
 
+_POLICY: Final = "ECS_HOST_POLICY_FILE"
 NOTHING: Final = "(none)"
 _SHOWN: Final = 200
 """Maximum length of a value in a log line."""
@@ -30,6 +31,10 @@ def difference(old: Settings, new: Settings) -> list[SettingChange]:
     A changed secret is listed too.
     """
     changes = []
+    is_same_file = new.host_policy_file is not None and old.host_policy_file == new.host_policy_file
+    if is_same_file and old.host_policy != new.host_policy:
+        told = str(new.host_policy_file)
+        changes.append(SettingChange(_POLICY, told, f"{told} (its content has changed)"))
     for field_name, variable in variables().items():
         before, after = getattr(old, field_name), getattr(new, field_name)
         if before == after:

@@ -84,6 +84,7 @@ class LongPollBackend:
             around.credentials,
             around.logs,
             drain=around.drain,
+            commands=around.commands,
         )
 
 

@@ -17,6 +17,8 @@ from agent.model.resources import HostResources
 if TYPE_CHECKING:
     import asyncio
 
+    from aiohttp import ClientWebSocketResponse
+
     from agent.model.changes import TaskChange
     from agent.model.liveness import Liveness
     from agent.model.logs import SpooledBatch
@@ -154,6 +156,13 @@ class LogSource(Protocol):
         """Have batches removed: all from the oldest to the last of them. Returns at once."""
 
 
+class CommandHost(Protocol):
+    """Runs commands in containers of this host; ``endpoints.exec_sessions.ExecSessions``."""
+
+    async def carry(self, socket: ClientWebSocketResponse, task_arn: str) -> None:
+        """Run the command that control asks for on a WebSocket, until either ends it."""
+
+
 class HostParts(NamedTuple):
     """The parts of the agent that a control client uses besides the store."""
 
@@ -169,6 +178,8 @@ class HostParts(NamedTuple):
     """Logs of containers, for our own control."""
     drain: Drain | None = None
     """Whether an operator wants this host to take no new tasks."""
+    commands: CommandHost | None = None
+    """Runs commands that clients of our own control ask for."""
 
 
 class ControlStatus(Struct, frozen=True, kw_only=True):

@@ -15,8 +15,11 @@ import structlog
 from agent.errors import NetworkFailure
 from agent.model.fleet import WIREGUARD
 from agent.network.settings import FleetSettings
+from agent.resources import host_address
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.config import Settings
     from agent.model.fleet import FleetUpdate
     from agent.state import StateStore
@@ -38,11 +41,23 @@ async def fleet_settings(settings: Settings, store: StateStore) -> FleetSettings
         StateFailure: the store cannot be read.
     """
     if settings.fleet_network:
-        from agent.network.fleet import own_range  # noqa: PLC0415 - only what is used
+        from agent.network.fleet import own_ipv6, own_range  # noqa: PLC0415 - only what is used
 
         own = await own_range.read(store)
+        address = settings.host_ipv6_address or host_address.find_ipv6()
+        problem = await asyncio.to_thread(
+            own_ipv6.why_none, settings.fleet_network, settings.task_mtu, address
+        )
+        ipv6_only = not settings.task_pool_cidr
         made = FleetSettings(
-            driver=settings.fleet_network, range=own.range, fleet_range=own.fleet_range
+            driver=settings.fleet_network,
+            range="" if ipv6_only else own.range,
+            fleet_range="" if ipv6_only else own.fleet_range,
+            ipv6_range=own.ipv6_range,
+            ipv6_fleet_range=own.ipv6_fleet_range,
+            ipv6_only=ipv6_only,
+            ipv6_address=address,
+            ipv6_problem=problem,
         )
         return await _with_key(made, settings) if made.driver == WIREGUARD else made
     if await store.get_meta(_KEY):
@@ -105,12 +120,15 @@ async def settle_range(
     update: FleetUpdate,
     *,
     used: FleetSettings | None,
+    has_ipv6_tasks: Callable[[], bool],
     store: StateStore,
     serve_session: ServeSession,
 ) -> None:
-    """Return if the range in an update is the one in use; else begin a session with it, and never return.
+    """Return if the ranges in an update are those in use; else begin a session with them, and never return.
 
-    The caller holds orders, which must not be taken with the addresses of before: they come again.
+    The caller holds orders, which must not be taken with the addresses of before: they come again. But while
+    tasks with IPv6 run, neither range can change, and those in use stay: ``network.fleet`` says what is not
+    reached then.
 
     Raises:
         NetworkFailure: tasks cannot have addresses of that range.
@@ -120,10 +138,15 @@ async def settle_range(
         return
     from agent.network.fleet import own_range  # noqa: PLC0415 - as above
 
-    given = own_range.of(update)
-    if given == (used.range, used.fleet_range):
+    given = own_range.of(update, ipv6_only=used.ipv6_only)
+    in_use = (used.range, used.fleet_range, used.ipv6_range, used.ipv6_fleet_range)
+    if given == in_use or has_ipv6_tasks():
         return
     await own_range.keep(store, given)
-    _log.info("control gave this host a range for its tasks", range=given.range, was=used.range)
+    _log.info(
+        "control gave this host a range for its tasks",
+        range=f"{given.range} {given.ipv6_range}".strip(),
+        was=f"{used.range} {used.ipv6_range}".strip(),
+    )
     serve_session.begin_again()
     await asyncio.Event().wait()

@@ -9,7 +9,12 @@ from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.errors import ConfigError
 from agent.model.fleet import WIREGUARD
 from agent.model.status import NetworkMode
-from agent.network.settings import POOL_SETTING, FleetSettings, NetworkSettings
+from agent.network.settings import (
+    IPV6_POOL_SETTING,
+    POOL_SETTING,
+    FleetSettings,
+    NetworkSettings,
+)
 from agent.resources import host_address, inventory
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 
 WIREGUARD_BYTES = 80
 """What WireGuard takes of each packet in IPv6, and some bytes more than in IPv4."""
+_BY_CONTROL = "the range that control gave this host"
 IMDS_ADDRESSES = ("169.254.169.254/32", "fd00:ec2::254/128")
 """The instance metadata service, which hands out the host's own credentials."""
 
@@ -33,11 +39,12 @@ async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
         ports.add(settings.prometheus_port)
     if settings.introspection_port:
         ports.add(settings.introspection_port)
+    policy = settings.host_policy
     return await inventory.read_host(
         reserved_memory_mib=settings.reserved_memory_mib,
         reserved_tcp=ports,
         reserved_udp={*settings.reserved_ports_udp, *_tunnel_ports(settings)},
-        gpu_enabled=settings.gpu_support is not False,
+        gpu_enabled=settings.gpu_support is not False and (policy is None or policy.gpus),
         engine_info=info,
     )
 
@@ -57,12 +64,13 @@ def network_settings(
         engine_bridge: link of the engine's default bridge; empty if it has none.
         fleet: the part of this host in the network between hosts; None if it takes none.
     """
-    has_range = fleet is not None and fleet.range
+    by_control, by_control_ipv6 = (fleet.range, fleet.ipv6_range) if fleet is not None else ("", "")
     return NetworkSettings(
         owner=owner,
-        pool_cidr=fleet.range if fleet is not None and has_range else settings.task_pool_cidr,
-        pool_from="the range that control gave this host" if has_range else POOL_SETTING,
-        ipv6_cidr=settings.task_pool_ipv6_cidr,
+        pool_cidr=by_control or settings.task_pool_cidr,
+        pool_from=_BY_CONTROL if by_control else POOL_SETTING,
+        ipv6_cidr=by_control_ipv6 or settings.task_pool_ipv6_cidr,
+        ipv6_pool_from=_BY_CONTROL if by_control_ipv6 else IPV6_POOL_SETTING,
         reserved_cidr=settings.task_pool_reserved_cidr,
         ipv6_masquerade=settings.task_ipv6_egress == "masquerade",
         fleet=fleet,

@@ -10,6 +10,7 @@ from agent.engine.preparations.efs import EFS_AUTH
 from agent.model.fleet import FleetHost
 from agent.resources import attributes, host_address
 from agent.upstream.protocol import RegisterInfo
+from agent.wiring.host_policy import offered
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -74,6 +75,10 @@ def _fleet_host(settings: Settings, fleet: FleetSettings) -> FleetHost:
         driver=fleet.driver,
         address=settings.host_address or host_address.find(),
         range=fleet.range,
+        ipv6_range=fleet.ipv6_range,
+        has_ipv6=not fleet.ipv6_problem,
+        ipv6_only=fleet.ipv6_only,
+        ipv6_address=fleet.ipv6_address,
         port=fleet.port,
         public_key=fleet.public_key,
     )
@@ -88,13 +93,12 @@ def _features(
     security_groups: bool,
     task_names: bool,
 ) -> attributes.Features:
-    return attributes.Features(
+    features = attributes.Features(
         logging_drivers=_log_drivers(settings, info),
         awslogs_role=settings.awslogs_execution_role,
         firelens="fluentd" in info.log_drivers or not info.log_drivers,
         task_roles=settings.task_roles,
         task_roles_on_host=settings.task_roles_on_host,
-        privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
         volume_plugins=info.volume_plugins,
         gpu_mps=bool(settings.nvidia_mps_pipes and any(gpu.is_shareable for gpu in host.gpus)),
@@ -113,6 +117,7 @@ def _features(
         efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
         or (settings.efs_servers_trusted and bool(settings.efs_servers)),
     )
+    return offered(features, settings.host_policy)
 
 
 def _attributes(

@@ -13,11 +13,17 @@ from agent.engine.tools import StepSettings
 
 if TYPE_CHECKING:
     from agent.config import Settings
+    from agent.engine.host_policy_gate import HostPolicyGate
     from agent.runtime.protocol import EngineInfo
 
 
 def engine_settings(
-    settings: Settings, owner: str, info: EngineInfo, *, ec2_instance_id: str = ""
+    settings: Settings,
+    owner: str,
+    info: EngineInfo,
+    *,
+    ec2_instance_id: str = "",
+    host_policy: HostPolicyGate | None = None,
 ) -> EngineSettings:
     """Return how tasks are carried out.
 
@@ -26,6 +32,7 @@ def engine_settings(
         owner: names the agent whose containers they are.
         info: what the container engine says of itself.
         ec2_instance_id: of this host; empty where it is not an EC2 instance.
+        host_policy: what this host refuses; None for nothing.
     """
     return EngineSettings(
         steps=StepSettings(
@@ -34,7 +41,7 @@ def engine_settings(
             stop_timeout_s=round(settings.container_stop_timeout_s),
             create_limit_s=settings.container_create_timeout_s,
             start_limit_s=settings.container_start_timeout_s,
-            privileged_allowed=not settings.disable_privileged,
+            host_policy=host_policy,
             efs=EfsSettings(
                 servers=settings.efs_servers,
                 trusted=settings.efs_servers_trusted,

@@ -151,6 +151,11 @@ class ScriptedAgent:
         self._carried |= {SESSION_HEADER: answer.session} if answer.session else {}
         return answer
 
+    @property
+    def shown(self) -> dict[str, str]:
+        """Headers that show control whose calls these are."""
+        return {GENERATION_HEADER: str(self.generation)} | self._carried
+
     async def send(
         self,
         method: str,
@@ -167,7 +172,7 @@ class ScriptedAgent:
             method,
             f"{self._endpoint.url}{path}",
             data=data,
-            headers={GENERATION_HEADER: str(number)} | self._carried | (headers or {}),
+            headers=self.shown | {GENERATION_HEADER: str(number)} | (headers or {}),
         ) as answer:
             return answer.status, await answer.read()
 

@@ -250,6 +250,13 @@ class Agent(Process):
         }
         return json.loads(msgspec.json.encode(asks[command](*words)))
 
+    def is_connected(self) -> bool:
+        """Return whether it takes orders from control; one that is starting does not yet."""
+        try:
+            return bool(self.json("status")["controlConnected"])
+        except CliError:
+            return False
+
     def has_no_tasks(self) -> bool:
         """Return whether it has forgotten every task; an agent that is starting does not know yet."""
         try:

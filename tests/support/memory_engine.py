@@ -33,6 +33,7 @@ from agent.runtime.protocol import (
     ImageSummary,
     LogSelection,
     RegistryAuth,
+    VolumeInfo,
 )
 
 if TYPE_CHECKING:
@@ -419,6 +420,15 @@ class MemoryEngine:
 
     async def volume_exists(self, name: str) -> bool:
         return bool(await self._call("inspect volume", None, name, lambda: name in self.volumes))
+
+    async def inspect_volume(self, name: str) -> VolumeInfo | None:
+        def work() -> VolumeInfo | None:
+            found = self.volumes.get(name)
+            return VolumeInfo(driver=found["driver"], options=found["options"]) if found else None
+
+        seen = await self._call("inspect volume", None, name, work)
+        assert seen is None or isinstance(seen, VolumeInfo)
+        return seen
 
     # -- for tests --------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable
     from pathlib import Path
 
+    from agent.engine.host_policy_gate import HostPolicyGate
     from agent.model.changes import TaskChange
     from agent.model.payload import Container
     from agent.model.task import AgentContainer, AgentTask
@@ -176,6 +177,8 @@ class TaskHost:
         self.ledger: Ledger
         self.ports = Ports()
         self.role_credentials = RoleCredentials()
+        self.host_policy: HostPolicyGate | None = None
+        """What the host refuses in its next life."""
         self.aws = FakeAws()
         self.control = FakeControl()
         self.clock_off_s = 0.0
@@ -241,7 +244,8 @@ class TaskHost:
                 endpoint_variables=lambda _arn, _name: {},
             ),
             settings=EngineSettings(
-                steps=StepSettings(cluster="default", owner=OWNER), policy=self._policy
+                steps=StepSettings(cluster="default", owner=OWNER, host_policy=self.host_policy),
+                policy=self._policy,
             ),
             restored=restored,
             callbacks=EngineCallbacks(listed=self._listed, engine_event=self._take_note_of),

@@ -16,6 +16,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "agent"
 ONLY_FOR_COLLECTORS = ("agent.otlp",)
 ONLY_FOR_NAMES = ("agent.dns",)
+ONLY_FOR_COMMANDS = ("agent.endpoints.exec_channel", "agent.upstream.longpoll.commands")
 ONLY_FOR_AMAZON_ECS = ("agent.aws", "agent.upstream.amazon", "botocore")
 TOO_HEAVY_OF_BOTOCORE = ("botocore.session", "botocore.client", "botocore.loaders")
 FORBIDDEN_IN_THE_AGENT = ("click", "rich", "boto3", "agent.controlplane", "agent.cli.app")
@@ -202,6 +203,7 @@ def test_an_agent_of_our_own_control_loads_nothing_of_aws() -> None:
     assert not _within(loaded, ONLY_FOR_AMAZON_ECS)
     assert not _within(loaded, ONLY_FOR_COLLECTORS)
     assert not _within(loaded, ONLY_FOR_NAMES)
+    assert not _within(loaded, ONLY_FOR_COMMANDS)
 
 
 def test_an_agent_of_amazon_ecs_loads_only_the_signing_half_of_botocore() -> None:

@@ -28,6 +28,9 @@ from agent.network.settings import FleetSettings
 
 FLEET = "10.208.0.0/16"
 HOSTS = {"a": ("192.0.2.1", "10.208.0.0/24"), "b": ("192.0.2.2", "10.208.1.0/24")}
+IPV6_FLEET = "fd00:208::/48"
+IPV6_RANGES = {"a": "fd00:208::/64", "b": "fd00:208:0:1::/64"}
+"""Of tasks; those that follow are of the hosts."""
 BY_IPV6 = {"a": "2001:db8::1", "b": "2001:db8::2"}
 PORT, MTU = 51820, 1420
 FULL = MTU - 28
@@ -41,6 +44,10 @@ NO_MODULE = Path("/etc/modprobe.d/no-wireguard.conf")
 
 def gateway(name: str) -> str:
     return HOSTS[name][1].replace("0/24", "1")
+
+
+def ipv6_gateway(name: str) -> str:
+    return IPV6_RANGES[name].replace("/64", "1")
 
 
 def sh(line: str, *, check: bool = True) -> str:
@@ -67,6 +74,7 @@ async def host(name: str) -> None:
                 fleet = await open_fleet(
                     FleetSettings(
                         driver=WIREGUARD, range=HOSTS[name][1], fleet_range=FLEET,
+                        ipv6_range=IPV6_RANGES[name], ipv6_fleet_range=IPV6_FLEET,
                         port=PORT, public_key=key.public,
                         private_key=key.private,
                     ),
@@ -114,17 +122,26 @@ class Host:
                 id=each.name,
                 host=FleetHost(
                     driver=WIREGUARD, address=address[each.name], range=HOSTS[each.name][1],
+                    ipv6_range=IPV6_RANGES[each.name], has_ipv6=True,
                     port=PORT, public_key=each.key,
                 ),
             )
             for each in others
         ]  # fmt: skip
-        update = FleetUpdate(range=HOSTS[self.name][1], fleet_range=FLEET, peers=peers, full=True)
+        update = FleetUpdate(
+            range=HOSTS[self.name][1], fleet_range=FLEET, ipv6_range=IPV6_RANGES[self.name],
+            ipv6_fleet_range=IPV6_FLEET, peers=peers, full=True,
+        )  # fmt: skip
         return self.do("take", update=msgspec.to_builtins(update))
 
-    def reaches(self, other: "Host", *, within_s: float = 20.0, size: int = 56) -> bool:
+    def reaches(
+        self, other: "Host", *, within_s: float = 20.0, size: int = 56, ipv6: bool = False
+    ) -> bool:
         """Return whether it does, from its own task address."""
-        ping = f"ip netns exec {self.name} busybox ping -c 1 -W 1 -s {size} {gateway(other.name)}"
+        program, address = ("ping6", ipv6_gateway) if ipv6 else ("ping", gateway)
+        ping = (
+            f"ip netns exec {self.name} busybox {program} -c 1 -W 1 -s {size} {address(other.name)}"
+        )
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
             if "1 packets received" in sh(ping, check=False):
@@ -177,12 +194,14 @@ def build() -> None:
         for line in (
             f"addr add {address}/24 dev lan", "link set lan up", "link set lo up",
             f"addr add {gateway(name)}/32 dev lo", f"addr add {BY_IPV6[name]}/64 dev lan nodad",
+            f"addr add {ipv6_gateway(name)}/128 dev lo nodad",
         ):  # fmt: skip
             sh(f"ip -n {name} {line}")
     # What is between tasks must not be seen on the wire as it is.
     sh("ip netns exec b nft add table inet t")
     sh("ip netns exec b nft add chain inet t c { type filter hook prerouting priority 0 ; }")
     sh("ip netns exec b nft add rule inet t c iifname lan ip saddr 10.208.0.0/16 counter")
+    sh(f"ip netns exec b nft add rule inet t c iifname lan ip6 saddr {IPV6_FLEET} counter")
 
 
 def without_module() -> str:
@@ -239,7 +258,9 @@ def repaired(a: Host, b: Host) -> dict[str, Any]:
     found: dict[str, Any] = {}
     sh("ip -n a link del wg-ecs")
     found["repaired"] = a.do("repair")
-    found["after_repair"] = a.reaches(b)
+    found["after_repair"] = [a.reaches(b), a.reaches(b, ipv6=True)]
+    sh(f"ip -n a -6 route del {IPV6_RANGES['b']}")
+    found["ipv6_route_repaired"] = [a.do("repair"), a.reaches(b, ipv6=True)]
     sh(f"ip -n a route del {HOSTS['b'][1]}")
     found["route_repaired"] = a.do("repair")
     sh(f"ip -n a addr del {gateway('a')}/32 dev lo")
@@ -264,12 +285,15 @@ def main() -> dict[str, Any]:
     found["mode"] = oct(Path("/root/fleet-a/fleet.key").stat().st_mode & 0o777)
     found["problems"] = [a.told_of(b), b.told_of(a)]
     found["reached"] = [a.reaches(b), b.reaches(a), a.reaches(b, size=FULL)]
+    found["reached_by_ipv6"] = [
+        a.reaches(b, ipv6=True), b.reaches(a, ipv6=True), a.reaches(b, size=FULL - 20, ipv6=True),
+    ]  # fmt: skip
     link = json.loads(sh("ip -n a -j link show wg-ecs"))[0]
     found["mtu"] = link["mtu"]
     (peer,) = a.do("peers")
     found["handshake"] = time.time() - peer["lastHandshake"] < 120
     found["bytes"] = [peer["rxBytes"] > FULL, peer["txBytes"] > FULL]
-    found["bare"] = "packets 0 " in sh("ip netns exec b nft list table inet t")
+    found["bare"] = sh("ip netns exec b nft list table inet t").count("packets 0 ")
     found["spoofed"] = spoofed(b, a)
 
     a.end()
@@ -301,7 +325,10 @@ def main() -> dict[str, Any]:
     found["after_it_left"] = a.reaches(b, within_s=2)
     found["peers_left"] = a.do("peers")
     a.do("clear")
-    found["after_clear"] = ["wg-ecs" in sh("ip -n a link"), sh("ip -n a route show proto 236")]
+    found["after_clear"] = [
+        "wg-ecs" in sh("ip -n a link"),
+        sh("ip -n a route show proto 236") + sh("ip -n a -6 route show proto 236"),
+    ]
     secret = Path("/root/fleet-a/fleet.key").read_text().strip()
     found["secret_told"] = secret in json.dumps(found) + Path("/root/fleet-a/log").read_text()
     for each in (a, b):

@@ -64,9 +64,9 @@ def test_hosts_reach_each_other_by_wireguard(host: Vm) -> None:
     assert found["mode"] == "0o600"
     assert not found["secret_told"]
     assert found["problems"] == [[], []]
-    assert found["reached"] == [True, True, True]
+    assert found["reached"] == found["reached_by_ipv6"] == [True, True, True]
     assert (found["mtu"], found["handshake"], found["bytes"]) == (1420, True, [True, True])
-    assert found["bare"], "packets of tasks were on the wire as they are"
+    assert found["bare"] == 2, "packets of tasks were on the wire as they are"
     assert not found["spoofed"]
     # Neither the end of an agent nor its start ends a session.
     assert (found["without_agent"], found["untold"]) == (True, True)
@@ -78,7 +78,9 @@ def test_hosts_reach_each_other_by_wireguard(host: Vm) -> None:
     assert found["peers_of_b"] == 1
     assert found["by_ipv6"] == [[], [], True, True]
     assert any("wg-ecs was removed" in text for text in found["repaired"])
-    assert found["after_repair"]
+    assert found["after_repair"] == [True, True]
+    no_ipv6_route = ["the route to fd00:208:0:1::/64 of the fleet was gone or changed"]
+    assert found["ipv6_route_repaired"] == [no_ipv6_route, True]
     no_route = ["the route to 10.208.1.0/24 of the fleet was gone or changed"]
     assert found["route_repaired"] == no_route
     assert found["source_repaired"] == [no_route, True]

@@ -22,8 +22,10 @@ import structlog
 
 from agent.controlplane import access, records
 from agent.controlplane.agents.bound_hosts import NotItsHost
+from agent.controlplane.agents.held_polls import HeldPolls
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionCompacted
 from agent.controlplane.definition import overrides, payload
+from agent.controlplane.recent import Recent
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
 from agent.model import payload as payload_model
 from agent.model.payload import Credentials, RoleType
@@ -170,8 +172,9 @@ class Poller:
         self._leases = leases
         self._wakeups = wakeups
         self._orders = orders
-        self._told: set[str] = set()
+        self._told: Recent[str, None] = Recent()
         """Instances that got their full set from this process."""
+        self._held = HeldPolls()
         self._closing = False
 
     def close(self) -> None:
@@ -215,6 +218,7 @@ class Poller:
         with (
             self._wakeups.taken(instance_id) as wakeup,
             self._registry.incumbents.holding(instance_id, is_gone) as held,
+            self._held.entered(instance_id, wakeup) as place,
         ):
             while True:
                 wakeup.clear()
@@ -225,7 +229,8 @@ class Poller:
                     renewed = True
                 answer = await self._answer(page, instance, after, credentials_after)
                 left_s = deadline - loop.time()
-                if answer is not None or left_s <= 0 or self._closing or held.is_ended or is_gone():
+                is_over = held.is_ended or place.is_over or self._closing or is_gone()
+                if answer is not None or left_s <= 0 or is_over:
                     return answer
                 try:
                     async with asyncio.timeout(left_s):
@@ -246,7 +251,7 @@ class Poller:
         except NotItsHost:
             raise  # that must change nothing for its host
         except InstanceUnknown:
-            self._told.discard(instance_id)
+            self._told.pop(instance_id, None)
             raise
         return page, instance
 
@@ -269,8 +274,10 @@ class Poller:
         groups = await self._groups.updates(instance_id, after)
         fleet = await self._fleet.update(instance_id, after)
         names = await self._names.updates(after)
+        commands = self._parts.commands.orders(instance_id)
         if (
             after
+            and not commands
             and not changed
             and not issued
             and groups is None
@@ -281,7 +288,7 @@ class Poller:
             return None
         tasks, all_read = await self._assignments(changed)
         if not after:
-            self._told.add(instance_id)
+            self._told[instance_id] = None
         return Assignments(
             revision=page.revision,
             # The agent stops tasks that are not in a full set. So the set is not full if something
@@ -295,6 +302,7 @@ class Poller:
             security_groups=groups,
             fleet=fleet,
             names=names,
+            commands=commands,
         )
 
     def _issued(

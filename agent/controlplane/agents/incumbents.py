@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from agent.controlplane import records
+from agent.controlplane.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ class Incumbents:
     def __init__(self, store: Store, wakeups: WakeUps) -> None:
         self._store = store
         self._wakeups = wakeups
-        self._processes: dict[str, str] = {}
+        self._processes: Recent[str, str] = Recent()
         self._held: dict[str, set[HeldPoll]] = {}
         self._awaited: dict[str, asyncio.Event] = {}
         self._seen_at: dict[str, float] = {}

@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from agent.controlplane import records
+from agent.controlplane.agents.longpoll.errors import TooManyIngresses
 from agent.controlplane.loadbalancing import balancer_records
 from agent.controlplane.loadbalancing.balancer_records import (
     HealthRecord,
     IngressRecord,
     TargetState,
 )
+from agent.controlplane.recent import Recent
 from agent.controlplane.store.contract import Delete, LeaseUnknown, Op, Put
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from agent.model.ingress import Reports
 
 LEASE_S: Final = 20.0
+INGRESSES_MOST: Final = 1000
+"""Ingresses of one control endpoint; an agent's token is enough to report as one."""
 _OPS: Final = 100
 """In one transaction."""
 
@@ -32,7 +36,7 @@ class IngressLeases:
 
     def __init__(self, store: Store, ttl_s: float = LEASE_S) -> None:
         self._store = store
-        self._known: dict[str, int] = {}
+        self._known: Recent[str, int] = Recent(INGRESSES_MOST)
         self.ttl_s = ttl_s
 
     async def renew(self, ingress_id: str) -> bool:
@@ -53,10 +57,14 @@ class IngressLeases:
 
         Safe to repeat. A whole report may begin a lease; its key comes last, so that nobody looks for the
         health of targets before it is there.
+
+        Raises:
+            TooManyIngresses: it is a new one, and there are as many as control serves.
         """
         if not await self.renew(ingress_id):
             if not reports.is_whole:
                 return False
+            await self._check_room()
             self._known[ingress_id] = await self._store.grant_lease(self.ttl_s)
         lease = self._known[ingress_id]
         ops: list[Op] = [
@@ -98,6 +106,13 @@ class IngressLeases:
         self._known.pop(ingress_id, None)
         if lease:
             await self._store.revoke_lease(lease)
+
+    async def _check_room(self) -> None:
+        page = await self._store.range(balancer_records.INGRESSES, limit=INGRESSES_MOST)
+        if len(page.items) >= INGRESSES_MOST:
+            raise TooManyIngresses(
+                f"there are {INGRESSES_MOST} ingresses already; end some of them"
+            )
 
     async def _lease(self, ingress_id: str) -> int:
         """Return the lease of an ingress, also one that another process has begun; 0 for none."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.controlplane import records
+from agent.controlplane.recent import Recent
 from agent.controlplane.records import AliveRecord
 from agent.controlplane.store.contract import LeaseUnknown, Put, present
 
@@ -28,7 +29,7 @@ class Leases:
     def __init__(self, store: Store, *, ttl_s: float, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._known: dict[tuple[str, int], int] = {}
+        self._known: Recent[tuple[str, int], int] = Recent()
         self.ttl_s = ttl_s
 
     async def renew(self, instance: InstanceRecord) -> None:

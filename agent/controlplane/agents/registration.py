@@ -42,6 +42,7 @@ from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.fleet_network.members import FleetMembers, FleetRefused
 from agent.controlplane.names import new_id, parse_arn
 from agent.controlplane.pki.identities import REPLACED
+from agent.controlplane.recent import Recent
 from agent.controlplane.records import (
     ClusterRecord,
     InstanceRecord,
@@ -105,7 +106,7 @@ class InstanceRegistry:
         self._parts = parts
         self._history = history
         self._new_hosts = new_hosts
-        self._clusters: dict[str, str] = {}
+        self._clusters: Recent[str, str] = Recent()
         """Instance id to cluster name; a pair never changes."""
 
     async def register(

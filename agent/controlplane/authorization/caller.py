@@ -9,6 +9,8 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from agent.controlplane.authorization.grants import Grants
+    from agent.controlplane.authorization.open_calls import AllowedCall
+    from agent.controlplane.names import Names
 
 ROOT: Final = "Root"
 USER: Final = "IAMUser"
@@ -39,22 +41,33 @@ class Caller(Struct, frozen=True):
         return self.type == ROOT
 
 
-_current: ContextVar[tuple[Caller, Grants | None] | None] = ContextVar("caller", default=None)
+_current: ContextVar[AllowedCall | None] = ContextVar("caller", default=None)
 """Set by ``front.service_api`` around each handler; handlers get the request's members alone."""
 
 
 def current() -> Caller | None:
     """Return who makes the call that is being answered; None outside of a call."""
     found = _current.get()
-    return None if found is None else found[0]
+    return None if found is None else found.caller
+
+
+def principal(names: Names) -> str:
+    """Return the ARN of who makes that call, as answers have it; that of the root outside of a call."""
+    who = current()
+    return names.root() if who is None or not who.arn else who.arn
 
 
 def current_grants() -> Grants | None:
     """Return what the policies of that caller say; None for one who may do everything."""
     found = _current.get()
-    return None if found is None else found[1]
+    return None if found is None else found.grants
 
 
-def answering(caller: Caller, grants: Grants | None) -> None:
-    """Note who makes the call that is being answered in this context."""
-    _current.set((caller, grants))
+def current_call() -> AllowedCall | None:
+    """Return the call that is being answered, with what it needed of policies; None outside of a call."""
+    return _current.get()
+
+
+def answering(call: AllowedCall) -> None:
+    """Note who makes the call that is being answered in this context, and by what right."""
+    _current.set(call)

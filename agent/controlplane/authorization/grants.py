@@ -45,6 +45,10 @@ class Grants:
         self._about: dict[str, tuple[list[Statement], list[Statement], frozenset[str]]] = {}
         self._decided: dict[tuple[str, str], Decision] = {}
 
+    def renewed(self, statements: Sequence[Statement]) -> Grants:
+        """Return the same with other policies of the user or role, in the same session."""
+        return Grants(statements, self._session)
+
     def keys(self, action: str) -> frozenset[str]:
         """Return the keys whose values ``decide`` needs for an action, in lower case."""
         return self._of(action)[2]

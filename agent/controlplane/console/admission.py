@@ -2,7 +2,8 @@
 
 Browsers send an ``Origin`` with each call that a page makes, and control refuses such calls otherwise
 (``front.operators``). A call is admitted from a page of control itself, if it only reads. So another page can do
-nothing, with or without the operator's key, and neither can a fault of the console change or stop anything.
+nothing, with or without the operator's key, and neither can a fault of the console change or stop anything. One call
+does more: the terminal begins a session by ExecuteCommand, which must be signed; its WebSocket needs the token.
 
 Where calls need no key, a name could lead the browser here that belongs to somebody else (DNS rebinding). There,
 control must be called by an address, by ``localhost``, or with TLS, which proves the name.
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.controlplane.authorization.caller import ROOT, Caller
 from agent.controlplane.console.files import PREFIX
+from agent.controlplane.execute_command.channel import PATH as SESSIONS
 from agent.controlplane.front import signatures
 from agent.controlplane.front.operators import Admitted, Operators, is_own_name
 from agent.controlplane.front.signatures import SignedRequest
@@ -59,24 +61,30 @@ READS: Final = frozenset(
     }
 )
 """The calls of AWS's APIs that the page makes, as ``X-Amz-Target`` names them. All of them only read."""
+COMMAND: Final = f"{_ECS}.ExecuteCommand"
+"""The only call of the page that does more than read: for its terminal, and only with a key."""
 OWN_READS: Final = frozenset({"/control/usage", "/control/changes"})
 _JSON: Final = frozenset({"application/x-amz-json-1.0", "application/x-amz-json-1.1"})
 
 
 def is_read(request: web.Request) -> bool:
     """Tell whether a call is one of those that the page makes, and cannot be taken for another."""
-    if request.method != "POST" or request.query_string:
-        return False
-    if request.path in OWN_READS:
-        return True
+    is_own = request.method == "POST" and not request.query_string and request.path in OWN_READS
+    return is_own or _target(request) in READS
+
+
+def _target(request: web.Request) -> str:
+    """Return the operation of a call that cannot be taken for another; empty for all others."""
     targets = request.headers.getall("X-Amz-Target", [])
-    return (
-        request.path == "/"
+    is_plain = (
+        request.method == "POST"
+        and not request.query_string
+        and request.path == "/"
         and len(targets) == 1
-        and targets[0] in READS
         and request.content_type in _JSON
         and "Smithy-Protocol" not in request.headers
     )
+    return targets[0] if is_plain else ""
 
 
 def is_of_own_page(request: web.Request) -> bool:
@@ -88,7 +96,9 @@ def is_of_own_page(request: web.Request) -> bool:
     if request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         return False
     if request.method == "GET":
-        return request.path.startswith(PREFIX)
+        return request.path.startswith((PREFIX, SESSIONS))
+    if _target(request) == COMMAND:
+        return _is_signed(request)
     return is_read(request) and (_is_signed(request) or _has_proven_name(request))
 
 

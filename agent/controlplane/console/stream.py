@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CHANGES_PATH: Final = "/control/changes"
 READERS_MOST: Final = 64
+READERS_OF_ONE_MOST: Final = 32
+"""Of one user, so that others have room."""
 TOGETHER_S: Final = 0.2
 """How long changes are collected before they are told: a deployment changes much at once."""
 
@@ -48,7 +50,7 @@ class ChangeStream:
     def __init__(self, parts: Parts) -> None:
         """Take the store and the figures."""
         self._parts = parts
-        self._streams = LineStreams("changes")
+        self._streams = LineStreams("changes", parts.open_calls)
 
     def close(self) -> None:
         """End all streams; may be called twice."""
@@ -60,7 +62,9 @@ class ChangeStream:
         Raises:
             TooManyReaders: nothing was sent.
         """
-        return await self._streams.answer(request, self._lines(asked), most=READERS_MOST)
+        return await self._streams.answer(
+            request, self._lines(asked), most=READERS_MOST, most_of_one=READERS_OF_ONE_MOST
+        )
 
     async def _lines(self, asked: AskChanges) -> AsyncGenerator[bytes, None]:
         follower = await _Follower.open(self._parts, asked)

@@ -315,8 +315,7 @@ RUN: tuple[Field, ...] = (
     *_done("cluster", "count", "containerInstances[]", "enableECSManagedTags"),
     Field(
         "enableExecuteCommand",
-        Support.REFUSED,
-        "commands cannot be run in containers by this endpoint yet; leave it out",
+        note="runs on hosts with the attribute ecs-host-agent.execute-command: not on those of Amazon's wire",
     ),
     *_done("group"),
     Field(

@@ -25,7 +25,7 @@ from agent.errors import AgentError
 from agent.model.fleet import DRIVERS, KEY_BYTES, ROUTES, WIREGUARD, FleetHost
 
 if TYPE_CHECKING:
-    from agent.controlplane.fleet_network.ranges import RangePlan
+    from agent.controlplane.fleet_network.ranges import Cut, RangePlan
     from agent.controlplane.store.contract import Compare, Op, Store
 
 MEMBERS: Final = "/fleet-members/"
@@ -38,7 +38,8 @@ class MemberRecord(Record, frozen=True):
     """A host of the fleet network."""
 
     host: FleetHost
-    """As it described itself last, with its range."""
+    """As it described itself last. Its ``range`` names its place in the plan, by IPv4 or else by IPv6; the range
+    of IPv6 follows from that, and is not kept."""
     takes_part: bool = True
     """Whether it still does."""
 
@@ -105,12 +106,12 @@ class FleetMembers:
         of_key = await self._taking_key(instance_id, said, before)
         compares, ops = [compare, *of_key.compares], of_key.ops
         old = before.range if before else ""
-        if plan.index_of(old) is not None:
-            record = MemberRecord(host=replace(said, range=old))
+        place = plan.index_of(old)
+        new = await self._choose(plan, said) if place is None else plan.at(place)
+        record = MemberRecord(host=replace(said, range=new, ipv6_range=""))
+        if new == old:
             is_same = found is not None and found.record == record
             return Joining(compares, ops if is_same else [*ops, Put(key, records.encode(record))])
-        new = await self._choose(plan, said.range)
-        record = MemberRecord(host=replace(said, range=new))
         return Joining(
             [*compares, absent(range_key(new))],
             [
@@ -128,6 +129,16 @@ class FleetMembers:
                 "this control has no network for tasks between hosts: start it with --fleet-range, or "
                 "remove ECS_FLEET_NETWORK from the host"
             )
+        if said.ipv6_only and self._plan.ipv6 is None:
+            raise FleetRefused(
+                "tasks of this host have IPv6 alone (ECS_TASK_POOL_CIDR=none), and this control has no IPv6 "
+                "network for them: start it with --fleet-ipv6-range"
+            )
+        if (self._plan.ipv4 is None or said.ipv6_only) and not said.has_ipv6:
+            raise FleetRefused(
+                "tasks of this host can have addresses of --fleet-ipv6-range alone, and it cannot give them any: "
+                "IPv6 is off on it, it has no IPv6 address for ECS_FLEET_NETWORK=routes, or its agent is too old"
+            )
         if said.driver not in DRIVERS:
             raise FleetRefused(
                 f"this control does not know the fleet network {said.driver!r}, only "
@@ -144,12 +155,8 @@ class FleetMembers:
             raise FleetRefused(
                 f"other hosts cannot reach this one at {address}; set ECS_HOST_ADDRESS on it"
             )
-        if address in self._plan.network:
-            raise FleetRefused(
-                f"the host's own address {address} is in {self._plan.network}, the network of tasks "
-                "(--fleet-range); choose another one for control"
-            )
-        if said.driver == ROUTES and address.version != 4:
+        self._refuse_own_of_tasks(self._plan, said)
+        if said.driver == ROUTES and address.version != 4 and self._plan.ipv4 is not None:
             raise FleetRefused(
                 f"ECS_FLEET_NETWORK=routes needs an IPv4 address of the host, not {address}; set "
                 "ECS_HOST_ADDRESS on it"
@@ -159,6 +166,20 @@ class FleetMembers:
                 "the host sent no port or no public key for WireGuard; update its agent"
             )
         return self._plan
+
+    def _refuse_own_of_tasks(self, plan: RangePlan, said: FleetHost) -> None:
+        """Refuse a host whose own address is one of tasks, or no address at all where IPv6 needs one."""
+        for text in filter(None, (said.address, said.ipv6_address)):
+            try:
+                address = ip_address(text)
+            except ValueError:
+                raise FleetRefused(f"{text!r} is not an IPv6 address of the host") from None
+            for cut in plan.cuts:
+                if address in cut.network:
+                    raise FleetRefused(
+                        f"the host's own address {address} is in {cut.network}, the network of tasks "
+                        f"({_option(cut)}); choose another one for control"
+                    )
 
     async def _taking_key(
         self, instance_id: str, said: FleetHost, before: FleetHost | None
@@ -182,7 +203,7 @@ class FleetMembers:
             )
         return Joining([as_read(new, holder)], [*ops, Put(new, instance_id.encode())])
 
-    async def _choose(self, plan: RangePlan, wished: str) -> str:
+    async def _choose(self, plan: RangePlan, said: FleetHost) -> str:
         given = self._given
         if not given:
             kv = await self._store.get(GIVEN_KEY)
@@ -191,15 +212,20 @@ class FleetMembers:
             record.host.range async for _, record in access.scan(self._store, MemberRecord, MEMBERS)
         ]
         # Nothing is awaited from here on: hosts that register meanwhile get the ranges behind this one.
+        wished = [each for each in (said.range, said.ipv6_range) if each]
         chosen = plan.free(held, after=self._given or given, wished=wished)
         if not chosen:
             raise FleetRefused(
-                f"no range is free: all {plan.size} of {plan.network} (--fleet-range) are those of "
-                "hosts; deregister hosts that are gone, or give control a larger network"
+                f"no range is free: all {plan.size} of {plan.cuts[0].network} ({_option(plan.cuts[0])}) are "
+                "those of hosts; deregister hosts that are gone, or give control a larger network"
             )
-        if chosen != wished:
+        if plan.index_of(chosen) not in map(plan.index_of, wished):
             self._given = chosen
         return chosen
+
+
+def _option(cut: Cut) -> str:
+    return "--fleet-range" if cut.network.version == 4 else "--fleet-ipv6-range"
 
 
 def _is_key(text: str) -> bool:

@@ -9,6 +9,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.fleet_network.members import MEMBERS, MemberRecord
@@ -71,6 +72,14 @@ class PeerView:
     def _counts(self, member: MemberRecord) -> bool:
         return member.takes_part and self._plan.index_of(member.host.range) is not None
 
+    def _placed(self, host: FleetHost) -> FleetHost:
+        """Return a host with the ranges of its place; that of IPv6 only if its tasks can have it."""
+        place = self._plan.index_of(host.range)
+        if place is None:
+            return host
+        ipv6 = self._plan.of_ipv6(place) if host.has_ipv6 else ""
+        return replace(host, range=self._plan.of_ipv4(place), ipv6_range=ipv6)
+
     def loaded(self, now: int) -> None:
         """Take note that everything up to a revision is known; only the first call has an effect.
 
@@ -91,6 +100,7 @@ class PeerView:
         own = self._hosts.get(instance_id)
         if own is None:
             return None
+        own = self._placed(own)
         is_full = after < (self._known_from or 0) or self._changed[instance_id] > after
         if is_full:
             changed, left = [*self._hosts], []
@@ -100,9 +110,11 @@ class PeerView:
                 return None
         return FleetUpdate(
             range=own.range,
-            fleet_range=str(self._plan.network),
+            fleet_range=str(self._plan.ipv4.network) if self._plan.ipv4 is not None else "",
+            ipv6_range=own.ipv6_range,
+            ipv6_fleet_range=str(self._plan.ipv6.network) if self._plan.ipv6 is not None else "",
             peers=[
-                FleetPeer(id=each, host=self._hosts[each])
+                FleetPeer(id=each, host=self._placed(self._hosts[each]))
                 for each in sorted(changed)
                 if each != instance_id
             ],

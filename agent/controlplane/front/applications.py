@@ -13,6 +13,7 @@ from agent.controlplane.console import admission
 from agent.controlplane.console.admission import Console, KeylessReaders
 from agent.controlplane.console.files import PageFiles, PageSettings
 from agent.controlplane.console.stream import ChangeStream
+from agent.controlplane.execute_command.channel import CommandChannel
 from agent.controlplane.front import forward_targets
 from agent.controlplane.front.deferred import DeferredApi
 from agent.controlplane.front.door import ServiceRouter
@@ -71,9 +72,10 @@ class Applications:
         self._page = page
 
     def close(self) -> None:
-        """End the streams of events and changes, which would go on for ever."""
+        """End the streams of events and changes and the sessions of commands, which would go on for ever."""
         self._events.close()
         self._changes.close()
+        self._parts.commands.close()
 
     @classmethod
     async def open(
@@ -175,6 +177,7 @@ class Applications:
             admits=None if page is None else admission.is_of_own_page,
         )
         OwnCalls(self._parts, operators, self._events, self._changes).add_routes(app.router)
+        CommandChannel(self._parts.commands, self._parts.log_store).add_routes(app.router)
         if page is not None:
             page.add_routes(app.router)
         # Last, because AWS services use all kinds of paths.

@@ -109,6 +109,16 @@ class NamespaceNotFoundException(ApiError):
         super().__init__(text)
 
 
+class TargetNotConnectedException(ApiError):
+    """The agent of a task cannot run a command now."""
+
+    def __init__(
+        self,
+        text: str = "The execute command failed due to an internal error. Try again later.",
+    ) -> None:
+        super().__init__(text)
+
+
 class TargetNotFoundException(ApiError):
     """The target of an attribute does not exist."""
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 EVENTS_PATH: Final = "/control/events"
 READERS_MOST: Final = 32
+READERS_OF_ONE_MOST: Final = 16
+"""Of one user, so that others have room."""
 
 
 class AskEvents(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -44,7 +46,7 @@ class EventStream:
     def __init__(self, parts: Parts) -> None:
         """Take the store and the names."""
         self._parts = parts
-        self._streams = LineStreams("events")
+        self._streams = LineStreams("events", parts.open_calls)
 
     def close(self) -> None:
         """End all streams; may be called twice."""
@@ -56,7 +58,9 @@ class EventStream:
         Raises:
             TooManyReaders: nothing was sent.
         """
-        return await self._streams.answer(request, self._told(asked), most=READERS_MOST)
+        return await self._streams.answer(
+            request, self._told(asked), most=READERS_MOST, most_of_one=READERS_OF_ONE_MOST
+        )
 
     async def _told(self, asked: AskEvents) -> AsyncGenerator[bytes, None]:
         parts = self._parts

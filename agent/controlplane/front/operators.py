@@ -33,6 +33,7 @@ from msgspec import Struct
 from agent.controlplane.authorization.actions.rows import ANY
 from agent.controlplane.authorization.caller import ROOT, Caller
 from agent.controlplane.authorization.grants import Grants
+from agent.controlplane.authorization.open_calls import AllowedCall
 from agent.controlplane.front import permissions, signatures
 from agent.controlplane.front.errors import ApiError
 from agent.controlplane.front.signatures import Claim, SignatureRefused, SignedRequest
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 
 CALLER: Final = web.RequestKey("caller", Caller)
 """Where a request has its caller, once it is admitted: ``request[CALLER]``."""
+CALL: Final = web.RequestKey("call", AllowedCall)
+"""Where a call of our own has by what right it is made, for those that go on."""
 SAME_SIGNATURE_S: Final = 5.0
 """How long one signature is valid. The SDKs sign with whole seconds, and repeat a failed call."""
 _REMEMBERED: Final = 100_000
@@ -119,13 +122,15 @@ def permit(
 ) -> Caller:
     """Return a caller who may do everything, or whose policies allow an action on a resource.
 
-    The request then has the caller, under ``CALLER``. Raises ``ApiError``.
+    The request then has the caller, under ``CALLER``, and its right, under ``CALL``. Raises ``ApiError``.
     """
+    call = AllowedCall(admitted.caller, admitted.grants)
     if admitted.grants is not None:
-        permissions.check_one(
+        need = permissions.check_one(
             admitted.caller, admitted.grants, action or "control:*", request, resource
         )
-    request[CALLER] = admitted.caller
+        call = call._replace(needs=(need,))
+    request[CALLER], request[CALL] = admitted.caller, call
     return admitted.caller
 
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.controlplane import access
 from agent.controlplane.api.ecs.task_definitions import find_task_definition
 from agent.controlplane.authorization.actions import table
-from agent.controlplane.authorization.actions.ecs import TASKS_SERVICE
-from agent.controlplane.authorization.actions.rows import ANY, Asked, Kind, Named, Passed
+from agent.controlplane.authorization.actions.ecs import ROLES, TASKS_SERVICE
+from agent.controlplane.authorization.actions.rows import ANY, Asked, Kind, Named, Passed, Run
 from agent.controlplane.authorization.caller import USER
 from agent.controlplane.authorization.condition_keys import REQUEST_TAG, is_resource_tag
 from agent.controlplane.authorization.grants import Decision
+from agent.controlplane.authorization.open_calls import Need
 from agent.controlplane.front import tags
 from agent.controlplane.front.errors import ApiError
 from agent.controlplane.iam import role_records, user_records
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     Values = dict[str, tuple[str, ...]]
 
 PASS_ROLE: Final = "iam:PassRole"  # noqa: S105 - an action
-_RUNS: Final = frozenset({"RunTask", "StartTask"})
 _SHOWN: Final = 1024
 
 
@@ -57,10 +57,10 @@ class AccessDenied(ApiError):
 
 def check_one(
     caller: Caller, grants: Grants, action: str, request: web.Request, resource: str = ANY
-) -> None:
-    """Check one action on an ARN, or on ``*``; raises ``AccessDenied``."""
+) -> Need:
+    """Check one action on an ARN, or on ``*``, and return that; raises ``AccessDenied``."""
     values = _values_of_call(request, caller, {}) if grants.keys(action) else {}
-    _expect(caller, action, resource, grants.decide(action, resource, values))
+    return _allowed(caller, grants, Need(action, resource, values))
 
 
 def check_service(caller: Caller, grants: Grants, service: str) -> None:
@@ -90,8 +90,8 @@ class Permissions:
         grants: Grants,
         operation: str,
         members: Mapping[str, Any],
-    ) -> None:
-        """Check that a caller may make a call.
+    ) -> tuple[Need, ...]:
+        """Check that a caller may make a call, and return all that this took.
 
         Args:
             request: the call.
@@ -106,7 +106,8 @@ class Permissions:
         """
         row = table.row(self._service, operation)
         if not row.action:
-            return
+            return ()
+        needs: list[Need] = []
         asked = Asked(self._parts.names, members)
         keys = grants.keys(row.action)
         values: Values = {}
@@ -120,48 +121,45 @@ class Permissions:
             )
             if any(map(is_resource_tag, keys)):
                 known |= await self._resource_tags(arn)
-            _expect(caller, row.action, arn, grants.decide(row.action, arn, known))
+            needs.append(_allowed(caller, grants, Need(row.action, arn, known)))
         passed = row.passes(asked)
-        if operation in _RUNS and self._service == "ecs":
-            passed += await self._roles_of_definition(members)
-        for one in passed:
-            await self._check_passed(one, request, caller, grants)
-        for other in row.also(asked):
-            await self._check_other(other, request, caller, grants)
+        for run in row.runs(asked):
+            passed += await self._roles_of(run)
+        needs += [await self._check_passed(one, request, caller, grants) for one in passed]
+        needs += [
+            await self._check_other(other, request, caller, grants) for other in row.also(asked)
+        ]
+        return tuple(needs)
 
     async def _check_passed(
         self, one: Passed, request: web.Request, caller: Caller, grants: Grants
-    ) -> None:
+    ) -> Need:
         arn = await self._arn(
             one.role if one.role.startswith("arn:") else Named(Kind.ROLE, one.role), caller
         )
         values = _values_of_call(request, caller, {}) | {"iam:passedtoservice": (one.service,)}
-        _expect(caller, PASS_ROLE, arn, grants.decide(PASS_ROLE, arn, values))
+        return _allowed(caller, grants, Need(PASS_ROLE, arn, values))
 
     async def _check_other(
         self, other: Also, request: web.Request, caller: Caller, grants: Grants
-    ) -> None:
+    ) -> Need:
         arn = await self._arn(other.resource, caller)
         keys = grants.keys(other.action)
         values: Values = {}
         if keys:
             values = _values_of_call(request, caller, {})
             values |= await self._values_of_row(other.values, keys, caller)
-        _expect(caller, other.action, arn, grants.decide(other.action, arn, values))
+        return _allowed(caller, grants, Need(other.action, arn, values))
 
-    async def _roles_of_definition(self, members: Mapping[str, Any]) -> list[Passed]:
-        """Return the roles that a task gets from its definition, because no override replaces them."""
+    async def _roles_of(self, run: Run) -> list[Passed]:
+        """Return the roles that a task gets: of its definition, where no override replaces them."""
         try:
-            found = await find_task_definition(self._parts, members.get("taskDefinition", ""))
+            found = await find_task_definition(self._parts, run.definition)
         except ApiError:
-            return []  # the handler says what is wrong with it
-        overrides = members.get("overrides") or {}
+            found = None  # the handler says what is wrong with it
         body = {} if found is None else found.definition
-        return [
-            Passed(body[name], TASKS_SERVICE)
-            for name in ("taskRoleArn", "executionRoleArn")
-            if body.get(name) and not overrides.get(name)
-        ]
+        roles = [run.overrides.get(name) or body.get(name) for name in ROLES]
+        return [Passed(role, TASKS_SERVICE) for role in roles if role and isinstance(role, str)]
 
     async def _values_of_row(
         self, found: Mapping[str, tuple[Resource, ...]], keys: Collection[str], caller: Caller
@@ -238,6 +236,13 @@ class Permissions:
             for key, value in found.items()
             for prefix in ("aws:resourcetag/", "ecs:resourcetag/")
         }
+
+
+def _allowed(caller: Caller, grants: Grants, need: Need) -> Need:
+    """Return a need that policies meet, with the keys that were looked for; raises ``AccessDenied``."""
+    decision = grants.decide(need.action, need.resource, need.values)
+    _expect(caller, need.action, need.resource, decision)
+    return need._replace(keys=grants.keys(need.action))
 
 
 def _expect(caller: Caller, action: str, resource: str, decision: Decision) -> None:

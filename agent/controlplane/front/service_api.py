@@ -23,7 +23,8 @@ import structlog
 from aiohttp import web
 
 from agent.controlplane.authorization.caller import AGENT, Caller, answering
-from agent.controlplane.front import bodies
+from agent.controlplane.authorization.open_calls import AllowedCall
+from agent.controlplane.front import bodies, calling
 from agent.controlplane.front.bodies import (
     Bodies,
     BodyLate,
@@ -212,12 +213,15 @@ class ServiceApi:
         progress.asked, progress.size_bytes = checked, len(body)
         if agents is not None and admitted.caller.type == AGENT:
             await agents.permit(operation, checked, request)
-        answering(admitted.caller, admitted.grants)
+        call = AllowedCall(admitted.caller, admitted.grants)
+        answering(call)
+        calling.reached_by(request)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
             if admitted.grants is not None:
-                await self._permissions.check(
+                needs = await self._permissions.check(
                     request, admitted.caller, admitted.grants, operation, checked
                 )
+                answering(call._replace(needs=needs))
             if agents is not None and for_agents:
                 response = await agents.call(operation, checked, raw, request)
             else:

@@ -30,6 +30,8 @@ from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.store.contract import Compacted, Put, StoreFailure, absent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.controlplane.authorization.policy import Statement
     from agent.controlplane.names import Names
     from agent.controlplane.secrets.keeper import SecretKeeper
@@ -105,6 +107,7 @@ class Directory:
         self._of_key: dict[str, str] = {}
         self._sessions: dict[str, Sessions] = {}
         self._seen = 0
+        self._changed: Callable[[str], None] = lambda _key: None
 
     def __repr__(self) -> str:
         return f"Directory({len(self._holders)} users and roles)"
@@ -115,6 +118,10 @@ class Directory:
         directory = cls(store, keeper, names)
         await directory._read_all()
         return directory
+
+    def tell(self, changed: Callable[[str], None]) -> None:
+        """Call this with the key of each user or role that has changed or is gone."""
+        self._changed = changed
 
     # -- what is asked ------------------------------------------------------------------------
 
@@ -139,6 +146,25 @@ class Directory:
                 raise KeyUnknown("a key of a user has no session token")
             return self._of_user(key_id)
         return self._of_session(key_id, token, now)
+
+    def place(self, caller: Caller) -> str:
+        """Return the key of the user or role whose keys and policies a caller has."""
+        key_of = user_records.user_key if caller.type == USER else role_records.role_key
+        return key_of(caller.name)
+
+    def grants_of(self, caller: Caller, grants: Grants) -> Grants | None:
+        """Return what the policies of a user or session say now; None if its key is not accepted any more.
+
+        Args:
+            caller: whom this directory knew once.
+            grants: what policies said then; what limits the session stays.
+        """
+        holder = self._holders.get(self.place(caller))
+        if holder is None or holder.record.id != caller.user_id.partition(":")[0]:
+            return None
+        if caller.type == USER and caller.key_id not in self._of_key:
+            return None
+        return grants.renewed(holder.statements)
 
     def role(self, given: str) -> IamRoleRecord | None:
         """Return a role by its name or ARN; None if there is none here."""
@@ -208,6 +234,7 @@ class Directory:
         elif self._revisions.get(key, 0) <= at:
             self._revisions[key] = at
             self._drop(key)
+            self._changed(key)
 
     async def reopen(self) -> None:
         """Open again what could not be opened before, because the keys of secrets have been read again."""
@@ -231,6 +258,7 @@ class Directory:
                 self._take(kv, is_gone=False)
         for key in self._holders.keys() - there:
             self._drop(key)
+            self._changed(key)
         self._seen = seen
 
     def _take(self, kv: KeyValue, *, is_gone: bool) -> None:
@@ -242,16 +270,14 @@ class Directory:
             self._take_session_key(kv, is_gone=is_gone)
             return
         self._drop(kv.key)
-        if is_gone:
-            return
-        record = _record(kv)
-        if record is None:
-            return
-        self._holders[kv.key] = _Holder(record)
+        record = None if is_gone else _record(kv)
+        if record is not None:
+            self._holders[kv.key] = _Holder(record)
         if isinstance(record, IamUserRecord):
             for key in record.keys:
                 if key.is_active:
                     self._of_key[key.id] = kv.key
+        self._changed(kv.key)
 
     def _drop(self, key: str) -> None:
         holder = self._holders.pop(key, None)

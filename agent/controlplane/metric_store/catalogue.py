@@ -2,7 +2,7 @@
 
 Numbers are stored: they are never used for another metric.
 
-Source: Amazon ECS developer guide, "CloudWatch metrics", "cluster" and "service utilization metrics";
+Source: Amazon ECS developer guide, "CloudWatch metrics", "cluster" and "service utilization metrics", "cluster auto scaling";
 CloudWatch user guide, "Amazon ECS Container Insights metrics".
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ECS: Final = "AWS/ECS"
 INSIGHTS: Final = "ECS/ContainerInsights"
+MANAGED_SCALING: Final = "AWS/ECS/ManagedScaling"
 
 _C, _S, _F, _T, _I = Kind.CLUSTER, Kind.SERVICE, Kind.FAMILY, Kind.TASK, Kind.INSTANCE
 _TASKS: Final = frozenset({_C, _S, _F, _T})
@@ -72,6 +73,9 @@ INSTANCE_FILESYSTEM: Final = Metric(
     21, INSIGHTS, "instance_filesystem_utilization", "Percent", _HOSTS
 )
 INSTANCE_TASKS: Final = Metric(22, INSIGHTS, "instance_number_of_running_tasks", "Count", _HOSTS)
+CAPACITY_RESERVATION: Final = Metric(
+    23, MANAGED_SCALING, "CapacityProviderReservation", "Percent", frozenset({Kind.PROVIDER})
+)
 
 ALL: Final[tuple[Metric, ...]] = (
     *(CPU_UTILIZATION, MEMORY_UTILIZATION, CPU_RESERVATION, MEMORY_RESERVATION),
@@ -80,7 +84,7 @@ ALL: Final[tuple[Metric, ...]] = (
     *(RUNNING_TASKS, PENDING_TASKS, TASKS, INSTANCES),
     *(INSTANCE_CPU_UTILIZATION, INSTANCE_CPU_RESERVED),
     *(INSTANCE_MEMORY_UTILIZATION, INSTANCE_MEMORY_RESERVED),
-    *(INSTANCE_FILESYSTEM, INSTANCE_TASKS),
+    *(INSTANCE_FILESYSTEM, INSTANCE_TASKS, CAPACITY_RESERVATION),
 )
 _BY_NAME: Final = {(metric.namespace, metric.name): metric for metric in ALL}
 

@@ -11,7 +11,7 @@ reservation metrics".
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct, field
@@ -23,7 +23,7 @@ from agent.model.statistics import StatisticSet
 from agent.model.usage import HostUsage, TaskUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from agent.controlplane.metric_store.catalogue import Metric
     from agent.controlplane.metric_store.scopes import Scope
@@ -71,6 +71,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     tasks: Sequence[TaskFacts] = ()
     """Also tasks that stopped lately."""
     hosts: Sequence[HostFacts] = ()
+    reservations: Mapping[tuple[str, str], float] = {}
+    """Of capacity providers with managed scaling, by cluster and name; per cent."""
 
 
 class HostMinute(Struct):
@@ -98,6 +100,10 @@ def roll_up(told: Mapping[str, HostMinute], facts: Facts) -> dict[Scope, Row]:
     for host in facts.hosts:
         minute = told.get(host.id)
         _add_host(rows, host, None if minute is None else minute.host)
+    for (cluster, provider), percent in facts.reservations.items():
+        _put_number(
+            rows[scopes.provider(cluster, provider)], catalogue.CAPACITY_RESERVATION, percent
+        )
     _add_cluster_shares(rows, facts.hosts)
     _end_services(rows)
     return {scope: row for scope, row in rows.items() if row}

@@ -15,6 +15,8 @@ class Kind(IntEnum):
     """All tasks of one task definition family."""
     TASK = 4
     INSTANCE = 5
+    PROVIDER = 6
+    """A capacity provider in a cluster."""
 
 
 class Scope(NamedTuple):
@@ -23,7 +25,7 @@ class Scope(NamedTuple):
     kind: Kind
     cluster: str
     name: str = ""
-    """Name of the service or family, id of the task or container instance; empty for a cluster."""
+    """Name of the service, family or capacity provider, id of the task or container instance; empty for a cluster."""
     detail: str = ""
     """The family of a task; the EC2 instance id of a container instance that has one."""
 
@@ -51,3 +53,8 @@ def task(cluster_name: str, task_id: str, family_name: str) -> Scope:
 def instance(cluster_name: str, instance_id: str, ec2_instance_id: str = "") -> Scope:
     """Return the scope of one container instance."""
     return Scope(Kind.INSTANCE, cluster_name, instance_id, ec2_instance_id)
+
+
+def provider(cluster_name: str, name: str) -> Scope:
+    """Return the scope of a capacity provider in a cluster."""
+    return Scope(Kind.PROVIDER, cluster_name, name)

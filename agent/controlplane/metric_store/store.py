@@ -7,7 +7,7 @@
     points, utilization, ...  ◄── the file, and the open minute as it is now
 
 ``take`` is quick and never waits. The file is used in one thread. Whatever fails there is told in the log
-and costs figures alone.
+and costs figures alone; who reads figures gets ``MetricsUnavailable``, a failure of a store like any other.
 
 Tests: ``tests/unit/controlplane/metric_store/test_store.py``.
 """
@@ -32,7 +32,7 @@ from agent.controlplane.metric_store.file import (
     Point,
 )
 from agent.controlplane.metric_store.roll_up import Facts, HostMinute, roll_up
-from agent.controlplane.store.contract import StoreFailure
+from agent.controlplane.store.contract import StoreFailure, StoreUnavailable
 from agent.throttle import RepeatedWarning
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ CLOSE_LIMIT_S: Final = 1.0
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
+
+
+class MetricsUnavailable(StoreUnavailable):
+    """The file of figures cannot be read or written now; the next call may succeed."""
 
 
 class Newest(NamedTuple):
@@ -150,7 +154,8 @@ class MetricStore:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_LIMIT_S):
                 await self.close_minutes(also_open=True)
-        await self._do(self._file.close)
+        with contextlib.suppress(MetricsUnavailable):
+            await self._do(self._file.close)
         self._lane.shutdown(wait=False)
 
     def take(self, instance_id: str, usage: Usage) -> None:
@@ -200,6 +205,9 @@ class MetricStore:
             metric: one of the catalogue.
             start: Unix seconds, included.
             end: Unix seconds, not included.
+
+        Raises:
+            MetricsUnavailable: of the file, as the next calls; StoreFailure: of control's store.
         """
         first, behind = -int(-start // 60), -int(-end // 60)
         found = await self._do(self._file.points, scope, metric.number, first, behind)
@@ -263,7 +271,7 @@ class MetricStore:
                 rows = await self._rolled_up(told)
                 async with asyncio.timeout(FILE_LIMIT_S):
                     await self._do(self._file.add, at, rows)
-            except (StoreFailure, sqlite3.Error, OSError, TimeoutError) as error:
+            except (StoreFailure, TimeoutError) as error:
                 self._failed.tell(error=f"{type(error).__name__}: {error}")
         self._forget(now)
         async with self._keeping:
@@ -299,7 +307,10 @@ class MetricStore:
         self._hosts = {id_: host for id_, host in self._hosts.items() if _is_fresh(host.at, now)}
 
     async def _do(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._lane, work, *arguments)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._lane, work, *arguments)
+        except (sqlite3.Error, OSError) as error:
+            raise MetricsUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 def _opened(path: Path | None, bounds: Bounds) -> MetricsFile:

@@ -136,7 +136,8 @@ class Monitoring:
             audited=(parts.audit.written, parts.audit.lost) if parts.audit else None,
         )
         fleet = families.of_fleet(counts) if counts is not None else ()
-        return [*families.of_control(state), *fleet, *families.of_figures(parts.figures)]
+        hosts = families.of_hosts(parts.host_hooks)
+        return [*families.of_control(state), *fleet, *hosts, *families.of_figures(parts.figures)]
 
 
 def _document(body: bytes) -> web.Response:

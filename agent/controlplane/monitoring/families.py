@@ -15,6 +15,7 @@ from agent.exposition import Family, Labels, one
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.controlplane.host_scaling.hooks import HostHooks
     from agent.controlplane.monitoring.figures import Figures
     from agent.controlplane.monitoring.fleet_view import Counts
 
@@ -130,6 +131,44 @@ def of_fleet(counts: Counts) -> Iterator[Family]:
             (Labels({"state": "lost"}), counts.lost_targets),
         ],
     )
+
+
+def of_hosts(hooks: HostHooks | None) -> list[Family]:
+    """Return the metrics of managed scaling; none where no capacity provider has it."""
+    if hooks is None or not (hooks.figures or hooks.runs):
+        return []
+    labels = {
+        pair: {"cluster": pair.cluster, "capacity_provider": pair.provider}
+        for pair in sorted(hooks.figures)
+    }
+    return [
+        Family(
+            "ecs_control_managed_hosts",
+            "gauge",
+            "Hosts of capacity providers with managed scaling: those that tasks need, those that are there, and "
+            "those that are desired.",
+            [
+                (Labels({**named, "kind": kind}), getattr(hooks.figures[pair], kind))
+                for pair, named in labels.items()
+                for kind in ("needed", "there", "desired")
+            ],
+        ),
+        Family(
+            "ecs_control_capacity_provider_reservation_percent",
+            "gauge",
+            "CapacityProviderReservation, as on CloudWatch.",
+            [(Labels(named), hooks.figures[pair].reservation) for pair, named in labels.items()],
+        ),
+        Family(
+            "ecs_control_host_hook_runs_total",
+            "counter",
+            "Runs of the programs that add and remove hosts.",
+            [
+                (Labels({"capacity_provider": provider, "result": result}), count)
+                for (provider, result), count in sorted(hooks.runs.items())
+            ],
+        ),
+    ]
 
 
 def of_figures(figures: Figures) -> list[Family]:

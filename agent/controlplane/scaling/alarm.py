@@ -7,7 +7,8 @@ They start step scaling, and make deployments fail that watch them (``services.d
     /alarms/<name>   AlarmRecord
 
 An alarm has no state of its own: it follows from the figures of the last minutes, so nothing has to be kept or to be
-caught up with after a restart. Its periods end with the last minute that is closed.
+caught up with after a restart. Its periods end with the last minute that is closed. SetAlarmState gives it a state for
+the next minute that is closed, so that everybody whom the alarm concerns sees that state once.
 
 Source: CloudWatch user guide, "Using Amazon CloudWatch alarms", "Configuring how alarms treat missing data".
 """
@@ -66,6 +67,13 @@ class AlarmRecord(Record, frozen=True):
     unit: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     updated_at: float = 0.0
+    set_state: str = ""
+    """What somebody set; empty if nobody did."""
+    set_reason: str = ""
+    set_value: float | None = None
+    """The figure that was named for it."""
+    set_until: int = 0
+    """The last minute for which that counts."""
 
     @property
     def key(self) -> str:
@@ -94,9 +102,13 @@ class Evaluated(NamedTuple):
     """Of the newest period that has one."""
     is_whole: bool = False
     """Whether every period has figures, of all tasks that ran."""
+    is_set: bool = False
+    """Whether somebody has set it."""
 
     def explained(self, alarm: AlarmRecord) -> str:
         """Return why it is in this state, for a person."""
+        if self.is_set:
+            return alarm.set_reason
         if self.value is None:
             return f"No figures of the last {alarm.periods} periods"
         relation = "crossed" if self.state is State.ALARM else "did not cross"
@@ -111,6 +123,8 @@ def evaluate(alarm: AlarmRecord, minutes: Mapping[int, Values], at: int) -> Eval
         minutes: the figures of its metric.
         at: the last minute that is closed.
     """
+    if alarm.set_state and at <= alarm.set_until:
+        return Evaluated(State(alarm.set_state), alarm.set_value, is_whole=True, is_set=True)
     breaches = COMPARISONS[alarm.comparison]
     length = alarm.period_s // 60
     values: list[float | None] = []

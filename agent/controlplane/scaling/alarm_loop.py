@@ -7,7 +7,6 @@ it is about. Services take a turn only if something has changed for them. Withou
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -43,7 +42,7 @@ class AlarmLoop:
             try:
                 async with asyncio.timeout(ROUND_LIMIT_S):
                     await self.look(minute)
-            except (StoreFailure, sqlite3.Error, TimeoutError) as error:
+            except (StoreFailure, TimeoutError) as error:
                 _log.warning(
                     "alarms of deployments are unknown; trying again in a minute", error=repr(error)
                 )
@@ -52,7 +51,7 @@ class AlarmLoop:
         """Look at the alarms that are watched, by the figures of one minute.
 
         Raises:
-            StoreFailure: of the store.
+            StoreFailure: of the store, or of the figures.
         """
         view = self._parts.services
         await view.read()

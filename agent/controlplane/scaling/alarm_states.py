@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.controlplane import access
 from agent.controlplane.metric_store import catalogue
+from agent.controlplane.metric_store.store import LAG_S
 from agent.controlplane.scaling import figures
 from agent.controlplane.scaling.alarm import ALARMS, AlarmRecord, Evaluated, State, evaluate
 from agent.controlplane.services.observed import SeenAlarm, SeenAlarms
@@ -23,6 +24,11 @@ _LAG_S: Final = 75.0
 def closed_minute(now: float) -> int:
     """Return the last minute that is closed for certain, since 1970."""
     return int(now - _LAG_S) // 60
+
+
+def open_minute(now: float) -> int:
+    """Return the minute that is closed next, since 1970."""
+    return int(now - LAG_S) // 60
 
 
 async def states(

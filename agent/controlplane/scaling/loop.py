@@ -62,7 +62,7 @@ class ScalingLoop:
         """Decide for every target about one minute.
 
         Raises:
-            StoreFailure: of the store.
+            StoreFailure: of the store, or of the figures.
         """
         store = self._parts.store
         targets = [found async for found in access.scan(store, ScalableTarget, kinds.TARGETS)]

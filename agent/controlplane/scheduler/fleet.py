@@ -11,6 +11,7 @@ Reads the store, writes nothing. Raises what the store raises.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from agent.controlplane.store.following import Follower
 from agent.model.resources import Needs, room_to_share
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Set
+
     from agent.controlplane.access import Found
     from agent.controlplane.store.contract import Store
 
@@ -51,6 +54,8 @@ class FleetHost:
     record: InstanceRecord
     instance: Instance
     compares: tuple[Compare, Compare]
+    bookings: tuple[_Booking, ...] = dataclasses.field(default=(), compare=False)
+    """The tasks that use it, in no order."""
 
     def guard(self) -> Put:
         """Return the operation that shows other schedulers that something was placed here."""
@@ -66,6 +71,7 @@ class Fleet:
 
     def __init__(self, store: Store) -> None:
         self._turn = asyncio.Lock()
+        self._unplaced: Mapping[str, set[str]] = {}
         self._follower = Follower(
             store,
             (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS),
@@ -88,8 +94,13 @@ class Fleet:
                 number += 1
                 if number % _AT_ONCE == 0:
                     await asyncio.sleep(0)
+            self._unplaced = instances.unplaced
             found = instances.of_cluster(cluster)
             return instances.lent() | found if borrows else found
+
+    def unplaced(self, cluster: str) -> Set[str]:
+        """Return the keys of the tasks that have no host yet, as they were at the last ``read``."""
+        return self._unplaced.get(cluster, frozenset())
 
 
 class _Instances:
@@ -104,6 +115,8 @@ class _Instances:
         """By instance id and task key."""
         self._placed: dict[str, str] = {}
         """Task key to instance id."""
+        self.unplaced = defaultdict[str, set[str]](set)
+        """Keys of the tasks that have no host yet, by cluster name."""
         self._hosts = defaultdict[str, dict[str, FleetHost]](dict)
         """By cluster name and instance ARN."""
         self._lent: dict[str, FleetHost] = {}
@@ -153,6 +166,10 @@ class _Instances:
         found = access.read(_Booking, kv) if there else None
         booking = found.record if found and found.record.last_status != "STOPPED" else None
         before, now = self._placed.get(kv.key, ""), booking.instance_id if booking else ""
+        if booking is not None and not now:
+            self.unplaced[kv.key.split("/")[2]].add(kv.key)
+        elif self.unplaced:
+            self.unplaced[kv.key.split("/")[2]].discard(kv.key)
         if before and self._bookings[before][kv.key] == booking:
             return
         if before:
@@ -176,9 +193,20 @@ class _Instances:
         bookings = list(self._bookings[instance_id].values())
         instance = _instance(record, bookings, connected=instance_id in self._alive)
         compares = _compares(kv, instance_id, self._guards.get(instance_id, 0))
-        hosts[record.arn] = FleetHost(record, instance, compares)
+        hosts[record.arn] = FleetHost(record, instance, compares, tuple(bookings))
         if LENT in record.attributes:
             self._lent[record.arn] = hosts[record.arn]
+
+
+def instance_with(host: FleetHost, groups: Collection[str]) -> Instance:
+    """Return a host as if only its tasks of some groups were on it."""
+    kept = [booking for booking in host.bookings if booking.group in groups]
+    return _instance(host.record, kept, connected=True)
+
+
+def empty_instance(record: InstanceRecord) -> Instance:
+    """Return a host as if it were connected and without tasks."""
+    return _instance(record, [], connected=True)
 
 
 def _compares(kv: KeyValue, instance_id: str, guard: int) -> tuple[Compare, Compare]:
@@ -194,7 +222,9 @@ def _instance(record: InstanceRecord, bookings: list[_Booking], *, connected: bo
     taken = frozenset[str]().union(*(n.gpus | n.gpu_shares.keys() for n in needs))
     rooms = {gpu.uuid: room_to_share(gpu, needs) for gpu in resources.gpus}
     groups = defaultdict[str, int](int)
+    present = defaultdict[str, int](int)
     for booking in bookings:
+        present[booking.group] += 1
         if booking.desired_status != "STOPPED":
             groups[booking.group] += 1
     return Instance(
@@ -208,6 +238,7 @@ def _instance(record: InstanceRecord, bookings: list[_Booking], *, connected: bo
         gpu_rooms={gpu: room for gpu, room in rooms.items() if room is not None},
         attributes={name: value or "" for name, value in record.attribute_values.items()},
         task_groups=dict(groups),
+        present_groups=dict(present),
         running_tasks=sum(1 for booking in bookings if booking.last_status == "RUNNING"),
         agent_connected=connected,
         agent_version=record.agent_version,

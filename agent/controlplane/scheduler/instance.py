@@ -34,6 +34,8 @@ class Instance:
     """Name to value; the value of a name-only attribute is empty."""
     task_groups: Mapping[str, int] = field(default_factory=dict)
     """Tasks per group whose desired status is not STOPPED."""
+    present_groups: Mapping[str, int] = field(default_factory=dict)
+    """Tasks per group that are not STOPPED yet."""
     running_tasks: int = 0
     agent_connected: bool = True
     agent_version: str = ""

@@ -14,7 +14,7 @@ from agent.controlplane.scheduler import placement
 from agent.controlplane.scheduler.query import QueryError
 from agent.controlplane.schedules import due
 from agent.controlplane.store.contract import Put, unchanged
-from agent.controlplane.tasks import launch
+from agent.controlplane.tasks import launch, waiting
 
 if TYPE_CHECKING:
     import random
@@ -102,16 +102,23 @@ async def _place(
     constraints = task_orders.constraints(order, request.get("placementConstraints", ()))
     strategies = placement.parse_strategies(request.get("placementStrategy", ()))
     needs = launch.needs(order, task_orders.required_attributes(order))
+    may_wait = await waiting.MayWait.of(parts.store, parts.fleet, parts.names, order)
     hosts = await parts.fleet.read(order.cluster, borrows=order.capacity.is_fargate)
-    found = placement.place(
-        (host.instance for host in hosts.values()),
-        needs,
-        count,
-        constraints=constraints,
-        strategies=strategies,
-        providers=order.capacity.hosts_for(count),
-        rng=rng,
-    )
+    wanted = order.capacity.hosts_for(count)
+    try:
+        found = placement.place(
+            (host.instance for host in hosts.values()),
+            needs,
+            count,
+            constraints=constraints,
+            strategies=strategies,
+            providers=wanted,
+            rng=rng,
+        )
+    except placement.PlacementError:
+        if not may_wait.any_of(wanted):
+            raise
+        found = placement.PlacementOutcome()
     tasks = [
         launch.place_task(
             order,
@@ -124,6 +131,8 @@ async def _place(
         )
         for one in found.placed
     ]
+    missing = waiting.unplaced(wanted, found.placed)
+    tasks += may_wait.new_tasks(order, needs, missing, placement=request, now=now)
     problem = ""
     if len(tasks) < count:
         reasons = sorted({refused.reason for refused in found.refused})

@@ -42,6 +42,7 @@ async def put(  # noqa: PLR0913 - all that makes a parameter
     overwrite: bool,
     tags: Mapping[str, str] | None = None,
     now: float,
+    by: str = "",
 ) -> ParameterRecord:
     """Store a value as the next version of a parameter, and return it.
 
@@ -54,6 +55,7 @@ async def put(  # noqa: PLR0913 - all that makes a parameter
         overwrite: whether there may be such a parameter.
         tags: of a new parameter; an old one keeps its own.
         now: Unix seconds.
+        by: ARN of who gives the value; empty for the root.
 
     Raises:
         ParameterExists: there is one, and it is not to be overwritten.
@@ -83,6 +85,7 @@ async def put(  # noqa: PLR0913 - all that makes a parameter
                 version=version,
                 description=old.description if description is None else description,
                 modified_at=now,
+                modified_by=by,
             )
             compare = absent(key) if found is None else unchanged(found.kv)
             if (await keeper.store.txn([compare], [Put(key, records.encode(new))])).succeeded:

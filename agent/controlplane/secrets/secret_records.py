@@ -41,6 +41,7 @@ class ParameterRecord(Record, frozen=True):
     description: str = ""
     modified_at: float = 0.0
     modified_by: str = ""
+    """ARN of who gave the value; empty for the root."""
     tags: dict[str, str] = field(default_factory=dict)
 
 

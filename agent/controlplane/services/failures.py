@@ -52,7 +52,7 @@ def failure_of(task: SeenTask, seen: Observed) -> Failure | None:
             task.stopped_reason.startswith(wording.BALANCER_REASON)
         )
         return Failure.HEALTH if is_unhealthy else None
-    if task.instance_id not in seen.hosts:
+    if task.instance_id and task.instance_id not in seen.hosts:
         return None
     if task.stop_code == task_changes.FAILED_TO_START:
         return Failure.START

@@ -18,7 +18,7 @@ from agent.controlplane.services import acts, split, task_sets, wording
 from agent.controlplane.services.observed import SeenHost, Wanted
 from agent.controlplane.services.step import notice
 from agent.controlplane.store.contract import Put, unchanged
-from agent.controlplane.tasks import launch
+from agent.controlplane.tasks import launch, waiting
 
 if TYPE_CHECKING:
     import random
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Parts
+    from agent.controlplane.records import TaskRecord
     from agent.controlplane.scheduler.fleet import FleetHost
     from agent.controlplane.scheduler.instance import TaskNeeds
     from agent.controlplane.scheduler.placement import Constraint, Placed, Rejection
@@ -34,9 +35,9 @@ if TYPE_CHECKING:
     from agent.controlplane.services.record import DeploymentRecord, ServiceRecord
     from agent.controlplane.tasks.launch import TaskRequest
 
-_DEFAULT_STRATEGIES = (
-    placement.Strategy("spread", "attribute:ecs.availability-zone"),
-    placement.Strategy("spread", "instanceId"),
+_DEFAULT_STRATEGY_ITEMS = (
+    {"type": "spread", "field": "attribute:ecs.availability-zone"},
+    {"type": "spread", "field": "instanceId"},
 )
 """What Amazon ECS does for a service without strategies."""
 
@@ -89,7 +90,7 @@ async def read_order(parts: Parts, service: ServiceRecord, deployment: Deploymen
             ),
         )
     constraints = task_orders.constraints(task, service.placement_constraints)
-    strategies = placement.parse_strategies(service.placement_strategy) or _DEFAULT_STRATEGIES
+    strategies = placement.parse_strategies(service.placement_strategy or _DEFAULT_STRATEGY_ITEMS)
     needs = launch.needs(task, task_orders.required_attributes(task))
     return Order(task, needs, constraints, strategies)
 
@@ -102,6 +103,7 @@ def _request(service: ServiceRecord, deployment: DeploymentRecord) -> dict[str, 
         "startedBy": deployment.id,
         "placementConstraints": service.placement_constraints,
         "enableECSManagedTags": service.managed_tags,
+        "enableExecuteCommand": service.enable_execute_command,
     }
     if service.placement_strategy:
         request["placementStrategy"] = service.placement_strategy
@@ -203,9 +205,13 @@ async def start(
         )
         for p in placed
     ]
+    late, is_full = await _waiting(parts, plan, order, providers, placed)
+    tasks += late
     is_short = len(tasks) < plan.start
     message = ""
-    if is_short:
+    if is_full:
+        message = wording.cannot_launch(service.name, waiting.LIMIT_REACHED)
+    elif is_short:
         message = wording.cannot_place(service.name, refused, is_fargate=is_fargate)
     changed, events = notice(service, wording.PLACEMENT, message, now)
     if tasks:
@@ -229,6 +235,31 @@ async def start(
     if not done:
         return Launched.CONFLICT
     return Launched.SOME if is_short else Launched.ALL
+
+
+async def _waiting(
+    parts: Parts,
+    plan: Plan,
+    order: Order,
+    providers: Sequence[str] | None,
+    placed: Sequence[Placed],
+) -> tuple[list[TaskRecord], bool]:
+    """Return the tasks that wait for a host, and whether there are more of them than may wait."""
+    missing = [] if plan.service.is_daemon else waiting.unplaced(providers, placed)
+    if not missing:
+        return [], False
+    may_wait = await waiting.MayWait.of(parts.store, parts.fleet, parts.names, order.task)
+    late = may_wait.new_tasks(
+        order.task,
+        order.needs,
+        missing,
+        placement={
+            "placementConstraints": plan.service.placement_constraints,
+            "placementStrategy": plan.service.placement_strategy or _DEFAULT_STRATEGY_ITEMS,
+        },
+        now=parts.clock(),
+    )
+    return late, len(late) < sum(name in may_wait.providers for name in missing)
 
 
 async def explain(

@@ -71,6 +71,11 @@ class SeenTask(Struct, frozen=True, rename="camel"):
         return self.desired_status == "RUNNING" and self.last_status != "STOPPED"
 
     @property
+    def waits(self) -> bool:
+        """Whether it waits for a host to be added (``tasks.waiting``)."""
+        return not self.instance_id and self.last_status == "PROVISIONING"
+
+    @property
     def is_running(self) -> bool:
         """Whether it counts in ``runningCount``."""
         return self.is_wanted and self.last_status == "RUNNING"
@@ -208,10 +213,15 @@ class Wanted:
     @classmethod
     def of(cls, service: ServiceRecord, seen: Observed, now: float) -> Wanted:
         """Sort what is observed; tasks are in order of creation."""
-        good, unhealthy, moving, old, lost = [], [], [], [], []
+        good: list[SeenTask] = []
+        old: list[SeenTask] = []
+        unhealthy, moving, lost = [], [], []
         healthy = set()
         for task in sorted(seen.tasks.values(), key=lambda t: (t.created_at, t.id)):
             if not task.is_wanted:
+                continue
+            if task.waits:
+                (good if task.started_by == service.primary.id else old).append(task)
                 continue
             host = seen.hosts.get(task.instance_id)
             if host is None or host.is_lost(now, service.replace_after_s):

@@ -293,11 +293,15 @@ class ServiceRecord(_Record, frozen=True):
     """``healthCheckGracePeriodSeconds``; None if it was not given."""
     propagate_tags: str = "NONE"
     managed_tags: bool = False
+    enable_execute_command: bool = False
+    """Of tasks that are started from now on."""
     tags: dict[str, str] = field(default_factory=dict)
     client_token: str = ""
     fingerprint: str = ""
     """Hash of the request that created it."""
     created_at: float = 0.0
+    created_by: str = ""
+    """ARN of who created it; empty for the root."""
     inactive_at: float = 0.0
     notices: dict[str, Notice] = field(default_factory=dict)
     """By kind (``wording``)."""

@@ -13,6 +13,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from agent.controlplane import records
 from agent.controlplane.definition import gpus, payload
 from agent.controlplane.definition.needs import needs_of
@@ -68,6 +70,8 @@ class TaskRequest:
     """Each ``valueFrom`` of its secrets whose value control keeps."""
     keeps_logs: bool = True
     """Whether control keeps the logs of the driver ``awslogs``."""
+    execute_command: bool = False
+    """Whether commands may be run in its containers by ``ExecuteCommand``."""
     registry_id: str = ""
     """The registry of its service; empty if there is none."""
     registry_port: int = 0
@@ -128,6 +132,64 @@ def place_task(
 
     ``provider`` is its capacity provider; empty if there is none.
     """
+    task = new_task(order, task_needs, provider=provider, names=names, now=now)
+    return on_host(task, task_needs, placed, host, names=names)
+
+
+def new_task(
+    order: TaskRequest, task_needs: TaskNeeds, *, provider: str, names: Names, now: float
+) -> TaskRecord:
+    """Return the record of a new task that has no host yet.
+
+    ``provider`` is its capacity provider; empty if there is none.
+    """
+    task_id = new_id()
+    attachments = []
+    if order.is_awsvpc:
+        details = {GROUPS_DETAIL: ",".join(order.security_groups(names))}
+        attachments.append(AttachmentRecord(id=str(uuid.uuid4()), type=ENI, details=details))
+    return TaskRecord(
+        id=task_id,
+        arn=names.task(order.cluster, task_id),
+        cluster=order.cluster,
+        task_definition_arn=order.definition.arn,
+        family=order.definition.family,
+        revision=order.definition.revision,
+        last_status="PROVISIONING",
+        containers=[
+            _container(c, names, order.cluster, task_id) for c in order.body["containerDefinitions"]
+        ],
+        attachments=attachments,
+        overrides=dict(order.overrides),
+        roles={
+            role.role_type: RoleRecord(arn=role.arn, credentials_id=str(uuid.uuid4()))
+            for role in order.roles
+        },
+        kept_here=sorted(order.kept_here),
+        network_configuration=dict(order.network_configuration),
+        cpu=str(task_needs.cpu_units),
+        memory=str(task_needs.memory_mib),
+        group=order.group,
+        started_by=order.started_by,
+        launch_type=order.capacity.launch_type,
+        capacity_provider=provider,
+        platform_version=order.capacity.platform_version,
+        platform_family=order.capacity.platform_family,
+        created_at=now,
+        tags=dict(order.tags),
+        client_token=order.client_token,
+        enable_execute_command=order.execute_command,
+        registry_id=order.registry_id,
+        registry_port=order.registry_port,
+        connect_namespace=order.connect_namespace,
+        connected_ports=list(order.connected_ports),
+    )
+
+
+def on_host(
+    task: TaskRecord, task_needs: TaskNeeds, placed: Placed, host: FleetHost, *, names: Names
+) -> TaskRecord:
+    """Return a task that has no host yet as it is on the chosen one."""
     given = frozenset(gpu for ids in placed.gpus.values() for gpu in ids)
     shares: dict[str, int] = {}
     for container, mib in task_needs.gpu_shares.items():
@@ -135,16 +197,18 @@ def place_task(
         shares[gpu] = shares.get(gpu, 0) + mib
     values = host.instance.attributes
     architecture = values.get("ecs.cpu-architecture", "")
-    return _task(
-        order,
-        names,
-        task_id=new_id(),
-        now=now,
-        gpus_given=placed.gpus,
+    zone = values.get("ecs.availability-zone", "")
+    return replace(
+        task,
+        # ECS only starts with PROVISIONING if there is something to provision.
+        last_status="PROVISIONING" if task.attachments else "PENDING",
+        containers=[
+            replace(c, gpu_ids=list(placed.gpus[c.name])) if c.name in placed.gpus else c
+            for c in task.containers
+        ],
+        attachments=[_in_zone(each, task, names, zone) for each in task.attachments],
         instance_id=host.record.id,
         instance_arn=host.record.arn,
-        cpu=str(task_needs.cpu_units),
-        memory=str(task_needs.memory_mib),
         needs=Needs(
             cpu_units=task_needs.cpu_units,
             memory_mib=task_needs.memory_mib,
@@ -153,10 +217,19 @@ def place_task(
             gpus=given - shares.keys(),
             gpu_shares=shares,
         ),
-        capacity_provider=provider,
         attributes={"ecs.cpu-architecture": architecture} if architecture else {},
-        availability_zone=values.get("ecs.availability-zone", ""),
+        availability_zone=zone,
+        waiting=None,
     )
+
+
+def _in_zone(
+    attachment: AttachmentRecord, task: TaskRecord, names: Names, zone: str
+) -> AttachmentRecord:
+    """Return the interface of a task in the subnet of its host's zone."""
+    vpc = task.network_configuration.get("awsvpcConfiguration", {})
+    subnet = layout.subnet_of(names, vpc.get("subnets", ()), zone)
+    return replace(attachment, details={**attachment.details, "subnetId": subnet})
 
 
 async def commit(
@@ -169,13 +242,16 @@ async def commit(
     compares: Sequence[Compare] = (),
     also: Sequence[Op] = (),
 ) -> bool:
-    """Create the tasks; durable if it returns True.
+    """Create the tasks, those that have no host yet without an assignment; durable if it returns True.
 
     False means that an instance, the cluster or the client token has changed since it was read, or
     one of ``compares`` does not hold, and that nothing was done: read again. What is in ``also`` is
     done in the same transaction.
     """
-    touched = {host.record.id: host for host in (hosts[task.instance_arn] for task in tasks)}
+    touched = {
+        host.record.id: host
+        for host in (hosts[task.instance_arn] for task in tasks if task.instance_arn)
+    }
     # A group may have been deleted meanwhile.
     exist, uses = stored.use(names, order.security_groups(names))
     conditions: list[Compare] = [present(records.cluster_key(order.cluster)), *exist, *compares]
@@ -184,10 +260,7 @@ async def commit(
         conditions.extend(host.compares)
         then.append(host.guard())
     for task in tasks:
-        assignment = AssignRecord.of(task)
-        then.append(Put(records.task_key(task.cluster, task.id), records.encode(task)))
-        key = records.assignment_key(task.instance_id, task.id)
-        then.append(Put(key, records.encode(assignment)))
+        then += task_ops(task)
     if order.client_token:
         key = records.run_token_key(order.cluster, order.client_token)
         token = RunTokenRecord(
@@ -200,66 +273,17 @@ async def commit(
     return (await store.txn(conditions, then)).succeeded
 
 
-def _task(
-    order: TaskRequest,
-    names: Names,
-    *,
-    task_id: str,
-    now: float,
-    gpus_given: Mapping[str, tuple[str, ...]] | None = None,
-    **placed: Any,
-) -> TaskRecord:
-    attachments = []
-    if order.is_awsvpc:
-        vpc = order.network_configuration.get("awsvpcConfiguration", {})
-        groups = order.security_groups(names)
-        zone = placed.get("availability_zone", "")
-        subnet = layout.subnet_of(names, vpc.get("subnets", ()), zone)
-        details = {"subnetId": subnet, GROUPS_DETAIL: ",".join(groups)}
-        attachments.append(AttachmentRecord(id=str(uuid.uuid4()), type=ENI, details=details))
-    return TaskRecord(
-        id=task_id,
-        arn=names.task(order.cluster, task_id),
-        cluster=order.cluster,
-        task_definition_arn=order.definition.arn,
-        family=order.definition.family,
-        revision=order.definition.revision,
-        # ECS only starts with PROVISIONING if there is something to provision.
-        last_status="PROVISIONING" if order.is_awsvpc else "PENDING",
-        containers=[
-            _container(c, names, order.cluster, task_id, (gpus_given or {}).get(c["name"], ()))
-            for c in order.body["containerDefinitions"]
-        ],
-        attachments=attachments,
-        overrides=dict(order.overrides),
-        roles={
-            role.role_type: RoleRecord(arn=role.arn, credentials_id=str(uuid.uuid4()))
-            for role in order.roles
-        },
-        kept_here=sorted(order.kept_here),
-        network_configuration=dict(order.network_configuration),
-        group=order.group,
-        started_by=order.started_by,
-        launch_type=order.capacity.launch_type,
-        platform_version=order.capacity.platform_version,
-        platform_family=order.capacity.platform_family,
-        created_at=now,
-        tags=dict(order.tags),
-        client_token=order.client_token,
-        registry_id=order.registry_id,
-        registry_port=order.registry_port,
-        connect_namespace=order.connect_namespace,
-        connected_ports=list(order.connected_ports),
-        **placed,
-    )
+def task_ops(task: TaskRecord) -> list[Op]:
+    """Return what puts a task, and assigns it to its host if it has one."""
+    put: list[Op] = [Put(records.task_key(task.cluster, task.id), records.encode(task))]
+    if task.instance_id:
+        key = records.assignment_key(task.instance_id, task.id)
+        put.append(Put(key, records.encode(AssignRecord.of(task))))
+    return put
 
 
 def _container(
-    definition: Mapping[str, Any],
-    names: Names,
-    cluster: str,
-    task_id: str,
-    gpu_ids: tuple[str, ...],
+    definition: Mapping[str, Any], names: Names, cluster: str, task_id: str
 ) -> ContainerRecord:
     return ContainerRecord(
         name=definition["name"],
@@ -270,5 +294,4 @@ def _container(
         cpu=definition.get("cpu") or 0,
         memory=definition.get("memory"),
         memory_reservation=definition.get("memoryReservation"),
-        gpu_ids=list(gpu_ids),
     )

@@ -47,6 +47,12 @@ class CapacityProviderRecord(Record, frozen=True):
     created_at: float = 0.0
     inactive_at: float = 0.0
 
+    @property
+    def is_scaled(self) -> bool:
+        """Whether hosts are added and removed for its tasks (managed scaling)."""
+        scaling = self.auto_scaling_group.get("managedScaling", {})
+        return self.status == ACTIVE and scaling.get("status") == "ENABLED"
+
 
 def key_of(name: str) -> str:
     """Return the key of a capacity provider."""

@@ -149,6 +149,7 @@ async def hosts(store: Store) -> list[SeenHost]:
         records.last_element(kv.key): record.host.range
         async for kv, record in access.scan(store, MemberRecord, members.MEMBERS)
         if record.takes_part
+        and ":" not in record.host.range  # that of IPv6 names no pool of EC2's kind
     }
     found = []
     async for _, host in access.scan(store, SeenHost, records.INSTANCES):

@@ -12,7 +12,9 @@ from agent.doctor.findings import Finding, FindingList
 from agent.errors import ConfigError
 from agent.network import host_routes
 from agent.network.address_pool import AddressPool
+from agent.network.fleet import own_ipv6
 from agent.network.host_routes import Route
+from agent.resources import host_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +65,8 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     default_mtu: int = 0
     bridge: Bridge = Bridge()
     task_bridge_exists: bool = False
+    fleet_without_ipv6: str = ""
+    """Why tasks cannot have IPv6 addresses that other hosts reach; empty if they can."""
     agent_runs: bool = False
     """The agent has started, so it has turned on forwarding and created its bridge."""
 
@@ -92,9 +96,18 @@ async def check(host: HostFacts) -> list[Finding]:
         default_mtu=await reading.blocking(lambda: routes.mtu_of(net, default)) if default else 0,
         bridge=await _bridge(host, net),
         task_bridge_exists=await reading.blocking(task_bridge.exists),
+        fleet_without_ipv6=await _fleet_without_ipv6(host.settings),
         agent_runs=agent is not None and agent.engine_connected,
     )
     return judge(host.settings, found)
+
+
+async def _fleet_without_ipv6(settings: Settings) -> str:
+    if not settings.fleet_network:
+        return ""
+    address = settings.host_ipv6_address or host_address.find_ipv6()
+    driver, mtu = settings.fleet_network, settings.task_mtu
+    return await reading.blocking(lambda: own_ipv6.why_none(driver, mtu, address))
 
 
 async def _bridge(host: HostFacts, net: Path) -> Bridge:
@@ -159,6 +172,7 @@ def judge(settings: Settings, found: Paths) -> list[Finding]:
     _judge_pool(verdict, settings, found)
     _judge_bridges(verdict, settings, found)
     _judge_mtu(verdict, settings, found)
+    _judge_fleet(verdict, settings, found)
     return verdict.findings
 
 
@@ -291,6 +305,26 @@ def _judge_bridges(verdict: FindingList, settings: Settings, found: Paths) -> No
             "wait for the agent to create it again; if it disappears again, find out what removes "
             "it",
             "journalctl -u ecs-agent -n 50 --no-pager",
+        )
+
+
+def _judge_fleet(verdict: FindingList, settings: Settings, found: Paths) -> None:
+    """Say whether tasks can have IPv6 between hosts: not an error, because control may have no network of it."""
+    if not settings.fleet_network:
+        return
+    if not found.fleet_without_ipv6:
+        verdict.ok(
+            "tasks can reach tasks on other hosts by IPv4 and, where control has it, by IPv6"
+        )
+    elif not settings.task_pool_cidr:
+        verdict.error(
+            f"tasks are to have IPv6 alone, and other hosts cannot reach it: {found.fleet_without_ipv6}",
+            "give this host IPv6",
+            "ip -6 address show",
+        )
+    else:
+        verdict.ok(
+            f"tasks can reach tasks on other hosts by IPv4 alone: {found.fleet_without_ipv6}"
         )
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.cgroups.groups import TaskGroups
+    from agent.engine.host_policy_gate import HostPolicyGate
     from agent.engine.namespace_holders import NamespaceHolders
     from agent.engine.preparations.firelens import FirelensSettings
     from agent.model.lookups import AskControl, AskRole
@@ -140,6 +141,8 @@ class HostAccess:
     firelens: FirelensSettings
     efs: EfsSettings = field(default_factory=EfsSettings)
     """How this host reaches EFS file systems."""
+    host_policy: HostPolicyGate | None = None
+    """What this host refuses; None for nothing."""
 
 
 class Preparation(Protocol):

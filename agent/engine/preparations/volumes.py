@@ -60,6 +60,8 @@ class VolumePreparation:
         runtime = access.runtime
         own = {LABEL_TASK: payload.arn, LABEL_OWNER: access.owner}
         for volume in wanted_volumes(payload, access.efs):
+            if access.host_policy is not None:
+                await access.host_policy.check_volume(payload, volume, runtime)
             if volume.must_exist:
                 if not await runtime.volume_exists(volume.engine_name):
                     raise _unusable(

@@ -17,13 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.network.addresses import address_of_link
-from agent.network.kernel.netlink import (
-    NO_IPV6_ADDRESS,
-    PERMANENT,
-    failure,
-    pipelined,
-    refused,
-)
+from agent.network.kernel import route_talk
+from agent.network.kernel.netlink import PERMANENT, failure, pipelined, refused
+from agent.network.kernel.raw_messages import attribute
+from agent.network.kernel.route_requests import RouteRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -38,16 +35,21 @@ FLAGS: Final = {
     "IFLA_BRPORT_LOCKED": 1,
 }
 """Settings of our ports; a kernel ignores those that it does not know. From ``linux/if_link.h``."""
-_AS_PORT: Final = {
-    "attrs": [
-        ["IFLA_INFO_SLAVE_KIND", "bridge"],
-        # Flushes all entries that were learned before.
-        [
-            "IFLA_INFO_SLAVE_DATA",
-            {"attrs": [*map(list, FLAGS.items()), ["IFLA_BRPORT_FLUSH", True]]},
-        ],
-    ]
+_NUMBERS: Final = {
+    "IFLA_BRPORT_LEARNING": 8,
+    "IFLA_BRPORT_UNICAST_FLOOD": 9,
+    "IFLA_BRPORT_MCAST_FLOOD": 27,
+    "IFLA_BRPORT_BCAST_FLOOD": 30,
+    "IFLA_BRPORT_LOCKED": 39,
 }
+_FLUSH: Final = 24
+"""``IFLA_BRPORT_FLUSH``: removes all entries that were learned before."""
+AS_PORT: Final = b"".join(
+    [
+        *(attribute(_NUMBERS[name], bytes([value])) for name, value in FLAGS.items()),
+        attribute(_FLUSH, b""),
+    ]
+)
 _STATIC: Final = 0x40
 """``NUD_NOARP``: an entry of a bridge that does not age."""
 _DOOMED_GROUP: Final = 0x65637364
@@ -56,30 +58,36 @@ _ON_MASTER: Final = 0x04
 """``NTF_MASTER``: an entry of the bridge that the link is on."""
 
 
-async def join_bridge(host: Any, bridge: int, port: BridgePort) -> NetlinkError | None:
-    """Put a link on the bridge and up; return the first error. Idempotent, one round trip.
+def join_bridge(bridge: int, port: BridgePort) -> NetlinkError | None:
+    """Put a link on the bridge and up; return the first error. Idempotent, one datagram. Blocks.
 
     It comes up last: nothing passes before all settings are made.
+
+    Raises:
+        NetworkFailure: the kernel did not answer.
     """
     try:
         number = socket.if_nametoindex(port.link)
     except OSError as error:
         return NetlinkError(error.errno or errno.ENODEV)
-    refusal = await _join(host, bridge, number, port, af_spec=NO_IPV6_ADDRESS)
+    refusal = _join(bridge, number, port, no_ipv6_address=True)
     if refusal is not None and refusal.code == errno.EAFNOSUPPORT:
         # This kernel has no IPv6, and refused before it changed anything.
-        refusal = await _join(host, bridge, number, port)
+        refusal = _join(bridge, number, port, no_ipv6_address=False)
     return refusal
 
 
-async def _join(
-    host: Any, bridge: int, number: int, port: BridgePort, **also: Any
+def _join(
+    bridge: int, number: int, port: BridgePort, *, no_ipv6_address: bool
 ) -> NetlinkError | None:
-    answers = await pipelined(
-        host.link("set", index=number, master=bridge, **also),
-        host.fdb("replace", ifindex=number, lladdr=port.mac, state=_STATIC, flags=_ON_MASTER),
-        *_know(host, bridge, port),
-        host.link("set", index=number, linkinfo=_AS_PORT, state="up"),
+    host = RouteRequests()
+    answers = route_talk.once(
+        [
+            host.link("set", index=number, master=bridge, no_ipv6_address=no_ipv6_address),
+            host.fdb("replace", ifindex=number, lladdr=port.mac, state=_STATIC, flags=_ON_MASTER),
+            *_know(host, bridge, port),
+            host.link("set", index=number, slave=AS_PORT, state="up"),
+        ]
     )
     return next((answer for answer in answers if answer is not None), None)
 

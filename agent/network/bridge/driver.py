@@ -7,6 +7,7 @@ from ipaddress import IPv4Interface, ip_interface
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.network import addresses
+from agent.network.background import uninterrupted
 from agent.network.bridge import bridge_ports
 from agent.network.bridge.bridge_port_rules import BridgePortRules, Layout
 from agent.network.bridge.links import bridge_port_of
@@ -153,7 +154,8 @@ class BridgeDriver:
 
     async def attach(self, netns: int, link: SandboxLink) -> None:
         """Create the pair of links, on the bridge and up."""
-        await self._links.attach(netns, link)
+        # The descriptor must stay open until the thread has done with it.
+        await uninterrupted(self._block(self._links.attach, netns, link))
 
     async def present(self) -> frozenset[str]:
         """Return the names of the links on the bridge."""
@@ -166,7 +168,7 @@ class BridgeDriver:
 
     async def put_back(self, records: Collection[SandboxRecord]) -> None:
         """Put existing links on the bridge, up, and closed to frames for others."""
-        await self._links.join(bridge_port_of(record) for record in records)
+        await self._block(self._links.join, [bridge_port_of(record) for record in records])
 
     async def unknown(self, records: Collection[SandboxRecord]) -> list[SandboxRecord]:
         """Return the tasks that are not permanent neighbours of the host on the bridge."""

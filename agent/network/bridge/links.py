@@ -1,8 +1,8 @@
 """The bridge and the sandbox links, as netlink requests.
 
 Every operation describes a desired state and is idempotent: existing objects are compared or
-replaced, and missing ones count as removed. Two round trips create a sandbox's link: one on the
-host's socket, one on a socket inside the namespace.
+replaced, and missing ones count as removed. Two datagrams create a sandbox's link: one is sent inside
+the namespace, one on the host, by threads that may block.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from agent.network.bridge.bridge_shape import addresses_of, shape_bridge
 from agent.network.bridge.egress_links import leading_outside
 from agent.network.bridge.task_end import link_failure, make_task_end
 from agent.network.host_routes import Route
-from agent.network.kernel.netlink import failure, pipelined, refused, socket_inside
+from agent.network.kernel.netlink import failure, pipelined, refused
 from agent.network.settings import BRIDGE_SETTING
 
 if TYPE_CHECKING:
@@ -250,37 +250,33 @@ class HostLinks:
         wrong = await self._lane.call(work)
         return [f"bridge {self._bridge} was {' and '.join(wrong)}"] if wrong else []
 
-    async def attach(self, netns: int, spec: SandboxLink) -> None:
+    def attach(self, netns: int, spec: SandboxLink) -> None:
         """Create the interface of a namespace: link, address, routes, on the bridge and up.
 
-        A host link with the same name is a leftover and is replaced.
+        A host link with the same name is a leftover and is replaced. Blocks, for any number of threads.
 
         Args:
             netns: descriptor of the namespace; stays open.
             spec: properties of the link.
+
+        Raises:
+            NetworkFailure: the kernel refused.
         """
+        make_task_end(netns, spec)
+        error = bridge_port_setup.join_bridge(self._bridge_index, bridge_port_of(spec))
+        if error is not None:
+            raise link_failure("putting on the bridge", spec, error)
 
-        async def work(host: Any) -> None:
-            async with socket_inside(netns) as task:
-                await make_task_end(task, host, spec)
-                error = await bridge_port_setup.join_bridge(
-                    host, self._bridge_index, bridge_port_of(spec)
-                )
-                if error is not None:
-                    raise link_failure("putting on the bridge", spec, error)
+    def join(self, ports: Iterable[BridgePort]) -> None:
+        """Put links (back) on the bridge and up, see ``bridge_port_setup``; missing links are skipped. Blocks.
 
-        await self._lane.call(work)
-
-    async def join(self, ports: Iterable[BridgePort]) -> None:
-        """Put links (back) on the bridge and up, see ``bridge_port_setup``; missing links are skipped."""
-
-        async def work(host: Any) -> None:
-            for port in ports:
-                error = await bridge_port_setup.join_bridge(host, self._bridge_index, port)
-                if refused(error, errno.ENODEV):
-                    raise failure(f"putting {port.link} on the bridge", error)
-
-        await self._lane.call(work)
+        Raises:
+            NetworkFailure: the kernel refused.
+        """
+        for port in ports:
+            error = bridge_port_setup.join_bridge(self._bridge_index, port)
+            if refused(error, errno.ENODEV):
+                raise failure(f"putting {port.link} on the bridge", error)
 
     async def set_neighbours(
         self, present: Collection[BridgePort], absent: Collection[str] = ()

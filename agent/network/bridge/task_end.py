@@ -5,27 +5,23 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.config.addresses import TASK_ADDRESS
+from agent.errors import NetworkFailure
 from agent.network.addresses import mac_of
-from agent.network.kernel.netlink import (
-    LINK_SCOPE,
-    NO_DAD,
-    NO_IPV6_ADDRESS,
-    PERMANENT,
-    failure,
-    pipelined,
-    refused,
-)
+from agent.network.kernel import namespaces, route_talk
+from agent.network.kernel.netlink import LINK_SCOPE, NO_DAD, PERMANENT, failure, refused
+from agent.network.kernel.route_requests import RouteRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pyroute2.netlink.exceptions import NetlinkError
 
-    from agent.errors import NetworkFailure
     from agent.network.bridge.links import SandboxLink
+    from agent.network.kernel.route_requests import Request
 
 TASK_INDEX: Final = 100
 """Index of the task's interface. Set by us, so that it need not be looked up; far from 1, because
@@ -33,32 +29,46 @@ tunnel modules may have added their own devices to a new namespace."""
 _HOST_ROUTE_IPV6: Final = 128
 
 
-async def make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
-    """Create the pair from inside the namespace and configure the inner end; one round trip."""
+def make_task_end(netns: int, spec: SandboxLink) -> None:
+    """Create the pair from inside the namespace and configure the inner end, in one datagram. Blocks.
+
+    Raises:
+        NetworkFailure: the kernel refused, or the namespace cannot be entered.
+    """
+    task = RouteRequests()
     for last_try in (False, True):
-        added, silenced, *errors = await pipelined(
-            task.link(
-                "add", ifname=spec.interface, kind="veth", index=TASK_INDEX,
-                address=spec.mac, mtu=spec.mtu,
-                peer={
-                    "ifname": spec.host_interface, "mtu": spec.mtu, "net_ns_pid": os.getpid(),
-                },
-            ),
-            task.link("set", index=TASK_INDEX, af_spec=NO_IPV6_ADDRESS),
-            task.link("set", index=TASK_INDEX, state="up"),
-            *(_agent_only(task, spec) if spec.agent_only else _address_and_routes(task, spec)),
+        added, silenced, *errors = _exchange_in(
+            netns,
+            [
+                task.link(
+                    "add", ifname=spec.interface, kind="veth", index=TASK_INDEX,
+                    address=spec.mac, mtu=spec.mtu,
+                    peer={
+                        "ifname": spec.host_interface, "mtu": spec.mtu, "net_ns_pid": os.getpid(),
+                    },
+                ),
+                task.link("set", index=TASK_INDEX, no_ipv6_address=True),
+                task.link("set", index=TASK_INDEX, state="up"),
+                *(_agent_only(task, spec) if spec.agent_only else _address_and_routes(task, spec)),
+            ],
         )  # fmt: skip
         if added is None:
             break
         if last_try or added.code != errno.EEXIST:
             raise link_failure("creating the link", spec, added)
         # One end may have been renamed or moved; removing either end removes the pair.
-        await pipelined(
-            host.link("del", ifname=spec.host_interface), task.link("del", ifname=spec.interface)
-        )
+        route_talk.once([task.link("del", ifname=spec.host_interface)])
+        _exchange_in(netns, [task.link("del", ifname=spec.interface)])
     worst = next((error for error in errors if error is not None), None)
     if worst is not None or refused(silenced, errno.EAFNOSUPPORT):
         raise link_failure("configuring the interface", spec, worst or silenced)
+
+
+def _exchange_in(netns: int, requests: Sequence[Request]) -> list[NetlinkError | None]:
+    try:
+        return namespaces.inside(netns, partial(route_talk.once, requests))
+    except OSError as error:
+        raise NetworkFailure(f"a network namespace cannot be entered: {error}") from None
 
 
 def _address_and_routes(task: Any, spec: SandboxLink) -> list[Any]:

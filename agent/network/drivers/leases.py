@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 from agent.errors import NetworkFailure
 from agent.network.address_pool import Ipv6Lease
-from agent.network.settings import IPV6_POOL_SETTING
 
 if TYPE_CHECKING:
     from agent.network.address_pool import AddressPool
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 SMALLEST_MTU: Final = 1280
 """Of a link with IPv6, in bytes (RFC 8200)."""
-_SWITCHES: Final = Path("/proc/sys/net/ipv6/conf")
+SWITCHES: Final = Path("/proc/sys/net/ipv6/conf")
 
 
 def lease_behind(pool: AddressPool, ipv4: str) -> Ipv6Lease | None:
@@ -31,12 +30,12 @@ async def refuse_without_ipv6(parts: DriverParts) -> None:
     Raises:
         NetworkFailure: it is so; the text says how to turn it on.
     """
-    about = f"{IPV6_POOL_SETTING}={parts.pool.ipv6_network}"
+    about = f"{parts.pool.ipv6_named}={parts.pool.ipv6_network}"
     mtu = parts.settings.mtu
     if 0 < mtu < SMALLEST_MTU:
         raise NetworkFailure(f"{about} needs an MTU of {SMALLEST_MTU}; raise ECS_TASK_MTU={mtu}")
     loop = asyncio.get_running_loop()
-    problem = await loop.run_in_executor(parts.files, why_without_ipv6, _SWITCHES)
+    problem = await loop.run_in_executor(parts.files, why_without_ipv6, SWITCHES)
     if problem:
         raise NetworkFailure(f"{about}: {problem}")
 

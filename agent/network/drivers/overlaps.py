@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from agent.errors import NetworkFailure
 from agent.network import host_routes
-from agent.network.settings import IPV6_POOL_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,7 +34,7 @@ def refuse_overlap(
     if ipv6:
         if pool.ipv6_network is None:
             return
-        setting, network = IPV6_POOL_SETTING, pool.ipv6_network
+        setting, network = pool.ipv6_named, pool.ipv6_network
     elif pool.is_ipv6_only:
         # A range inside one that is for single links: it is more specific, and meets nobody.
         routes = [route for route in routes if route.network.prefixlen >= network.prefixlen]

@@ -6,9 +6,11 @@ Belongs to one event loop. Nothing waits for peers: a task starts before its hos
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec.structs import replace
 
 from agent.errors import NetworkFailure
 from agent.model.fleet import WIREGUARD
@@ -16,11 +18,13 @@ from agent.model.network_views import FleetPeerView
 from agent.network.fleet import routes
 from agent.network.fleet.known import KnownFleet
 from agent.network.fleet.peer_state import PeerState
+from agent.network.fleet.routes import Sources
 from agent.network.fleet.wanted import changes, damage, wanted
 
 if TYPE_CHECKING:
     from agent.model.fleet import FleetHost, FleetUpdate
     from agent.network.fleet.device import FleetDevice
+    from agent.network.fleet.wanted import Wanted
     from agent.network.kernel.netlink import NetlinkLane
     from agent.network.settings import FleetSettings
 
@@ -43,8 +47,14 @@ class FleetNetwork:
         self._settings = settings
         self._lane = lane
         self._device = device
-        self._known = KnownFleet(range=settings.range, fleet_range=settings.fleet_range)
-        self._wanted = wanted(self._known, settings.driver, settings.public_key)
+        self._sources = Sources(settings.gateway, settings.ipv6_gateway)
+        self._known = KnownFleet(
+            range=settings.range,
+            fleet_range=settings.fleet_range,
+            ipv6_range=settings.ipv6_range,
+            ipv6_fleet_range=settings.ipv6_fleet_range,
+        )
+        self._wanted = self._ways()
         self._written: dict[str, str] | None = None
         """The routes that the kernel has as far as we know; None if unknown."""
         self._failing: dict[str, str] = {}
@@ -63,10 +73,19 @@ class FleetNetwork:
                 return
             told = self._known.is_told
             self._known = known
-            self._wanted = wanted(known, self._settings.driver, self._settings.public_key)
+            self._wanted = self._ways()
             await self._write(self._written)
         if not told:
             _log.info("hosts of the fleet known", count=len(known.peers), own=known.range)
+
+    def _ways(self) -> Wanted:
+        """Return the ways to what is known, by the versions of IP of which tasks here have what control says."""
+        own, known = self._settings, self._known
+        if own.range != known.range or own.fleet_range != known.fleet_range:
+            known = replace(known, range="", fleet_range="")
+        if own.ipv6_range != known.ipv6_range or own.ipv6_fleet_range != known.ipv6_fleet_range:
+            known = replace(known, ipv6_range="", ipv6_fleet_range="")
+        return wanted(known, own.driver, own.public_key)
 
     async def repair(self) -> list[str]:
         """Restore what others changed; return it in words. What failed before is tried again.
@@ -76,7 +95,7 @@ class FleetNetwork:
         """
         async with self._lock:
             found = await self._device.repair() if self._device is not None else []
-            present = await routes.listed(self._lane, self._settings.gateway)
+            present = await routes.listed(self._lane, self._sources)
             found += damage(present, self._written) if self._written is not None else []
             await self._write(present)
         return found
@@ -91,15 +110,13 @@ class FleetNetwork:
             found = await self._device.differences() if self._device is not None else []
             if self._written is None:
                 return found
-            return found + damage(
-                await routes.listed(self._lane, self._settings.gateway), self._written
-            )
+            return found + damage(await routes.listed(self._lane, self._sources), self._written)
 
     async def _write(self, present: dict[str, str] | None) -> None:
         """Bring the kernel from the routes that it has to those that are wanted."""
         self._written = None
         if present is None:
-            present = await routes.listed(self._lane, self._settings.gateway)
+            present = await routes.listed(self._lane, self._sources)
         needed = self._wanted.routes
         failing: dict[str, str] = {}
         if not self._known.is_told:
@@ -108,7 +125,7 @@ class FleetNetwork:
         elif self._device is not None:
             failing = await self._device.write(self._wanted.tunnels)
         change = changes(present, needed)
-        refused = await routes.apply(self._lane, change, self._settings.gateway) if change else {}
+        refused = await routes.apply(self._lane, change, self._sources) if change else {}
         self._written = {net: via for net, via in needed.items() if net not in refused}
         failing |= refused
         if failing and failing != self._failing:
@@ -118,17 +135,36 @@ class FleetNetwork:
 
     @property
     def problems(self) -> list[str]:
-        """One sentence per host that cannot be reached; empty if all can."""
-        return [
+        """One sentence per host that cannot be reached, or what keeps tasks here from it; empty if all is well."""
+        return self._own_problems() + [
             f"tasks on host {peer_id} ({host.range}) are not reached: {problem}"
             for peer_id, host in sorted(self._known.peers.items())
             if (problem := self._problem(peer_id, host))
         ]
 
+    def _own_problems(self) -> list[str]:
+        own, known = self._settings, self._known
+        found = []
+        for what, has, given in (
+            ("", own.range, "" if own.ipv6_only else known.range),
+            ("IPv6 ", own.ipv6_range, known.ipv6_range),
+        ):
+            if known.is_told and has != given and given:
+                found.append(
+                    f"control gave this host the {what}range {given}, which its tasks cannot have while tasks "
+                    "with other IPv6 addresses run: drain the host, and restart the agent when they have stopped"
+                )
+        if known.ipv6_fleet_range and own.ipv6_problem:
+            found.append(
+                f"tasks here have no IPv6 addresses of {known.ipv6_fleet_range}: {own.ipv6_problem}"
+            )
+        return found
+
     def _problem(self, peer_id: str, host: FleetHost) -> str:
         return (
             self._wanted.left_out.get(peer_id)
             or self._failing.get(host.range)
+            or self._failing.get(host.ipv6_range)
             or self._failing.get(host.public_key)
             or ""
         )
@@ -146,7 +182,8 @@ class FleetNetwork:
             views.append(
                 FleetPeerView(
                     id=peer_id,
-                    range=host.range,
+                    range="" if host.ipv6_only else host.range,
+                    ipv6_range=host.ipv6_range,
                     address=host.address,
                     driver=host.driver,
                     problem=self._problem(peer_id, host),
@@ -155,7 +192,7 @@ class FleetNetwork:
                     tx_bytes=through.tx_bytes,
                 )
             )
-        return sorted(views, key=lambda view: [part.zfill(3) for part in view.range.split(".")])
+        return sorted(views, key=_place)
 
     async def remove(self) -> None:
         """Remove all that leads to other hosts. Idempotent.
@@ -168,14 +205,19 @@ class FleetNetwork:
             await clear(self._lane)
 
 
+def _place(view: FleetPeerView) -> tuple[int, int]:
+    network = ip_network(view.range or view.ipv6_range)
+    return network.version, int(network.network_address)
+
+
 async def clear(lane: NetlinkLane) -> None:
     """Remove what any agent of this host has left in the kernel of the fleet. Idempotent.
 
     Raises:
         NetworkFailure: the kernel refused.
     """
-    present = await routes.listed(lane, "")
-    await routes.apply(lane, changes(present, {}), "")
+    present = await routes.listed(lane, Sources())
+    await routes.apply(lane, changes(present, {}), Sources())
     await routes.remove_device(lane)
 
 

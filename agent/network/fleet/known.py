@@ -16,8 +16,10 @@ class KnownFleet(Struct, frozen=True):
     """The fleet as one of its hosts knows it."""
 
     range: str = ""
-    """Of this host; empty before control has said it."""
+    """Of this host; empty before control has said it, or without IPv4. Likewise the other three."""
     fleet_range: str = ""
+    ipv6_range: str = ""
+    ipv6_fleet_range: str = ""
     peers: dict[str, FleetHost] = field(default_factory=dict)
     """By id; those that control has said."""
     is_told: bool = False
@@ -32,6 +34,8 @@ class KnownFleet(Struct, frozen=True):
         return KnownFleet(
             range=update.range,
             fleet_range=update.fleet_range,
+            ipv6_range=update.ipv6_range,
+            ipv6_fleet_range=update.ipv6_fleet_range,
             peers=peers,
             is_told=self.is_told or update.full,
         )

@@ -1,12 +1,12 @@
-"""The range that control gave this host, kept in the agent's store."""
+"""The ranges that control gave this host, kept in the agent's store."""
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.errors import ConfigError, NetworkFailure
-from agent.network.address_pool import parse_pool
+from agent.network.address_pool import parse_pools
 from agent.state import Batch
 
 if TYPE_CHECKING:
@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from agent.state import StateStore
 
 KEY: Final = "fleetRange"
-"""Name of the value: the range and that of the fleet, with a blank between them."""
+"""Name of the value: the fields of ``OwnRange`` with blanks between them; the last two only with IPv6."""
+_NONE: Final = "-"
+"""In the place of an empty field."""
 
 
 class OwnRange(NamedTuple):
-    """The addresses of tasks here, and of those on all hosts."""
+    """The addresses of tasks here, and of those on all hosts; IPv4 or IPv6 may be missing."""
 
     range: str = ""
     """Empty before control has given one."""
     fleet_range: str = ""
+    ipv6_range: str = ""
+    ipv6_fleet_range: str = ""
 
 
 async def read(store: StateStore) -> OwnRange:
@@ -31,49 +35,58 @@ async def read(store: StateStore) -> OwnRange:
     Raises:
         StateFailure: the store cannot be read.
     """
-    kept = (await store.get_meta(KEY) or "").split()
+    kept = ["" if field == _NONE else field for field in (await store.get_meta(KEY) or "").split()]
     try:
-        return checked(OwnRange(*kept)) if len(kept) == 2 else OwnRange()
+        return checked(OwnRange(*kept)) if len(kept) in (2, 4) else OwnRange()
     except NetworkFailure:
         return OwnRange()
 
 
 def checked(given: OwnRange) -> OwnRange:
-    """Return a range, if tasks can have their addresses from it.
+    """Return ranges, if tasks can have their addresses from them.
 
     Raises:
         NetworkFailure: they cannot.
     """
     try:
-        network = parse_pool(given.range)
-        fleet = IPv4Network(given.fleet_range)
+        ipv4, ipv6 = parse_pools(given.range, given.ipv6_range)
+        if given.range and not ipv4.subnet_of(IPv4Network(given.fleet_range)):
+            raise NetworkFailure(
+                f"control gave this host the range {ipv4}, not one of {given.fleet_range}"
+            )
+        if ipv6 is not None and not ipv6.subnet_of(IPv6Network(given.ipv6_fleet_range)):
+            raise NetworkFailure(
+                f"control gave this host the range {ipv6}, not one of {given.ipv6_fleet_range}"
+            )
     except (ValueError, ConfigError) as error:
         raise NetworkFailure(f"control gave this host no usable range: {error}") from None
-    if not network.subnet_of(fleet):
-        raise NetworkFailure(f"control gave this host the range {network}, not one of {fleet}")
     return given
 
 
-def of(update: FleetUpdate) -> OwnRange:
-    """Return the range in an update. Pure."""
-    return OwnRange(update.range, update.fleet_range)
+def of(update: FleetUpdate, *, ipv6_only: bool = False) -> OwnRange:
+    """Return the ranges in an update; that of IPv4 not for a host whose tasks have IPv6 alone. Pure."""
+    by_ipv6 = (update.ipv6_range, update.ipv6_fleet_range) if update.ipv6_range else ("", "")
+    if ipv6_only or not update.range:
+        return OwnRange("", "", *by_ipv6)
+    return OwnRange(update.range, update.fleet_range, *by_ipv6)
 
 
 async def keep(store: StateStore, given: OwnRange) -> None:
-    """Keep a range, durably.
+    """Keep ranges, durably.
 
     Raises:
-        NetworkFailure: tasks cannot have their addresses from it.
-        StateFailure: it cannot be written.
+        NetworkFailure: tasks cannot have their addresses from them.
+        StateFailure: they cannot be written.
     """
     checked(given)
+    fields = given if given.ipv6_range else given[:2]
     batch = Batch()
-    batch.put_meta(KEY, f"{given.range} {given.fleet_range}")
+    batch.put_meta(KEY, " ".join(field or _NONE for field in fields))
     await store.commit(batch)
 
 
 async def forget(store: StateStore) -> None:
-    """Forget it, durably; raises ``StateFailure``."""
+    """Forget them, durably; raises ``StateFailure``."""
     batch = Batch()
     batch.delete_meta(KEY)
     await store.commit(batch)

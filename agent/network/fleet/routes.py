@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network.fleet.wanted import DEVICE, UNREACHABLE
 from agent.network.host.kernel_messages import FLEET_PROTOCOL
@@ -21,12 +21,23 @@ _UNREACHABLE: Final = 7
 """``RTN_UNICAST``, ``RTN_UNREACHABLE``."""
 
 
-async def listed(lane: NetlinkLane, source: str) -> dict[str, str]:
+class Sources(NamedTuple):
+    """This host's own addresses towards tasks of others, which it must have; empty before it has a range."""
+
+    ipv4: str = ""
+    ipv6: str = ""
+
+    def towards(self, network: str) -> str:
+        """Return the one of the network's kind."""
+        return self.ipv6 if ":" in network else self.ipv4
+
+
+async def listed(lane: NetlinkLane, sources: Sources) -> dict[str, str]:
     """Return the routes of the fleet, as ``wanted.Wanted.routes``, and ``?`` for those that cannot be such.
 
     Args:
         lane: for netlink.
-        source: as for ``apply``.
+        sources: as for ``apply``.
 
     Raises:
         NetworkFailure: the kernel did not answer.
@@ -34,33 +45,37 @@ async def listed(lane: NetlinkLane, source: str) -> dict[str, str]:
 
     async def work(host: Any) -> dict[str, str]:
         device = _device_index() or -1
-        return {
-            f"{message.get_attr('RTA_DST')}/{message['dst_len']}": via(message, device, source)
-            for message in await lane.dump(host.route, family=socket.AF_INET)
-            if message["proto"] == FLEET_PROTOCOL
-        }
+        found = {}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for message in await lane.dump(host.route, family=family):
+                # A kernel without IPv6 answers with the routes of other families.
+                if message["proto"] == FLEET_PROTOCOL and message["family"] == family:
+                    network = f"{message.get_attr('RTA_DST')}/{message['dst_len']}"
+                    found[network] = via(message, device, sources.towards(network))
+        return found
 
     return await lane.call(work)
 
 
-async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[str, str]:
+async def apply(lane: NetlinkLane, changes: Changes[str], sources: Sources) -> dict[str, str]:
     """Make changes; return why a route could not be made, by its network. Idempotent.
 
     Args:
         lane: for netlink.
         changes: what to change.
-        source: this host's own address towards tasks of others, which it must have; empty before it has a range.
+        sources: this host's own addresses towards tasks of others.
 
     Raises:
         NetworkFailure: a route could not be removed.
     """
 
     async def work(host: Any) -> dict[str, str]:
+        device = _device_index()
         errors = await pipelined(
-            *(host.route("del", dst=network, proto=FLEET_PROTOCOL) for network in changes.remove),
+            *(host.route("del", **_named(network)) for network in changes.remove),
             *(
-                host.route("replace", **request(network, gateway, _device_index(), source))
-                for network, gateway in changes.put.items()
+                host.route("replace", **request(network, way, device, sources.towards(network)))
+                for network, way in changes.put.items()
             ),
         )
         removed, put = errors[: len(changes.remove)], errors[len(changes.remove) :]
@@ -68,8 +83,8 @@ async def apply(lane: NetlinkLane, changes: Changes[str], source: str) -> dict[s
             if refused(error, errno.ESRCH, errno.ENOENT):
                 raise failure(f"removing the route to {network}", error)
         return {
-            network: str(failure(f"a route by {gateway or 'nobody'}", error))
-            for (network, gateway), error in zip(changes.put.items(), put, strict=True)
+            network: str(failure(f"a route to {network} by {way or 'nobody'}", error))
+            for (network, way), error in zip(changes.put.items(), put, strict=True)
             if error is not None
         }
 
@@ -102,13 +117,19 @@ def _device_index() -> int:
         return 0
 
 
+def _named(network: str) -> dict[str, Any]:
+    """Return what names a route of the fleet."""
+    family = socket.AF_INET6 if ":" in network else socket.AF_INET
+    return {"dst": network, "family": family, "proto": FLEET_PROTOCOL}
+
+
 def via(message: Any, device: int, source: str) -> str:
     """Return what is in the place of a route's gateway in ``wanted``; ``?`` if that has none such. Pure.
 
     Args:
         message: what the kernel says of the route.
         device: number of the WireGuard link.
-        source: as for ``apply``.
+        source: the host's own address of that kind, as for ``apply``.
     """
     if message["type"] == _UNREACHABLE:
         return UNREACHABLE
@@ -126,9 +147,10 @@ def request(network: str, gateway: str, device: int, source: str) -> Mapping[str
     What this host itself sends to tasks of another one has an address of this host's range. With any other, the peer
     would not take it through WireGuard, and its engine would not forward it: that drops all but the fleet's.
     """
+    named = _named(network)
     if gateway == UNREACHABLE:
-        return {"dst": network, "type": "unreachable", "proto": FLEET_PROTOCOL}
-    made = {"dst": network, "proto": FLEET_PROTOCOL} | ({"prefsrc": source} if source else {})
+        return named | {"type": "unreachable"}
+    made = named | ({"prefsrc": source} if source else {})
     if gateway == DEVICE:
-        return made | {"oif": device, "scope": LINK_SCOPE}
+        return made | {"oif": device} | ({} if ":" in network else {"scope": LINK_SCOPE})
     return made | {"gateway": gateway}

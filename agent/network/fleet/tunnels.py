@@ -88,7 +88,8 @@ async def listed(lane: NetlinkLane) -> DeviceState | None:
                     public, state = _peer(peer)
                     known = peers.get(public)
                     if known is not None:
-                        state = known._replace(range=f"{known.range} {state.range}".strip())
+                        both = sorted([*known.range.split(), *state.range.split()])
+                        state = known._replace(range=" ".join(both))
                     peers[public] = state
         except NetlinkError as error:
             if error.code == errno.ENODEV:
@@ -133,7 +134,7 @@ async def apply(lane: NetlinkLane, put: Mapping[str, Tunnel], remove: list[str])
                         "endpoint_addr": tunnel.address,
                         "endpoint_port": tunnel.port,
                         "replace_allowed_ips": True,
-                        "allowed_ips": [tunnel.range],
+                        "allowed_ips": tunnel.range.split(),
                     },
                 )
             except NetlinkError as error:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from agent.model.fleet import ROUTES, WIREGUARD
 from agent.network.host.kernel_messages import FLEET_DEVICE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from agent.model.fleet import FleetHost
     from agent.network.fleet.known import KnownFleet
 
+N = TypeVar("N", IPv4Network, IPv6Network)
 V = TypeVar("V")
+
+_ADDRESSES: Final[dict[int, Callable[[str], IPv4Address | IPv6Address]]] = {
+    4: IPv4Address, 6: IPv6Address,
+}  # fmt: skip
 
 UNREACHABLE: Final = ""
 """In the place of a gateway: nobody has these addresses, and packets to them must not leave by another route."""
@@ -26,7 +31,7 @@ class Tunnel(NamedTuple):
     """The way to one host by WireGuard."""
 
     range: str
-    """What the host may send with, and what is sent to it."""
+    """What the host may send with, and what is sent to it; of two, with a blank between them."""
     address: str
     port: int
 
@@ -39,7 +44,7 @@ class Wanted(NamedTuple):
     tunnels: dict[str, Tunnel]
     """By public key."""
     left_out: dict[str, str]
-    """By the id of a peer to which there can be no way: why."""
+    """By the id of a peer to which there can be no way, or none by IPv6: why."""
 
 
 class Changes(NamedTuple, Generic[V]):
@@ -58,50 +63,87 @@ def wanted(known: KnownFleet, driver: str, own_key: str = "") -> Wanted:
     """Return the ways for a host with this driver, and this public key of WireGuard.
 
     A peer is left out if what control says of it cannot be, or would lead away what is for tasks here.
+    By IPv6 there are ways only if this host has a range of it.
     """
     found = Wanted({}, {}, {})
-    if not known.fleet_range:
-        return found
-    found.routes[known.fleet_range] = UNREACHABLE
+    if known.range:
+        found.routes[known.fleet_range] = UNREACHABLE
+    if known.ipv6_range:
+        found.routes[known.ipv6_fleet_range] = UNREACHABLE
     for peer_id, host in sorted(known.peers.items()):
-        problem = _problem(known, host, driver) or _taken(found, host, own_key)
+        problem = _problem(host, driver, own_key)
         if problem:
             found.left_out[peer_id] = problem
-        elif driver == WIREGUARD:
-            found.routes[host.range] = DEVICE
-            found.tunnels[host.public_key] = Tunnel(host.range, host.address, host.port)
-        else:
-            found.routes[host.range] = host.address
+            continue
+        ranges = []
+        for way in _ways(known, host):
+            problem = way.problem or _taken(found, way, host)
+            if problem:
+                found.left_out[peer_id] = problem
+            else:
+                ranges.append(way.range)
+                found.routes[way.range] = DEVICE if driver == WIREGUARD else way.gateway
+        if ranges and driver == WIREGUARD:
+            tunnel = Tunnel(" ".join(sorted(ranges)), host.address, host.port)
+            found.tunnels[host.public_key] = tunnel
     return found
 
 
-def _taken(found: Wanted, host: FleetHost, own_key: str) -> str:
-    if host.range in found.routes:
-        return f"another host has its range {host.range}, too"
-    if own_key and host.public_key == own_key:
-        return "it has the key of this host, too"  # the kernel would skip it without an error
-    if host.public_key in found.tunnels:
+class _Way(NamedTuple):
+    """How a host is reached by one version of IP."""
+
+    range: str
+    gateway: str
+    problem: str = ""
+
+
+def _ways(known: KnownFleet, host: FleetHost) -> Iterator[_Way]:
+    """Yield the ways to a host by the versions of IP of which tasks on both hosts have addresses."""
+    if known.range and not host.ipv6_only:
+        fleet, own = IPv4Network(known.fleet_range), IPv4Network(known.range)
+        yield _way(host, host.range, host.address, fleet, own)
+    if known.ipv6_range and host.ipv6_range:
+        by_ipv6, own6 = IPv6Network(known.ipv6_fleet_range), IPv6Network(known.ipv6_range)
+        address = host.ipv6_address if host.driver == ROUTES else host.address
+        yield _way(host, host.ipv6_range, address, by_ipv6, own6)
+
+
+def _way(host: FleetHost, cidr: str, told: str, fleet: N, own: N) -> _Way:
+    parse = _ADDRESSES[fleet.version] if host.driver == ROUTES else ip_address
+    try:
+        network, address = type(fleet)(cidr), parse(told)
+    except ValueError as error:
+        return _Way(cidr, told, str(error))
+    problem = ""
+    if not network.subnet_of(fleet) or network == fleet:
+        problem = f"its range {network} is not one of {fleet}"
+    elif network.overlaps(own):
+        problem = f"its range {network} overlaps that of this host"
+    elif address in fleet:
+        problem = f"its address {address} is one of tasks"
+    elif address.is_link_local and address.version == 6:
+        problem = f"its address {address} is for one link alone"
+    return _Way(str(network), str(address), problem)
+
+
+def _taken(found: Wanted, way: _Way, host: FleetHost) -> str:
+    if way.range in found.routes:
+        return f"another host has its range {way.range}, too"
+    if host.driver == WIREGUARD and host.public_key in found.tunnels:
         return "another host has its key, too"
     return ""
 
 
-def _problem(known: KnownFleet, host: FleetHost, driver: str) -> str:
+def _problem(host: FleetHost, driver: str, own_key: str) -> str:
+    """Return why there can be no way at all to a host; empty if there can."""
     if host.driver != driver:
         return f"it has ECS_FLEET_NETWORK={host.driver}, and this host has {driver}"
-    try:
-        network = IPv4Network(host.range)
-        address = IPv4Address(host.address) if driver == ROUTES else ip_address(host.address)
-    except ValueError as error:
-        return str(error)
-    fleet, own = IPv4Network(known.fleet_range), IPv4Network(known.range)
-    if not network.subnet_of(fleet) or network == fleet:
-        return f"its range {network} is not one of {fleet}"
-    if network.overlaps(own):
-        return f"its range {network} overlaps that of this host"
-    if address in fleet:
-        return f"its address {address} is one of tasks"
-    if driver == WIREGUARD and not (host.public_key and 0 < host.port < 65536):
+    if driver != WIREGUARD:
+        return ""
+    if not (host.public_key and 0 < host.port < 65536):
         return "its key or its port is missing"
+    if own_key and host.public_key == own_key:
+        return "it has the key of this host, too"  # the kernel would skip it without an error
     return ""
 
 

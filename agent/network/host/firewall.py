@@ -26,6 +26,7 @@ from agent.network.bridge.bridge_port_rules import NO_HOSTS, Layout
 from agent.network.groups.group_rules import GroupRules
 from agent.network.host import agent_address, fleet_rules, ipv6_ruleset, link_ruleset
 from agent.network.host.docker_chain import CHAIN, DockerChain
+from agent.network.host.fleet_rules import NO_FLEET, OF_CONTAINERS
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from agent.network.bridge.bridge_port_rules import BridgePort
     from agent.network.drivers.contract import PortRules
     from agent.network.host.agent_address import Doors
+    from agent.network.host.fleet_rules import FleetNetworks
 
 T = TypeVar("T")
 
@@ -66,7 +68,12 @@ class Wanted(NamedTuple):
 
 
 def ruleset(
-    table: str, wanted: Wanted, blocked: Iterable[str] = (), *, doors: Doors, fleet: str = ""
+    table: str,
+    wanted: Wanted,
+    blocked: Iterable[str] = (),
+    *,
+    doors: Doors,
+    fleet: FleetNetworks = NO_FLEET,
 ) -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables. Pure.
 
@@ -79,6 +86,7 @@ def ruleset(
     source, target = nft.field("ip", "saddr"), nft.field("ip", "daddr")
     pool_set = f"@{POOLS_SET}"
     never = nft.prefixes({*blocked, *NO_HOSTS})
+    of_containers = fleet_rules.of_containers(fleet, doors.engine_bridge)
 
     rule, rules = partial(nft.rule, place), partial(nft.rules, place)
     hooked = partial(nft.hooked, place)
@@ -91,6 +99,8 @@ def ruleset(
         hooked("sources", "filter", "prerouting", -300),
         hooked("between", "filter", "forward", -10),
         hooked("outside", "nat", "postrouting", 100),
+        # Before the engine masquerades.
+        *([hooked(OF_CONTAINERS, "nat", "postrouting", 99)] if of_containers else []),
         hooked("own", "nat", "output", -100),
         hooked("containers", "nat", "prerouting", -100),
         hooked("agent", "filter", "input", -5),
@@ -112,6 +122,7 @@ def ruleset(
         rule("between", "to what is published", nft.match({"ct": {"key": "status"}}, "dnat", "in"),
              accept),
         rule("between", "into other networks of this host", *nft.COUNTED_DROP),
+        *rules(OF_CONTAINERS, of_containers),
         *rules("outside", fleet_rules.not_masqueraded(fleet)),
         rule("outside", "tasks to outside", nft.match(source, pool_set),
              nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),
@@ -135,7 +146,7 @@ class Firewall:
         doors: Doors,
         ports: PortRules,
         resolvers: Iterable[str] = (),
-        fleet: str = "",
+        fleet: FleetNetworks = NO_FLEET,
     ) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
@@ -145,7 +156,7 @@ class Firewall:
             doors: the bridges, and who may reach the agent's ports.
             ports: what each task may send, from the driver.
             resolvers: name servers of tasks.
-            fleet: network of tasks on all hosts; empty if they do not reach each other.
+            fleet: networks of tasks on all hosts; empty if they do not reach each other.
         """
         self._fleet = fleet
         self.ports = ports
@@ -155,8 +166,8 @@ class Firewall:
         self._blocked = tuple(blocked)
         self._doors = doors
         owner = doors.task_bridge or table
-        self._docker = DockerChain(self._bridge, owner, fleet=fleet)
-        self._docker_ipv6 = DockerChain(self._bridge, owner, program="ip6tables")
+        self._docker = DockerChain(self._bridge, owner, fleet=fleet.ipv4)
+        self._docker_ipv6 = DockerChain(self._bridge, owner, program="ip6tables", fleet=fleet.ipv6)
 
     def ensure(self, wanted: Wanted, ports: Iterable[BridgePort] | None = None) -> None:
         """Create or correct the tables and our rules in Docker's chain; idempotent.

@@ -12,19 +12,23 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.network.host import agent_address, fleet_rules, ipv6_ruleset
+from agent.network.host.fleet_rules import NO_FLEET, OF_CONTAINERS
 from agent.network.kernel import nft
 
 if TYPE_CHECKING:
     from agent.network.bridge.bridge_port_rules import Layout
     from agent.network.host.agent_address import Doors
     from agent.network.host.firewall import Wanted
+    from agent.network.host.fleet_rules import FleetNetworks
 
 _FAMILY: Final = "inet"
 _POOLS: Final = "task_pools"
 _OUTSIDE: Final = "outside"
 
 
-def ruleset(table: str, wanted: Wanted, *, doors: Doors, fleet: str = "") -> list[dict[str, Any]]:
+def ruleset(
+    table: str, wanted: Wanted, *, doors: Doors, fleet: FleetNetworks = NO_FLEET
+) -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables."""
     place, layout = {"family": _FAMILY, "table": table}, wanted.layout
     rule, rules = partial(nft.rule, place), partial(nft.rules, place)
@@ -52,6 +56,7 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors, fleet: str = "") -> lis
         ]  # fmt: skip
     server = nft.match(nft.field("tcp", "dport"), doors.server_port)
     to_agent = nft.match(nft.field("ip", "daddr"), agent_address.ADDRESS)
+    of_containers = fleet_rules.of_containers(fleet, doors.engine_bridge)
     this_host, *others = agent_address.guard(doors)
     body: list[dict[str, Any]] = [
         {"set": {**place, "name": _POOLS, "type": "ipv4_addr", "flags": ["interval"],
@@ -62,6 +67,9 @@ def ruleset(table: str, wanted: Wanted, *, doors: Doors, fleet: str = "") -> lis
         {"chain": {**place, "name": "of_task"}},
         hooked("sources", "filter", "prerouting", -300),
         hooked("between", "filter", "forward", -10),
+        # Before the engine masquerades.
+        *([hooked(OF_CONTAINERS, "nat", "postrouting", 99)] if of_containers else []),
+        *rules(OF_CONTAINERS, of_containers),
         hooked("own", "nat", "output", -100),
         hooked("containers", "nat", "prerouting", -100),
         hooked("agent", "filter", "input", -5),

@@ -61,6 +61,10 @@ class ContainerFiles:
             raise StateFailure(f"{path} cannot be written: {error.strerror}") from None
         return path
 
+    def path_of(self, name: str) -> Path:
+        """Return where the file of a container is, or would be."""
+        return self._directory / name
+
     def has(self, name: str) -> Path | None:
         """Return the path of the file of a container; None if it does not exist. Blocks."""
         path = self._directory / name

@@ -19,7 +19,7 @@ from agent.runtime.docker.events import EventFeed
 from agent.runtime.docker.exec import start_exec
 from agent.runtime.docker.lanes import BlockingCall, join_all
 from agent.runtime.docker.streams import stream
-from agent.runtime.protocol import WHOLE_LOG
+from agent.runtime.protocol import WHOLE_LOG, VolumeInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -352,6 +352,18 @@ class DockerEngine:
             except docker.errors.NotFound:
                 return False
             return True
+
+        return await self._calls.do(self._calls.quick, work, "inspecting", _VOLUME_LIMIT_S)
+
+    async def inspect_volume(self, name: str) -> VolumeInfo | None:
+        """Return how a volume was made; None if there is none of that name."""
+
+        def work(client: EngineClient, _: BlockingCall) -> VolumeInfo | None:
+            try:
+                found = client.inspect_volume(name)
+            except docker.errors.NotFound:
+                return None
+            return VolumeInfo(driver=found["Driver"], options=found.get("Options") or {})
 
         return await self._calls.do(self._calls.quick, work, "inspecting", _VOLUME_LIMIT_S)
 

@@ -33,6 +33,7 @@ from agent.model.wire import (
     Assignment,
     Assignments,
     ChangesAnswer,
+    CommandOrder,
     ErrorBody,
     Hello,
     HostIdentity,
@@ -41,7 +42,7 @@ from agent.model.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 T = TypeVar("T")
 
@@ -115,6 +116,7 @@ class _Envelope(Struct, frozen=True, rename="camel"):
     fleet: msgspec.Raw = field(default_factory=msgspec.Raw)
     """The same, likewise the next."""
     names: msgspec.Raw = field(default_factory=msgspec.Raw)
+    commands: list[msgspec.Raw] = field(default_factory=list)
 
 
 class _Values(Struct, frozen=True):
@@ -134,6 +136,7 @@ _tags = msgspec.json.Decoder(_Tags)
 _lacking = msgspec.json.Decoder(_Lacking)
 _envelope = msgspec.json.Decoder(_Envelope)
 _assignment = msgspec.json.Decoder(Assignment)
+_command = msgspec.json.Decoder(CommandOrder)
 _credentials = msgspec.json.Decoder(TaskCredentials)
 _groups = msgspec.json.Decoder(GroupUpdates)
 _fleet = msgspec.json.Decoder(FleetUpdate)
@@ -177,12 +180,8 @@ def assignments(raw: bytes) -> ReadAssignments:
                 tasks.append(Assignment(task_arn=arn, desired_status=DesiredStatus.RUNNING))
             else:
                 full = False
-    issued: list[TaskCredentials] = []
-    for part in envelope.credentials:
-        try:
-            issued.append(_credentials.decode(part))
-        except _BAD_JSON as error:
-            troubles.append(f"credentials of a role: {error}")
+    issued = _readable(_credentials, envelope.credentials, "credentials of a role", troubles)
+    commands = _readable(_command, envelope.commands, "session of a command", troubles)
     groups = None
     if bytes(envelope.security_groups) not in (b"", b"null"):
         # Not left out like an order: tasks would run without their rules, or with old ones.
@@ -204,8 +203,22 @@ def assignments(raw: bytes) -> ReadAssignments:
         security_groups=groups,
         fleet=fleet,
         names=names,
+        commands=commands,
     )
     return ReadAssignments(read, troubles)
+
+
+def _readable(
+    decoder: msgspec.json.Decoder[T], parts: Sequence[msgspec.Raw], what: str, troubles: list[str]
+) -> list[T]:
+    """Return the parts that can be read; adds what is wrong with others to ``troubles``."""
+    found = []
+    for part in parts:
+        try:
+            found.append(decoder.decode(part))
+        except _BAD_JSON as error:
+            troubles.append(f"{what}: {error}")
+    return found
 
 
 def registered(raw: bytes) -> Registered:

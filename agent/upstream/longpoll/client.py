@@ -48,15 +48,19 @@ from agent.upstream.longpoll.watermark import Watermark
 from agent.upstream.protocol import ControlStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from agent.model.liveness import Liveness
     from agent.model.metrics import MetricsBatch
     from agent.model.protection import ProtectionCall, ProtectionOutcome
+    from agent.model.wire import CommandOrder
     from agent.state import StateStore
     from agent.upstream.draining import Drain
+    from agent.upstream.longpoll.commands import Commands
+    from agent.upstream.longpoll.exchange import Identity
     from agent.upstream.longpoll.registration import SavedRegistration
     from agent.upstream.protocol import (
+        CommandHost,
         CredentialStore,
         DescribeHost,
         Holding,
@@ -118,6 +122,7 @@ class LongPollClient:
         client: HttpClient,
         certificate: HostCertificate | None = None,
         drain: Drain | None = None,
+        commands: CommandHost | None = None,
         saved: SavedRegistration,
         watermark: Watermark,
     ) -> None:
@@ -165,6 +170,9 @@ class LongPollClient:
             if logs is not None
             else None
         )
+        self._command_host = commands
+        self._commands: Commands | None = None
+        self._group: asyncio.TaskGroup | None = None
         self._drain = DrainTeller(drain, self._own_arn, self._set_status) if drain else None
         self._orders = OrderPoll(
             self._client,
@@ -175,6 +183,7 @@ class LongPollClient:
             watermark=watermark,
             take=take,
             credentials=credentials,
+            start_commands=self._start_commands,
             wait_s=settings.wait_s,
             call_limit_s=settings.limits.call_s,
         )
@@ -195,6 +204,7 @@ class LongPollClient:
         logs: LogSource | None = None,
         *,
         drain: Drain | None = None,
+        commands: CommandHost | None = None,
     ) -> LongPollClient:
         """Return the client of a host that knows who it was; nobody is called before ``run``.
 
@@ -228,6 +238,7 @@ class LongPollClient:
             client=client,
             certificate=certificate,
             drain=drain,
+            commands=commands,
             saved=saved,
             watermark=watermark,
         )
@@ -282,6 +293,7 @@ class LongPollClient:
             )
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 self.begun.set()
                 group.create_task(self._orders.run(), name="control-poll")
                 group.create_task(self._sender.run(), name="control-outbox")
@@ -300,6 +312,16 @@ class LongPollClient:
             if final is None:
                 raise
             raise next(leaves(final)) from None
+
+    async def _start_commands(self, identity: Identity, orders: Sequence[CommandOrder]) -> None:
+        """Connect for sessions with commands in containers; loads what that needs at the first."""
+        if self._command_host is None or self._group is None:
+            return
+        if self._commands is None:
+            from agent.upstream.longpoll.commands import Commands  # noqa: PLC0415 - see above
+
+            self._commands = Commands(self._client, self._command_host, self._group)
+        self._commands.take(identity, orders)
 
     async def _own_arn(self) -> str:
         return (await self._registration.identity()).instance_arn

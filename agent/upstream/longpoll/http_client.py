@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from agent.model.wire import (
+    HOST_KEY_HEADER,
     Changes,
     ChangesAnswer,
     Held,
@@ -26,6 +27,8 @@ from agent.upstream.longpoll.exchange import Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import aiohttp
 
     from agent.model.changes import TaskChange
     from agent.model.logs import LogsAnswer, LogStream
@@ -140,6 +143,20 @@ class HttpClient(Exchange):
         path = f"{identity.path}/status"
         body = _encode(InstanceStatus(status=status))
         await self.call("POST", path, identity=identity, body=body)
+
+    async def command(self, identity: Identity, session_id: str) -> aiohttp.ClientWebSocketResponse:
+        """Connect for a session of control with a command in a container; the caller closes it."""
+        from agent.upstream.longpoll import commands  # noqa: PLC0415 - most hosts have none
+
+        # As in all calls: where the certificate proves the host, the token stays at home.
+        token = "" if self._has_certificate() else await self._token.current()
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if self.host_key:
+            headers[HOST_KEY_HEADER] = self.host_key
+        url = self.endpoint / f"{identity.path}/commands/{session_id}"
+        return await commands.connect(
+            self._session, url, headers | identity.headers, server_name=self._tls.server_name
+        )
 
     async def leave(self, identity: Identity) -> None:
         """Remove the instance from its cluster."""

@@ -31,7 +31,9 @@ from agent.upstream.longpoll.credentials import issued
 from agent.upstream.longpoll.watermark import Watermark, cautious, went_back
 
 if TYPE_CHECKING:
-    from agent.model.wire import Assignments
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from agent.model.wire import Assignments, CommandOrder
     from agent.upstream.backoff import Backoff, OutageBackoff
     from agent.upstream.connection import ConnectionStatus
     from agent.upstream.longpoll.answers import ReadAssignments
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from agent.upstream.longpoll.http_client import HttpClient
     from agent.upstream.longpoll.registration import LongPollRegistration
     from agent.upstream.protocol import CredentialStore, TakeAssignments
+
+    StartCommands = Callable[[Identity, Sequence[CommandOrder]], Awaitable[None]]
 
 _log = structlog.get_logger()
 
@@ -64,6 +68,7 @@ class OrderPoll:
         watermark: Watermark,
         take: TakeAssignments,
         credentials: CredentialStore,
+        start_commands: StartCommands,
         wait_s: float,
         call_limit_s: float,
     ) -> None:
@@ -81,6 +86,7 @@ class OrderPoll:
         self._watermark = watermark
         self._take = take
         self._credentials = credentials
+        self._start_commands = start_commands
         self._credentials_serial = 0
         """Of the newest credentials that came; of one run of control, as the revision is."""
         self._longest_wait_s = wait_s
@@ -183,12 +189,14 @@ class OrderPoll:
         # Before the orders: what they start may need them at once.
         for each in issued(orders):
             self._credentials.keep(each.task_arn, each.role_type, each.credentials)
+        if orders.commands:
+            await self._start_commands(identity, orders.commands)
         if not await self._hand_on(orders, identity):
             return after
         self._credentials_serial = orders.credentials_serial
         if not why:
             self._watermark.taken(identity.control_id, orders)
-        if orders.revision == after:
+        if orders.revision == after and not orders.commands:
             await self._pace(took_s, wait_s)
         else:
             self._backoff.reset()

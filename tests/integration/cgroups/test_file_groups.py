@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,24 +132,52 @@ async def test_groups_of_tasks_that_are_gone_are_removed_and_those_of_others_sta
         await groups.close()
 
 
-async def test_a_group_with_processes_is_not_removed(owner: str) -> None:
-    groups = await opened(owner)
+async def test_a_group_with_processes_is_not_removed_while_its_containers_may_run(
+    owner: str,
+) -> None:
+    before = await opened(owner)
     one = task()
-    await groups.ensure(one)
-    group = ROOT / "memory" / groups.path_of(one.arn)
+    await before.ensure(one)
+    group = ROOT / "memory" / before.path_of(one.arn)
+    groups = await opened(owner)
     sleeper = await asyncio.create_subprocess_exec("sleep", "60")
     try:
         (group / "cgroup.procs").write_text(str(sleeper.pid))
-        with pytest.raises(CgroupFailure, match="still has processes"):
-            await groups.remove(one.arn)
         await groups.reconcile([])
-        await groups.close()
         assert group.is_dir()
+        assert sleeper.returncode is None
     finally:
         sleeper.kill()
         await sleeper.wait()
+    await groups.reconcile([])
+    assert not group.exists()
+    for each in (before, groups):
+        await each.close()
+
+
+async def test_what_is_left_of_removed_containers_is_killed(owner: str) -> None:
+    """An engine that dies in the middle of a start forgets what was to become the container."""
     groups = await opened(owner)
-    await groups.remove(one.arn)
+    one, other = task(), task()
+    sleepers = []
+    for each in (one, other):
+        await groups.ensure(each)
+        below = ROOT / "memory" / groups.path_of(each.arn) / "container"
+        below.mkdir()
+        sleepers.append(await asyncio.create_subprocess_exec("sleep", "60"))
+        (below / "cgroup.procs").write_text(str(sleepers[-1].pid))
+    try:
+        with pytest.raises(CgroupFailure, match="still has processes"):
+            await groups.remove(one.arn)
+        async with asyncio.timeout(30):
+            assert await sleepers[0].wait() == -signal.SIGKILL
+        await groups.remove(one.arn)
+        assert not (ROOT / "memory" / groups.path_of(one.arn)).exists()
+        assert sleepers[1].returncode is None
+    finally:
+        sleepers[1].kill()
+        await sleepers[1].wait()
+    await groups.remove(other.arn)
     await groups.close()
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from agent.controlplane.console.admission import Console
 from tests.support.browser import browser_page, executable
-from tests.support.console_fleet import HOSTS, KEY_ID, SECRET, SERVICES, a_shop
+from tests.support.console_fleet import HOSTS, KEY_ID, SECRET, SERVICES, TOKEN, a_shop
+from tests.support.shell_host import shell_host
 
 if TYPE_CHECKING:
     from tests.support.browser import Page
@@ -60,6 +61,9 @@ async def test_twenty_hosts_and_two_hundred_tasks(tmp_path: Path) -> None:
             await _sees_one_task(page, shop, chosen)
             await _goes_by_keyboard(page)
             await _fits(page, shop, chosen, service)
+            async with shell_host(shop.endpoint, shop.endpoint.url, "web", TOKEN) as task:
+                await shop.log(task, ["started"])  # what commands write goes to its group
+                await _has_a_terminal(page, task)
             await _signs_out(page)
             assert page.errors == []
             assert {url.split("/console")[0].rstrip("/") for url in page.requests} >= {shop.url}
@@ -187,6 +191,85 @@ async def _fits(page: Page, shop: Shop, task: str, service: str) -> None:
     await page.resize(1280, 800)
 
 
+SHOWN = "document.querySelector('.term').innerText"
+NOTE = "document.querySelector('.term').closest('.log').querySelector('.log-note').textContent"
+
+
+async def _has_a_terminal(page: Page, task: str) -> None:
+    """A real shell on a real terminal, whose bytes come the whole way through control."""
+    await _visit(page, f"/tasks/{_id(task)}")
+    await page.until("document.querySelector('button[data-do=terminal]')")
+    await page.value("document.querySelector('button[data-do=terminal]').click()")
+    await page.until(f"{SHOWN}.includes('$ ')")
+    assert await page.value("document.activeElement.className") == "term-keys"
+    # What is typed, a key with a meaning of its own, and colours.
+    await _type(page, "printf '\\033[1;31mred\\033[0m and \\033[38;5;46mgreen\\033[0m\\n'")
+    await page.until(f"{SHOWN}.includes('red and green')")
+    assert await page.value("document.querySelector('.term .text-1.bold').textContent") == "red"
+    assert (
+        await page.value(
+            "[...document.querySelectorAll('.term span')].find(one => one.textContent === 'green').style.color"
+        )
+        == "rgb(0, 255, 0)"
+    )
+    await page.send("Input.insertText", text="sleep 1000")
+    await page.press("Enter", 13)
+    await page.send(
+        "Input.dispatchKeyEvent", type="rawKeyDown", key="c", code="KeyC",
+        windowsVirtualKeyCode=67, modifiers=2,
+    )  # fmt: skip
+    await page.until(f"{SHOWN}.includes('^C')")
+    # The command has the size of the page, and is told of another one.
+    await _type(page, "stty size | tr ' ' x")
+    size = "(() => { const found = [...document.querySelectorAll('.term-screen > div')].map(one => one.textContent.trim())"
+    size += ".findLast(one => /^\\d+x\\d+$/.test(one)); return found ?? '' })()"
+    await page.until(f"{size} !== ''")
+    wide = int((await page.value(size)).partition("x")[2])
+    assert wide > 80
+    await page.resize(400, 800)
+    await _type(page, "clear; stty size | tr ' ' x")
+    await page.until(f"{size} !== '' && parseInt({size}.split('x')[1]) < {wide}")
+    assert await page.value("document.documentElement.scrollWidth") <= 400
+    assert await page.value(
+        "document.querySelector('.term').scrollWidth <= document.querySelector('.term').clientWidth"
+    )
+    await page.resize(1280, 800)
+    # A paste of several lines, markup that stays text, and more output than the screen has rows.
+    await page.value(
+        "(() => { const data = new DataTransfer(); data.setData('text', 'echo pasted\\necho \"<b>kept</b>\"\\n');"
+        "document.querySelector('.term-keys').dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, cancelable: true})) })()"
+    )
+    await page.until(f"{SHOWN}.includes('<b>kept</b>')")
+    assert await page.value("document.querySelectorAll('.term b').length") == 0
+    await _type(page, "seq 1 500; echo 漢字-$((6 * 7))")
+    await page.until(f"{SHOWN}.includes('漢字-42')")
+    assert await page.value("document.querySelectorAll('.term-history > div').length") >= 460
+    await _picture(page, "terminal")
+    await _type(page, "exit 3")
+    await page.until(f"{NOTE}.includes('exit code 3')")
+    # Another one ends with the page's place, and so does its command.
+    await page.value("document.querySelector('form[data-do=terminal] button').click()")
+    await page.until(f"{NOTE}.includes('leaves the terminal')")
+    await _type(page, "echo again")
+    await page.until(f"{SHOWN}.includes('again')")
+    await _visit(page, "/tasks")
+    await page.until("!document.querySelector('.term')")
+
+
+async def _type(page: Page, text: str) -> None:
+    await page.value("document.querySelector('.term-keys').focus()")
+    await page.send("Input.insertText", text=text)
+    await page.press("Enter", 13)
+
+
+async def _picture(page: Page, name: str) -> None:
+    folder = os.environ.get("ECS_TEST_SCREENSHOTS")
+    if folder:
+        await asyncio.sleep(1)
+        picture = await page.picture()
+        await asyncio.to_thread(Path(folder, f"console-{name}.png").write_bytes, picture)
+
+
 async def _pictures(page: Page, task: str) -> None:
     folder = os.environ.get("ECS_TEST_SCREENSHOTS")
     if not folder:
@@ -199,9 +282,7 @@ async def _pictures(page: Page, task: str) -> None:
         await page.prefer(scheme)
         await page.resize(width, 860)
         await _visit(page, place)
-        await asyncio.sleep(1)
-        picture = await page.picture()
-        await asyncio.to_thread(Path(folder, f"console-{name}.png").write_bytes, picture)
+        await _picture(page, name)
     await page.prefer("light")
     await page.resize(1280, 800)
 

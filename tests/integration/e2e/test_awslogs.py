@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.cli.client import CliError
 from tests.integration.e2e.conftest import describe, nothing_left, register, run
 from tests.support.fleet import Fleet, eventually
 from tests.support.service_manager import ServiceManager, service_manager
@@ -116,10 +117,11 @@ def site(shared: Site) -> Iterator[Site]:
 
 def logging(*, group: str = GROUP, **options: str) -> dict[str, Any]:
     return {
+        "cpu": 128,  # of a busy host, a container with few units gets next to nothing
         "logConfiguration": {
             "logDriver": "awslogs",
             "options": {"awslogs-group": group, "awslogs-stream-prefix": "p", **options},
-        }
+        },
     }
 
 
@@ -137,7 +139,12 @@ def started(site: Site, image: str, command: str, **options: str) -> tuple[str, 
     """Run a task that logs; return its ARN and its stream."""
     definition = register(site.ecs, image, command, containers=[logging(**options)])
     (arn,) = run(site.ecs, definition)
-    return arn, f"p/c0/{arn.rsplit('/', 1)[-1]}"
+    return arn, stream_of(arn)
+
+
+def stream_of(arn: str) -> str:
+    """Return the stream of a task's first container."""
+    return f"p/c0/{arn.rsplit('/', 1)[-1]}"
 
 
 def wait_lines(site: Site, stream: str, count: int, *, within_s: float = 60.0) -> None:
@@ -204,47 +211,41 @@ def test_a_group_that_does_not_exist_ends_the_task_as_on_ecs(
 def test_while_control_is_away_containers_start_and_write_and_nothing_is_lost(
     site: Site, busybox_image: str
 ) -> None:
-    """The agent is killed in the meantime, too."""
-    definition = register(
-        site.ecs, busybox_image, counting(400, every_s=0.05),
-        containers=[{**logging(), "restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}}],
+    """The agent is killed in the meantime, and restarts a container by its own decision, for which it needs nobody."""
+    policy = {"restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}}
+    writing = register(site.ecs, busybox_image, counting(400, every_s=0.05), containers=[logging()])
+    ending = register(
+        site.ecs, busybox_image, "echo begun; sleep 65; echo ended; exit 1",
+        containers=[{**logging(), **policy}],
     )  # fmt: skip
-    first, second = run(site.ecs, definition, count=2)
-    streams = [f"p/c0/{arn.rsplit('/', 1)[-1]}" for arn in (first, second)]
-    for arn in (first, second):
+    (restarted,) = run(site.ecs, ending)
+    writers = run(site.ecs, writing, count=2)
+    for arn in (restarted, *writers):
         wait_for_status(site, arn, "RUNNING")
     site.fleet.control.kill()
     eventually(lambda: site.agent.json("status")["logs"]["waitingEvents"], what="logs wait")
-    waiting = "events" in site.agent.cli("status") and "to deliver" in site.agent.cli("status")
-    assert waiting
+    shown = site.agent.cli("status")
+    assert "events" in shown
+    assert "to deliver" in shown
     site.restart_agent(by_kill=True)
-    time.sleep(25)  # both have ended now, and have written all they had to
+
+    def has_restarted() -> bool:
+        """By when the others have ended, and have written all they had to."""
+        with contextlib.suppress(CliError):  # the agent is starting
+            for task in site.agent.json("tasks"):
+                if task["arn"] == restarted:
+                    return bool(task["containers"][0]["restartCount"])
+        return False
+
+    eventually(has_restarted, within_s=120, what="the container was restarted")
     site.fleet.control.start()
     site.fleet.control.ready()
-    for stream in streams:
+    for stream in map(stream_of, writers):
         wait_lines(site, stream, 400, within_s=180)
         assert site.lines(stream) == numbered(400)
+    lives = stream_of(restarted)
+    eventually(lambda: site.lines(lives)[:3] == ["begun", "ended", "begun"], what="all its lines")
     assert not site.agent.json("status")["logs"]["lost"]
-
-
-def test_a_container_starts_while_control_is_away(site: Site, busybox_image: str) -> None:
-    """Its restart is the agent's own decision, for which it needs nobody."""
-    policy = {"restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}}
-    command = "echo begun; sleep 65; echo ended; exit 1"
-    definition = register(site.ecs, busybox_image, command, containers=[{**logging(), **policy}])
-    (arn,) = run(site.ecs, definition)
-    wait_for_status(site, arn, "RUNNING")
-    site.fleet.control.kill()
-
-    def restarted() -> bool:
-        (task,) = site.agent.json("tasks")
-        return bool(task["containers"][0]["restartCount"])
-
-    eventually(restarted, within_s=120, what="the container was restarted")
-    site.fleet.control.start()
-    site.fleet.control.ready()
-    stream = f"p/c0/{arn.rsplit('/', 1)[-1]}"
-    eventually(lambda: site.lines(stream)[:3] == ["begun", "ended", "begun"], what="all its lines")
 
 
 @pytest.mark.parametrize("by_kill", [True, False], ids=["kill", "restart"])

@@ -13,6 +13,7 @@ import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, register, run
 from tests.support.fleet import Fleet, eventually
+from tests.support.images import LINGER
 from tests.support.private_engine import PrivateEngine
 from tests.support.shop import Shop
 
@@ -66,7 +67,7 @@ def test_without_live_restore_a_task_that_has_started_nothing_takes_a_fresh_sand
     try:
         fleet.start()
         client = fleet.client()
-        own_ip = register(client, image, "sleep 1000", mode="awsvpc")
+        own_ip = register(client, image, LINGER[2], mode="awsvpc")
         running = run(client, own_ip, networkConfiguration=NETWORK)
         client.get_waiter("tasks_running").wait(tasks=running, WaiterConfig=FAST)
         shop.hang(on=True)

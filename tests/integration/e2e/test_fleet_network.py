@@ -6,146 +6,43 @@ import json
 import subprocess
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from ipaddress import ip_address, ip_network
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, register
-from tests.support.fleet import Agent, Fleet, eventually, free_port
+from tests.integration.e2e.two_hosts import (
+    IPV6,
+    SERVE,
+    Task,
+    World,
+    address_of,
+    name_of,
+    network,
+    reached,
+    two_hosts,
+)
+from tests.support.fleet import Agent, eventually
 from tests.support.images import LINGER
-from tests.support.second_host import FIRST, SECOND, second_host
+from tests.support.second_host import FIRST, SECOND
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from tests.support.second_host import Hosts
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
-SERVE = "mkdir -p /www; hostname >/www/index.html; exec httpd -f -v -p 80 -h /www"
-"""Answers with its name, and tells in its log who asked."""
 UNUSED = "10.208.3.7"
 """In the network of the fleet, but of no host."""
-
-
-class Task(NamedTuple):
-    """A running task."""
-
-    arn: str
-    address: str
-    container: str
-
-
-class World(NamedTuple):
-    """Two hosts of one control."""
-
-    fleet: Fleet
-    hosts: Hosts
-    image: str
-
-    @property
-    def agents(self) -> tuple[Agent, Agent]:
-        first, second = self.fleet.agents[:2]
-        return first, second
-
-    def instance(self, agent: Agent) -> str:
-        return str(agent.json("status")["instanceArn"])
-
-    def start(self, agent: Agent, command: str, *groups: str, mode: str = "awsvpc") -> Task:
-        client = self.fleet.client()
-        network: dict[str, Any] = json.loads(json.dumps(NETWORK))
-        if groups:
-            network["awsvpcConfiguration"]["securityGroups"] = [*groups]
-        definition = register(client, self.image, command, mode=mode)
-        answer = client.start_task(
-            taskDefinition=definition,
-            containerInstances=[self.instance(agent)],
-            **({"networkConfiguration": network} if mode == "awsvpc" else {}),
-        )
-        assert not answer["failures"], answer
-        arn = answer["tasks"][0]["taskArn"]
-
-        def running() -> dict[str, Any] | None:
-            found = describe(client, arn)[0]
-            assert found["lastStatus"] != "STOPPED", found
-            return found if found["lastStatus"] == "RUNNING" else None
-
-        found = eventually(running, what="the task runs")
-        address = address_of(found) if mode == "awsvpc" else ""
-        return Task(arn, address, found["containers"][0]["runtimeId"])
-
-    def asks(self, agent: Agent, task: Task, peer: Task) -> str:
-        """Return what a peer answers to a task; empty if it does not."""
-        url = f"http://{peer.address}/"
-        line = f"docker exec {task.container} timeout 3 wget -q -O - {url}"
-        if agent is self.agents[1]:
-            return self.hosts.second.sh(line, check=False).strip()
-        done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    def resolved(self, agent: Agent, container: str, name: str) -> set[str]:
-        """Return the addresses that a container gets for a name; none if there is no such name."""
-        line = f"docker exec {container} nslookup {name}"
-        if agent is self.agents[1]:
-            printed = self.hosts.second.sh(line, check=False)
-        else:
-            done = subprocess.run(line.split(), capture_output=True, text=True, check=False)
-            printed = done.stdout
-        _, _, answers = printed.partition("Name:")
-        return {each.split()[-1] for each in answers.splitlines() if each.startswith("Address")}
-
-    def has_seen(self, agent: Agent, task: Task, peer: Task) -> bool:
-        """Return whether a task saw a peer by the peer's own address."""
-        log = agent.cli("logs", task.arn.rpartition("/")[2])
-        return f"{peer.address}]:" in log or f"{peer.address}:" in log
+BY_IPV6, UNUSED_BY_IPV6 = "fd00:208::/56", "fd00:208:0:3::7"
+"""The network of the fleet of IPv6, and an address as above."""
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory, busybox_image: str) -> Iterator[World]:
     """Control and an agent on this host, and an agent on the second; both know each other."""
-    directory: Path = tmp_path_factory.mktemp("fleet-network")
-    with second_host(directory) as hosts:
-        archive = subprocess.run(["docker", "save", busybox_image], capture_output=True, check=True)
-        hosts.second.sh("docker load", stdin=archive.stdout)
-        fleet = Fleet(directory, extra={"ECS_FLEET_NETWORK": "routes"})
-        port = free_port()
-        fleet.control.arguments += [
-            *("--agent-listen", f"{FIRST}:{port}", "--fleet-range", "10.208.0.0/22"),
-        ]
-        fleet.add_agent()
-        fleet.add_agent(
-            ECS_CONTROL_ENDPOINT=f"http://{FIRST}:{port}"
-        ).wrapper = hosts.second.wrapper
-        made = World(fleet, hosts, busybox_image)
-        try:
-            fleet.start()
-            for agent in fleet.agents:
-                eventually(partial(reached, agent), what=f"{agent.name} reaches the other")
-            yield made
-        except BaseException:
-            for process in (fleet.control, *fleet.agents):
-                print(f"--- {process.name}\n{process.tail(80)}")  # noqa: T201
-            raise
-        finally:
-            fleet.end()
-
-
-def address_of(task: dict[str, Any]) -> str:
-    details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
-    return str(details["privateIPv4Address"])
-
-
-def name_of(task: Task) -> str:
-    return "ip-" + task.address.replace(".", "-")
-
-
-def network(agent: Agent) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(agent.cli("network", "--json", check=False) or "{}")
-    return found
-
-
-def reached(agent: Agent) -> list[dict[str, Any]]:
-    return [peer for peer in network(agent).get("peers", ()) if not peer["problem"]]
+    directory = tmp_path_factory.mktemp("fleet-network")
+    with two_hosts(directory, busybox_image, "--fleet-range", "10.208.0.0/22") as made:
+        yield made
 
 
 def test_tasks_reach_each_other_with_their_own_addresses(world: World) -> None:
@@ -161,9 +58,10 @@ def test_tasks_reach_each_other_with_their_own_addresses(world: World) -> None:
     assert eventually(lambda: world.asks(second, there, here)) == name_of(here)
     assert eventually(lambda: world.asks(first, here, there)) == name_of(there)
     eventually(
-        lambda: world.has_seen(first, here, there), what="the task on the other host is seen"
+        lambda: world.has_seen(first, here, there.address),
+        what="the task on the other host is seen",
     )
-    eventually(lambda: world.has_seen(second, there, here), what="so is this one there")
+    eventually(lambda: world.has_seen(second, there, here.address), what="so is this one there")
 
     ec2 = world.fleet.client("ec2")
     shut = ec2.create_security_group(GroupName="shut", Description="lets nobody in")["GroupId"]
@@ -181,12 +79,18 @@ def test_tasks_reach_each_other_with_their_own_addresses(world: World) -> None:
 
     # So does a program of a host, such as the ingress, with the first address of the host's range.
     beyond = world.start(second, SERVE, shut)
+    bridged = world.start(first, LINGER[-1], mode="bridge")
     assert not host_asks(beyond)
+    assert not world.asks(first, bridged, beyond)
     source = pools[0].replace("0/24", "1/32")
     ec2.authorize_security_group_ingress(
         GroupId=shut, IpProtocol="tcp", FromPort=80, ToPort=80, CidrIp=source
     )
     assert eventually(lambda: host_asks(beyond)) == name_of(beyond)
+    # So do containers in bridge mode, which have no address that other hosts know.
+    assert eventually(lambda: world.asks(first, bridged, beyond)) == name_of(beyond)
+    own = pools[0].replace("0/24", "1")
+    eventually(lambda: world.has_seen(second, beyond, own), what="the address of its host")
 
 
 def host_asks(task: Task) -> str:
@@ -378,6 +282,97 @@ def test_what_others_change_is_repaired(world: World) -> None:
     assert not check["differences"]
 
 
+def test_a_fleet_gets_ipv6_while_tasks_run(world: World) -> None:
+    first, second = world.agents
+    before, control = world.start(first, SERVE), world.fleet.control
+    # A link that was down has lost it.
+    subprocess.run(f"ip addr replace {IPV6[0]}/64 dev lan0 nodad".split(), check=True)
+    assert not before.ipv6
+    control.stop()
+    control.arguments += ["--fleet-ipv6-range", BY_IPV6]
+    control.start()
+    control.ready()
+
+    def has_ipv6(agent: Agent) -> list[str]:
+        """Return the IPv6 ranges of the other host, once both have one."""
+        pools = [each["cidr"] for each in network(agent).get("pools", ())]
+        ranges = [peer["ipv6Range"] for peer in reached(agent) if peer["ipv6Range"]]
+        return ranges if any(":" in cidr for cidr in pools) else []
+
+    ranges = [
+        eventually(partial(has_ipv6, agent), what="IPv6", shown=agent.tail)[0]
+        for agent in world.agents
+    ]
+    assert sorted(ranges) == ["fd00:208:0:1::/64", "fd00:208::/64"]
+    world.fleet.wait_connected()
+    here, there = world.start(first, SERVE), world.start(second, SERVE)
+    for asking, asked, on, at in ((there, here, second, first), (here, there, first, second)):
+        shown = eventually(partial(world.asks, on, asking, asked, ipv6=True))
+        assert shown == name_of(asked)
+        eventually(partial(world.has_seen, at, asked, asking.ipv6), what="its own IPv6 address")
+    assert eventually(lambda: world.asks(second, there, before)) == name_of(before)
+
+    ec2 = world.fleet.client("ec2")
+    shut = ec2.create_security_group(GroupName="shut6", Description="lets IPv6 in")["GroupId"]
+    closed = world.start(first, SERVE, shut)
+    assert not world.asks(second, there, closed, ipv6=True)
+    permission = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80}
+    ec2.authorize_security_group_ingress(
+        GroupId=shut, IpPermissions=[{**permission, "Ipv6Ranges": [{"CidrIpv6": ranges[0]}]}]
+    )
+    shown = eventually(partial(world.asks, second, there, closed, ipv6=True))
+    assert shown == name_of(closed)
+    assert not world.asks(second, there, closed), "the rule is of IPv6 alone"
+
+    # A host of nobody's range is no task, and a route that somebody removes comes back.
+    switch = world.hosts.switch
+    for line in (
+        f"ip addr add {UNUSED_BY_IPV6}/128 dev lan nodad", "ip addr add 2001:db8::9/64 dev lan nodad",
+        f"ip route add {BY_IPV6} via 2001:db8::1 src {UNUSED_BY_IPV6}",
+    ):  # fmt: skip
+        switch.sh(line)
+    switch.sh("busybox ping6 -c 1 -W 2 -I 2001:db8::9 2001:db8::1")
+    switch.sh(f"busybox timeout 3 busybox wget -q -O - http://[{here.ipv6}]/", check=False)
+    rule = "a task's IPv6 address of another"
+    (counted,) = [r for r in network(first)["rules"] if r["rule"].startswith(rule)]
+    assert counted["packets"]
+    subprocess.run(["ip", "-6", "route", "del", ranges[0]], check=True)
+    eventually(lambda: route_to(ranges[0]), within_s=5, what="the route is back")
+    check = json.loads(first.cli("network", "check", "--json"))
+    assert not check["differences"]
+
+    only_ipv6_on_the_second_host(world, here)
+
+
+def only_ipv6_on_the_second_host(world: World, here: Task) -> None:
+    """Start the second host's agent anew for tasks with IPv6 alone, and have one reach the first host's."""
+    first, second = world.agents
+    client = world.fleet.client()
+    instance = world.instance(second)
+    for arn in client.list_tasks(containerInstance=instance)["taskArns"]:
+        client.stop_task(task=arn)
+    eventually(second.has_no_tasks, what="the second host is empty")
+    second.stop()
+    of_both = dict(second.environment)
+    second.environment |= {
+        "ECS_TASK_POOL_CIDR": "none", "ECS_TASK_POOL_IPV6_CIDR": "fd00:999::/64",
+    }  # fmt: skip
+    second.start()
+    eventually(lambda: reached(second), what="its agent has a range, and reaches the first host")
+    there = world.start(second, SERVE)
+    assert not there.address
+    assert ip_address(there.ipv6) in ip_network(BY_IPV6)
+    assert eventually(partial(world.asks, first, here, there, ipv6=True))
+    assert eventually(partial(world.asks, second, there, here, ipv6=True)) == name_of(here)
+    client.stop_task(task=there.arn)
+    eventually(second.has_no_tasks, what="the second host is empty")
+    second.stop()
+    second.environment = of_both
+    second.start()
+    eventually(lambda: reached(second), what="its agent has both ranges again")
+    eventually(lambda: reached(first)[0]["range"], what="the first host knows both")
+
+
 def test_a_host_that_leaves_is_forgotten_at_once(world: World) -> None:
     first, second = world.agents
     (peer,) = reached(first)
@@ -392,7 +387,11 @@ def test_a_host_that_leaves_is_forgotten_at_once(world: World) -> None:
 
 
 def route_to(network: str) -> str:
+    family = "-6" if ":" in network else "-4"
     done = subprocess.run(
-        ["ip", "route", "show", "exact", network], capture_output=True, text=True, check=True
+        ["ip", family, "route", "show", "exact", network],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout

@@ -1,9 +1,8 @@
-"""``ecs-agent logs`` of real containers: several at once, through a restart, and of a driver that keeps nothing."""
+"""``ecs-agent logs`` of real containers: several at once, and of a driver that keeps nothing."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -68,42 +67,3 @@ def test_logs_of_several_containers_and_of_none(
         )
         assert agent.cli("logs", "several", "-n", "1", "-c", "c0") == "a3\n"
         assert agent.cli("logs", "several", "--since", "0s", "-c", "c0") == ""
-
-
-def test_following_goes_on_through_a_restart(
-    leak_check: None, tmp_path: Path, busybox_image: str
-) -> None:
-    del leak_check
-    with fleet(tmp_path) as made:
-        client, (agent,) = made.client(), made.agents
-        definition = register(
-            client,
-            busybox_image,
-            "echo begun; sleep 62; echo ended; exit 1",
-            family="again",
-            containers=[{"restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}}],
-        )
-        arns = run(client, definition)
-        client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
-        path = tmp_path / "followed"
-        with (
-            path.open("wb") as out,
-            subprocess.Popen(
-                [COMMAND, "logs", "again", "--follow"],
-                env={**os.environ, "ECS_AGENT_SOCKET": str(agent.socket)},
-                stdout=out,
-            ) as follower,
-        ):
-            try:
-                one_life = "begun\nended\n"
-                eventually(
-                    lambda: path.read_text().startswith(f"{one_life}begun\n"),
-                    within_s=120,
-                    what="a second life",
-                )
-                client.stop_task(task=arns[0])
-                assert follower.wait(60) == 0
-            finally:
-                follower.send_signal(signal.SIGKILL)
-        assert path.read_text().startswith(f"{one_life}begun\n")
-        assert path.read_text().count("begun") == 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import sqlite3
 import subprocess
@@ -30,11 +29,6 @@ by_amazons_wire = pytest.mark.parametrize("one_host", [ACS], indirect=True)
 
 def data_of(fleet: Fleet, agent: Agent) -> Path:
     return fleet.directory / f"{agent.name}-data"
-
-
-def is_up(agent: Agent) -> bool:
-    text = agent.cli("status", "--json", check=False)
-    return bool(text) and bool(json.loads(text)["controlConnected"])
 
 
 def zero_meta(data: Path) -> None:
@@ -86,7 +80,7 @@ def test_no_container_dies_of_it(
     agent.kill()
     lose(data_of(one_host, agent))
     agent.start()
-    eventually(lambda: is_up(agent), what="the agent is back")
+    eventually(agent.is_connected, what="the agent is back")
     eventually(lambda: len(agent.json("tasks")) == 3, what="every task is here again")
     assert client.list_container_instances()["containerInstanceArns"] == instances
     degraded = " ".join(agent.json("status")["degraded"])
@@ -119,7 +113,7 @@ def test_all_of_the_data_directory_is_lost(
     shutil.rmtree(data_of(one_host, agent))
     client.stop_task(task=ended)
     agent.start()
-    eventually(lambda: is_up(agent), what="the agent is back")
+    eventually(agent.is_connected, what="the agent is back")
     client.get_waiter("tasks_stopped").wait(tasks=[ended], WaiterConfig=FAST)
     client.get_waiter("tasks_running").wait(tasks=[wanted], WaiterConfig=FAST)
     assert client.list_container_instances()["containerInstanceArns"] == instances
@@ -220,7 +214,7 @@ def test_an_older_copy_by_amazons_wire(
     one_host.wait_connected()
     agent.kill()
     agent.start()  # after which all that control wants is ordered again
-    eventually(lambda: is_up(agent), what="the agent is back")
+    eventually(agent.is_connected, what="the agent is back")
     scene.wait_until_it_is_as_before(scene.known)
     scene.stop(scene.known)
     for arn in scene.lost:
@@ -254,7 +248,7 @@ def test_a_host_that_control_cannot_know_again_kills_nothing(
     one_host.control.start()
     one_host.control.ready()
     agent.start()
-    eventually(lambda: is_up(agent), what="the agent is back")
+    eventually(agent.is_connected, what="the agent is back")
     assert len(client.list_container_instances()["containerInstanceArns"]) == 2
 
     def is_moved() -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
-from tests.support.fleet import Agent, Fleet, eventually, fleet
+from tests.support.fleet import Fleet, eventually, fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,11 +35,6 @@ def one_host(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
 def sh(*words: str) -> str:
     done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
     return done.stdout.strip()
-
-
-def is_up(agent: Agent) -> bool:
-    text = agent.cli("status", "--json", check=False)
-    return bool(text) and bool(json.loads(text)["controlConnected"])
 
 
 def page_at(url: str) -> str:
@@ -70,7 +65,7 @@ def test_state_and_socket(
 
     agent.kill()
     agent.start()
-    eventually(lambda: is_up(agent), what="the agent is back")
+    eventually(agent.is_connected, what="the agent is back")
     assert sorted(task["arn"] for task in agent.json("tasks")) == sorted(arns)
     assert client.list_container_instances()["containerInstanceArns"] == instances
     assert {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns} == before
@@ -165,5 +160,5 @@ def test_the_operator_socket_comes_back_at_once(one_host: Fleet) -> None:
         agent.socket.unlink()
         eventually(agent.socket.exists, within_s=10, what="the socket is made again")
         assert time.monotonic() - began < 5
-        eventually(lambda: is_up(agent), what="the agent answers there")
+        eventually(agent.is_connected, what="the agent answers there")
     assert "the operator socket was removed" in agent.cli("status")

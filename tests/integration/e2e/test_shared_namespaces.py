@@ -203,6 +203,6 @@ def test_a_crash_at_any_moment_ends_in_one_holder(
     before = pid_of(holder)
     agent.kill()
     agent.start()
-    eventually(lambda: arn in agent.cli("tasks", "--json", check=False), what="the agent is back")
+    eventually(agent.is_connected, what="the agent is back")
     assert pid_of(holder) == before
     assert describe(client, arn)[0]["lastStatus"] == "RUNNING"

@@ -63,6 +63,8 @@ print(json.dumps([
 ]), flush=True)
 import time; time.sleep(600)
 """
+CPU_UNITS = 128
+"""Of each container: on a busy machine, the clients of few units would wait for a processor, and not for the agent."""
 RATE_PER_S, BURST = 10, 20
 """How often a task may ask for one path: little, so that also a flood on a slow machine is above it."""
 FLOOD = """
@@ -116,6 +118,7 @@ class Site:
         container = {
             "command": command,
             "memory": 192,
+            "cpu": CPU_UNITS,
             "environment": [{"name": name, "value": value} for name, value in env.items()],
         }
         definition = register(
@@ -306,7 +309,8 @@ def test_whoever_knows_the_path_of_another_task_gets_nothing(site: Site) -> None
 def test_a_flood_slows_down_only_whoever_sends_it(
     site: Site, request: pytest.FixtureRequest
 ) -> None:
-    idle = register(site.ecs, site.image, "sleep 600", mode="none")
+    units = [{"cpu": CPU_UNITS}]
+    idle = register(site.ecs, site.image, "sleep 600", mode="none", containers=units)
 
     def launch_s() -> float:
         began = time.monotonic()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from agent.network.host_ports import can_bind
 from tests.integration.e2e.conftest import describe, register, run
 from tests.support import fleet
 
@@ -107,7 +106,7 @@ def test_a_published_port_of_a_ready_sandbox_is_reached_as_any_other(
 
         client.stop_task(task=second)
         client.get_waiter("tasks_stopped").wait(tasks=[second], WaiterConfig=FAST)
-        fleet.eventually(partial(can_bind, "tcp", port), what="its port is free")
+        fleet.eventually(partial(nobody_listens, port), what="its port is free")
         with socket.create_server(("0.0.0.0", 0)) as taken:
             mappings[:] = [{"containerPort": 80, "hostPort": taken.getsockname()[1]}]
             fixed = register(client, busybox_image, SERVE, mode="bridge", containers=ports)
@@ -138,6 +137,13 @@ def _bindings(client: Any, arn: str) -> tuple[int, dict[str, list[int]]]:
         for port, host in pairs:
             found.setdefault(f"{port}/{each['protocol']}", []).append(host)
     return found["80/tcp"][0], found
+
+
+def nobody_listens(port: int) -> bool:
+    """Tell whether a port of this host is free, of which its kernel may remember connections for a minute."""
+    with contextlib.suppress(OSError), socket.create_server(("0.0.0.0", port)):
+        return True
+    return False
 
 
 class Neighbour(NamedTuple):

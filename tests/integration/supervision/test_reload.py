@@ -6,7 +6,9 @@ import os
 import signal
 import socket
 import subprocess
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -17,7 +19,6 @@ from tests.support.service_manager import ServiceManager, service_manager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.fleet import Agent
 
@@ -138,6 +139,73 @@ def test_ten_tasks_notice_nothing_of_any_reload(host: Host, busybox_image: str) 
     client.get_waiter("tasks_running").wait(tasks=more, WaiterConfig=FAST)
 
 
+def test_a_host_policy_holds_from_a_reload_on_whatever_control_orders(
+    host: Host, busybox_image: str
+) -> None:
+    client = host.fleet.client()
+    capable = [{"linuxParameters": {"capabilities": {"add": ["SYS_ADMIN"]}}}]
+    risky = register(client, busybox_image, "sleep 1000", containers=capable)
+    before = run(client, risky)
+    client.get_waiter("tasks_running").wait(tasks=before, WaiterConfig=FAST)
+    containers = _containers(*before)
+    subprocess.run(
+        [
+            "docker",
+            "volume",
+            "create",
+            "--opt",
+            "type=none",
+            "--opt",
+            "o=bind",
+            "--opt",
+            "device=/",
+            "all-of-it",
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        policy = Path(folder) / "policy.toml"
+        policy.write_text('images = ["*"]')
+        policy.chmod(0o644)
+        host.reload(ECS_HOST_POLICY_FILE=str(policy))
+        host.fleet.wait_connected()
+        refusal = f"host policy {policy}: rule added_capabilities: container c0 adds the capability"
+        assert _stopped(client, *run(client, risky)).startswith(refusal)
+
+        mount = [{"mountPoints": [{"sourceVolume": "all-of-it", "containerPath": "/x"}]}]
+        shared = [{"name": "all-of-it", "dockerVolumeConfiguration": {"scope": "shared"}}]
+        all_of_it = register(client, busybox_image, "sleep 1000", containers=mount, volumes=shared)
+        assert "rule host_paths" in _stopped(client, *run(client, all_of_it))
+
+        privileged = register(client, busybox_image, "true", containers=[{"privileged": True}])
+        (failure,) = client.run_task(taskDefinition=privileged)["failures"]
+        assert failure["reason"] == "ATTRIBUTE"
+
+        data = [{"name": "all-of-it", "host": {}}]
+        usual = register(
+            client,
+            busybox_image,
+            "sleep 1000",
+            "sleep 1000",
+            mode="awsvpc",
+            pidMode="task",
+            containers=mount,
+            volumes=data,
+        )
+        usual_arns = run(client, usual, networkConfiguration=NETWORK)
+        client.get_waiter("tasks_running").wait(tasks=usual_arns, WaiterConfig=FAST)
+
+        policy.write_text("privilegd = true")
+        host.hang_up()
+        eventually(lambda: "did you mean privileged?" in host.log(), what="the problem is told")
+        assert "old ones stay in use" in host.log()
+        assert _stopped(client, *run(client, risky)).startswith(refusal)
+    subprocess.run(["docker", "volume", "rm", "all-of-it"], check=True, capture_output=True)
+    assert _containers(*before) == containers
+    assert describe(client, *before)[0]["lastStatus"] == "RUNNING"
+
+
 def test_tasks_that_are_launched_during_reloads_run_once(host: Host, busybox_image: str) -> None:
     client = host.fleet.client()
     plain = register(client, busybox_image, "sleep 1000")
@@ -174,3 +242,10 @@ def _containers(task_arn: str) -> list[str]:
         check=True,
     )
     return done.stdout.split()
+
+
+def _stopped(client: Any, task_arn: str) -> str:
+    """Return why a task has stopped: its own reason, and those of its containers."""
+    client.get_waiter("tasks_stopped").wait(tasks=[task_arn], WaiterConfig=FAST)
+    (task,) = describe(client, task_arn)
+    return str(task["stoppedReason"]) + "".join(c.get("reason", "") for c in task["containers"])

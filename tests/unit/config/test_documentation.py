@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.config import amazon, json_file
+from agent.config import amazon, host_policy, json_file
 from agent.config.known import GIVEN_TO_CONTAINERS
 from agent.config.settings import variables
 from tests.support import generated
@@ -71,3 +71,30 @@ def test_pages_name_no_setting_that_does_not_exist(name: str) -> None:
     known = ours | set(amazon.rows()) | GIVEN_TO_CONTAINERS | typing_error
     text = PAGE.with_name(name).read_text()
     assert set(re.findall(r"\bECS_[A-Z0-9_]*[A-Z0-9]\b", text)) <= known
+
+
+def _policy_value(value: object) -> str:
+    if value is None or value == (host_policy.ANY,):
+        return "any"
+    if value is True or value is False:
+        return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{each}`" for each in value) or "none"
+    return f"`{value}`"
+
+
+def _policy_table() -> str:
+    bases = host_policy.HOST_POLICY_BASES
+    rows = [
+        [
+            f"`{name}`",
+            str(rule["doc"]),
+            *(_policy_value(getattr(base, name)) for base in bases.values()),
+        ]
+        for name, rule in host_policy.rules().items()
+    ]
+    return generated.table(["Rule", "Meaning", *(f"`{name}`" for name in bases)], rows)
+
+
+def test_the_page_of_host_policies_has_every_rule() -> None:
+    generated.holds(generated.DOCS / "host-policy.md", "rules", _policy_table())

@@ -270,6 +270,9 @@ def test_the_network_between_hosts_needs_our_control_and_addresses_of_the_host()
     assert load(ours, ()).fleet_network == "routes"
     assert load(ours | {"ECS_TASK_NETWORK_DRIVER": "routed"}, ()).fleet_network == "routes"
     assert "set ECS_CONTROL_ENDPOINT" in _error({"ECS_FLEET_NETWORK": "routes"})
+    alone = {"ECS_TASK_POOL_CIDR": "none", "ECS_HOST_IPV6_ADDRESS": "2001:db8::1"}
+    assert load(ours | alone, ()).fleet_network == "routes"
+    assert "is not an IPv6 address" in _error(ours | {"ECS_HOST_IPV6_ADDRESS": "192.0.2.1"})
     assert "less than an hour" in _error(ours | {"ECS_FLEET_KEY_ROTATION": "59m"})
     assert "with macvlan" in _error(
         ours | {"ECS_TASK_NETWORK_DRIVER": "macvlan", "ECS_TASK_NETWORK_PARENT": "eth0"}

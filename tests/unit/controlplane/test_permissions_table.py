@@ -74,6 +74,7 @@ def test_rows_read_any_request_that_the_model_accepts(service: str) -> None:
             assert all(row.resources(asked)), operation
             row.values(asked)
             row.passes(asked)
+            row.runs(asked)
             row.also(asked)
             row.of_resource(asked.names, "arn:aws:ecs:us-east-1:000000000000:service/a/b")
 

@@ -64,6 +64,7 @@ class FakeSession:
         self.reads_input = asyncio.Event()
         self.reads_input.set()
         self.closed = asyncio.Event()
+        self.ends_of_input = 0
 
     async def read(self) -> tuple[int, bytes] | None:
         return await self.output.get()
@@ -73,6 +74,7 @@ class FakeSession:
         self.output.put_nowait((STDOUT, data))
 
     async def end_input(self) -> None:
+        self.ends_of_input += 1
         self.output.put_nowait(None)
 
     async def resize(self, size: TerminalSize) -> None:

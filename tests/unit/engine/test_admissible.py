@@ -181,13 +181,12 @@ def test_whatever_is_ordered_only_payload_errors_come_of_it(order: dict[str, Any
         for c in decoded.containers
         for key, mapping in ports.keyed_mappings(c)
     }
-    around = ContainerContext(sandbox_id="s", host_ports=picked, privileged_allowed=False)
+    around = ContainerContext(sandbox_id="s", host_ports=picked)
     for given_container in decoded.containers:
         try:
             body = container_body.body(decoded, given_container, around)
         except PayloadError:
             continue
-        assert not body["HostConfig"].get("Privileged")
         assert body["Labels"]["com.amazonaws.ecs.task-arn"] == ARN
         folded = [key.casefold() for key in body]
         assert len(folded) == len(set(folded)), "one key in two spellings"

@@ -7,6 +7,7 @@ import time
 import msgspec
 import pytest
 
+from agent.engine import order_batch
 from agent.errors import EngineRefused
 from agent.model.payload import PortMapping
 from agent.model.wire import Assignment
@@ -61,6 +62,17 @@ async def test_a_payload_that_cannot_be_read_is_reported_and_harms_no_other(
     (refused,) = (c for c in await host.deliver() if c.task_arn == OTHER)
     assert refused.status == "STOPPED"
     assert refused.reason.startswith("UnrecogniedTaskError: Error loading task - ")
+    assert host.engine.tasks.known_tasks() == [ARN]
+
+
+async def test_a_host_holds_only_so_many_tasks(
+    host: TaskHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_batch, "TASKS_MOST", 1)
+    await host.send(assignment(container("a")), assignment(container("a"), arn=OTHER))
+    await host.until_known("RUNNING")
+    (refused,) = (c for c in await host.deliver() if c.task_arn == OTHER)
+    assert (refused.status, refused.reason) == ("STOPPED", "the host holds 1 tasks already")
     assert host.engine.tasks.known_tasks() == [ARN]
 
 

@@ -241,6 +241,18 @@ def test_a_stop_asks_what_became_of_a_start_that_was_never_answered() -> None:
     assert record.containers["a"].known is CREATED
 
 
+def test_a_look_that_fails_while_a_task_stops_is_made_again_later() -> None:
+    """Not at once, again and again, while the engine is away."""
+    record = new_record(container("a"))
+    put(record, "a", CREATED)
+    retry = Retry(3, NOW + 30, NOW, "the engine does not answer")
+    live = LiveState(retries={"a": retry}, recheck={"a"})
+    record.desired = DesiredStatus.STOPPED
+    plan = look(record, live)
+    assert (plan.steps, plan.wake_at) == ((), retry.next_at)
+    assert steps(look(record, live, now=NOW + 30)) == {("inspect", "a")}
+
+
 def test_a_task_that_ends_before_it_ran_does_not_blame_its_lost_sandbox_later() -> None:
     record = new_record(container("a"), network_mode="awsvpc")
     put(record, "a", ContainerStatus.STOPPED)

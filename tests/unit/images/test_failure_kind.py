@@ -10,7 +10,7 @@ from agent.errors import EngineRefused, EngineTimeout, EngineUnavailable, NoSuch
 from agent.images import failure_kind
 from agent.images.failure_kind import FailureKind
 from agent.images.images import _failure
-from agent.images.registries import FIRST_PAUSE_S, LONGEST_PAUSE_S, Registries
+from agent.images.registries import FIRST_PAUSE_S, LONGEST_PAUSE_S, OUTAGES_MOST, Registries
 
 _GET = 'Error response from daemon: Get "https://registry-1.docker.io/v2/": '
 
@@ -92,3 +92,12 @@ def test_absence_is_believed_for_a_while(notes: list[tuple[str, float]]) -> None
     for name in last:
         known.has(name)
         assert not known.is_lacking(name, now)
+
+
+def test_outages_of_ever_new_registries_are_not_kept() -> None:
+    known = Registries()
+    for number in range(OUTAGES_MOST + 10):
+        known.failed(f"registry-{number}.example", now=float(number))
+    assert not known.is_away("registry-9.example")
+    assert known.is_away("registry-10.example")
+    assert known.is_away(f"registry-{OUTAGES_MOST + 9}.example")

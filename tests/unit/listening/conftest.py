@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from agent.listening.connection import prove
+from agent.listening.connection import prove, wait_for_reader
 from agent.listening.limits import Limits
 from agent.listening.server import HttpServer
 
@@ -99,6 +99,8 @@ def request(path: str = "/", *, known: bool = False, more: bytes = b"") -> bytes
 async def _answer(request: web.Request) -> web.Response:
     if "X-Known" in request.headers:
         prove(request)
+    if "patient" in request.query:
+        wait_for_reader(request)
     return web.Response(body=b"x" * int(request.query.get("size", "2")))
 
 

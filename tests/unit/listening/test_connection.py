@@ -182,6 +182,19 @@ async def test_who_does_not_read_is_cut_off() -> None:
     assert [line["event"] for line in lines] == ["connection closed: answer not read"]
 
 
+async def test_who_is_waited_for_may_stop_reading(served: Served) -> None:
+    raw = await served.connect(limit=1024)
+    raw.send(request("/?size=20000000&patient=1", known=True))
+    await raw.reader.read(1)
+    await asyncio.sleep(SHORT.stall_s * 6)
+    got = 1
+    async with asyncio.timeout(60):
+        while got < 20_000_000:
+            data = await raw.reader.read(1_000_000)
+            assert data, f"cut off after {got} bytes"
+            got += len(data)
+
+
 async def test_who_reads_slowly_is_not(served: Served) -> None:
     raw = await served.connect(limit=1024)
     raw.send(request("/?size=1000000", known=True))

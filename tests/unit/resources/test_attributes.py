@@ -10,6 +10,7 @@ from agent.errors import ConfigError
 from agent.model.resources import HostResources
 from agent.resources.attributes import (
     CONTROL_SECRETS,
+    EXECUTE_COMMAND,
     SERVICE_CONNECT,
     TASK_NETWORK,
     Features,
@@ -223,6 +224,7 @@ def test_amazon_ecs_is_told_the_same_but_for_what_it_would_misunderstand() -> No
         "ecs.capability.task-eni",
         "ecs.cpu-architecture",
         CONTROL_SECRETS,
+        EXECUTE_COMMAND,
     }
     assert set(theirs) - set(ours) == {TASK_NETWORK}
     assert theirs[TASK_NETWORK] == "1"

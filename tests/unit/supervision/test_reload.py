@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.config import Settings
+from agent.config import Settings, host_policy_file
 from agent.config.settings import variables
 from agent.config.values import SecretText
 from agent.supervision.reload import SettingChange, difference
@@ -72,3 +72,16 @@ def test_every_setting_is_looked_at() -> None:
         other: dict[str, Any] = {name: object()}
         changed = replace(OLD, **other)
         assert len(difference(OLD, changed)) == 1, name
+
+
+def test_a_change_of_the_file_is_a_change_of_the_settings() -> None:
+    old = Settings(
+        host_policy_file=Path("p.toml"), host_policy=host_policy_file.parse("", source="p.toml")
+    )
+    new = replace(old, host_policy=host_policy_file.parse("exec = false", source="p.toml"))
+    (change,) = difference(old, new)
+    assert (change.variable, change.new) == (
+        "ECS_HOST_POLICY_FILE",
+        "p.toml (its content has changed)",
+    )
+    assert difference(old, old) == []

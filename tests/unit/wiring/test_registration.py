@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import pytest
 
 from agent.config import load
@@ -10,6 +14,9 @@ from agent.resources.host_address import HOST_ADDRESS, METRICS_ADDRESS
 from agent.runtime.protocol import EngineInfo
 from agent.upstream.host_identity import Machine
 from agent.wiring import registration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PREFIX = "com.amazonaws.ecs.capability.logging-driver."
 
@@ -82,3 +89,50 @@ def test_control_is_told_where_a_host_is_reached(
     )
     assert register.attributes.get(HOST_ADDRESS) == address
     assert register.attributes.get(METRICS_ADDRESS) == metrics
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory that nobody else can replace; those of pytest may be open to all."""
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
+def test_what_the_host_policy_refuses_is_not_offered(folder: Path) -> None:
+    path = folder / "policy.toml"
+    path.write_text('log_drivers = ["awslogs"]\nvolume_types = []\nvolume_drivers = ["local"]\n')
+    path.chmod(0o644)
+    info = EngineInfo(
+        version="28",
+        api_version="1.47",
+        cgroup_driver="systemd",
+        cgroup_version=2,
+        log_drivers=("awslogs", "json-file", "fluentd"),
+        volume_plugins=("local", "rexray"),
+    )
+    host = HostResources(cpu_units=1024, memory_mib=1024, mounts_nfs=True)
+
+    def told(**environ: str) -> set[str]:
+        register = registration.describe(
+            load({"ECS_APPARMOR_CAPABLE": "true", **environ}, ()),
+            host,
+            info,
+            Machine(),
+            towards_ecs=False,
+            task_limits=False,
+            known_tasks=[],
+        )
+        return {name.removeprefix("com.amazonaws.") for name in register.attributes}
+
+    missing = told() - told(ECS_HOST_POLICY_FILE=str(path))
+    assert missing == {
+        "ecs.capability.privileged-container",
+        "ecs.capability.logging-driver.json-file",
+        "ecs.capability.logging-driver.none",
+        "ecs.capability.logging-driver.fluentd",
+        "ecs.capability.apparmor",
+        "ecs.capability.docker-plugin.rexray",
+        "ecs.capability.efs",
+        *(name for name in told() if "firelens" in name),
+    }
+    assert told() - told(ECS_DISABLE_PRIVILEGED="true") == {"ecs.capability.privileged-container"}

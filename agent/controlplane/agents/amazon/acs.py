@@ -38,6 +38,7 @@ from agent.controlplane.agents.amazon.sockets import (
     Socket,
 )
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown
+from agent.controlplane.recent import Recent
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.store.contract import StoreFailure
 
@@ -81,7 +82,7 @@ class Acs:
         self.manifests = Manifests(agent_parts.parts, agent_parts.history)
         self.items = Items(agent_parts)
         self._newest = NewestConnection()
-        self._held: dict[str, _Held] = {}
+        self._held: Recent[str, _Held] = Recent()
 
     def close(self) -> None:
         """End all connections; the server stops."""

@@ -36,6 +36,13 @@ class NoSuchCall(WireError):
     code = "NoSuchCall"
 
 
+class CommandGone(WireError):
+    """Nobody expects the agent to connect for this session any more."""
+
+    status = 404
+    code = "CommandGone"
+
+
 class InstanceUnknown(WireError):
     """The instance does not exist any more: the agent registers again."""
 
@@ -73,6 +80,14 @@ class TooManyHosts(WireError):
     def __init__(self, text: str, *, retry_after_s: float) -> None:
         super().__init__(text)
         self.retry_after_s = retry_after_s
+
+
+class TooManyIngresses(WireError):
+    """More ingresses than control serves."""
+
+    status = 429
+    code = "TooManyIngresses"
+    retryable = True
 
 
 class LogGroupMissing(WireError):

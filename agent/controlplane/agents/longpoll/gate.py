@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.longpoll.identity_calls import IdentityCalls
     from agent.controlplane.agents.tokens import AgentTokens
 
-    Answer = Callable[[web.Request], Awaitable[web.Response]]
+    Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Gate:
     def answering(self, operation: str, call: Answer) -> Answer:
         """Return the handler of a call for admitted agents, which is counted as ``operation``."""
 
-        async def admitting(request: web.Request) -> web.Response:
+        async def admitting(request: web.Request) -> web.StreamResponse:
             admission, host = self._admit(request)
             prove(request)
             request[messages.SHOWN] = messages.shown(request, admission, host)
@@ -65,7 +65,7 @@ class Gate:
     def answering_all(self, operation: str, call: Answer) -> Answer:
         """Return the handler of a call for everybody, which is counted as ``operation``."""
 
-        async def handler(request: web.Request) -> web.Response:
+        async def handler(request: web.Request) -> web.StreamResponse:
             response = await _translated(call, request)
             self._figures.called(Call("agents", operation, response.status))
             return response
@@ -89,7 +89,7 @@ class Gate:
 
     async def _admitted(
         self, call: Answer, request: web.Request, admission: Admission
-    ) -> web.Response:
+    ) -> web.StreamResponse:
         """Answer a call; one whose token is taken out of the file meanwhile ends at once.
 
         Raises:
@@ -110,7 +110,7 @@ def is_encrypted(wire: asyncio.BaseTransport) -> bool:
     return wire.get_extra_info("ssl_object") is not None
 
 
-async def _translated(call: Answer, request: web.Request) -> web.Response:
+async def _translated(call: Answer, request: web.Request) -> web.StreamResponse:
     """Answer a call, whatever happens in it."""
     try:
         return await call(request)

@@ -21,6 +21,7 @@ from agent.controlplane import access, records
 from agent.controlplane.agents import bindings, moved_tasks, reports
 from agent.controlplane.agents.assignments import Poller
 from agent.controlplane.agents.longpoll import (
+    command_calls,
     held,
     identity_calls,
     ingress_calls,
@@ -130,6 +131,10 @@ class AgentWire:
         )
         router.add_delete(
             "/v1/ingresses/{id}", self._gate.answering("ingress", self._ingress_end_call)
+        )
+        router.add_get(
+            "/v1/instances/{id}/commands/{session}",
+            self._gate.answering("command", self._command_call),
         )
         for rest in ("/v1", "/v1/{rest:.*}"):
             router.add_route("*", rest, self._gate.answering(OTHER, _no_such_call))
@@ -274,6 +279,10 @@ class AgentWire:
         asked = protection_calls.read(await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return messages.answer(await protection_calls.answer(self._parts, found.record, asked))
+
+    async def _command_call(self, request: web.Request) -> web.StreamResponse:
+        found = await self._caller(request)
+        return await command_calls.join(self._parts.commands, found.record, request)
 
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
+from agent.controlplane import bounds
+from agent.controlplane.agents.held_polls import HeldPolls
 from agent.controlplane.agents.ingress_leases import IngressLeases
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
 from agent.controlplane.agents.wakeups import INGRESSES
@@ -33,6 +35,9 @@ _NAMES_MOST: Final = 50
 _TARGETS_MOST: Final = 2000
 """Of one group, draining ones included."""
 _TEXT_MOST: Final = 256
+_ITEMS_MOST: Final = 10_000
+"""Groups of one report, or parts of one of them."""
+_VALUES_MOST: Final = 300_000
 _STATES: Final = frozenset({INITIAL, HEALTHY, UNHEALTHY})
 _reports = msgspec.json.Decoder(Reports)
 
@@ -54,7 +59,10 @@ def read_names(given: Sequence[str]) -> frozenset[str]:
 def read(body: bytes) -> Reports:
     """Return what an ingress reports; raises ``InvalidRequest``."""
     try:
+        bounds.look(body, most_items=_ITEMS_MOST, most_values=_VALUES_MOST)
         reports = _reports.decode(body)
+    except bounds.OutOfBounds as error:
+        raise InvalidRequest(f"the reports are refused: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the reports cannot be read: {error}") from None
     read_names(reports.balancers)
@@ -79,6 +87,7 @@ class IngressCalls:
         self._leases = IngressLeases(parts.store)
         self._follower = Follower(parts.store, PREFIXES, IngressView)
         self._turn = asyncio.Lock()
+        self._held = HeldPolls()
         self._closing = False
 
     def close(self) -> None:
@@ -106,7 +115,10 @@ class IngressCalls:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait_s, self._leases.ttl_s / 3)
         is_known = await self._leases.renew(ingress_id)
-        with self._wakeups.taken(INGRESSES) as wakeup:
+        with (
+            self._wakeups.taken(INGRESSES) as wakeup,
+            self._held.entered(ingress_id, wakeup) as held,
+        ):
             while True:
                 wakeup.clear()
                 view = await self._view()
@@ -116,7 +128,8 @@ class IngressCalls:
                 left_s = deadline - loop.time()
                 if truth is None and has_reported and not is_known:
                     return Truth(run=run, serial=after)
-                if truth is not None or left_s <= 0 or self._closing or is_gone():
+                is_over = held.is_over or self._closing or is_gone()
+                if truth is not None or left_s <= 0 or is_over:
                     return truth
                 if ends_at is not None:
                     left_s = min(left_s, max(0.0, ends_at - now))

@@ -4,7 +4,7 @@
 
     data.py        GetMetricData: queries, their order, pages
     statistics.py  GetMetricStatistics      listing.py   ListMetrics
-    alarms.py      PutMetricAlarm, DescribeAlarms, DeleteAlarms      alarm_rules.py  what an alarm may be; pure
+    alarms.py      PutMetricAlarm, DescribeAlarms, SetAlarmState...  alarm_rules.py  what an alarm may be; pure
     dimensions.py  translates dimensions to scopes of the metric store, and back
     expressions.py metric math; pure          search.py    SEARCH of metric math; pure
     series.py      points of a period become one value; pure

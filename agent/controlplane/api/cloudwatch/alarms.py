@@ -1,4 +1,4 @@
-"""Alarms on figures of a service: PutMetricAlarm, DescribeAlarms, DeleteAlarms, and their tags.
+"""Alarms on figures of a service: PutMetricAlarm, DescribeAlarms, SetAlarmState, DeleteAlarms, and their tags.
 
 They start step scaling, and make deployments fail that watch them.
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
@@ -17,6 +18,7 @@ from agent.controlplane.api import name_pages, tag_lists
 from agent.controlplane.api.cloudwatch import dimensions
 from agent.controlplane.api.cloudwatch.alarm_rules import read
 from agent.controlplane.api.cloudwatch.errors import (
+    InvalidFormatFault,
     InvalidNextToken,
     InvalidParameterValueException,
     LimitExceededFault,
@@ -109,6 +111,41 @@ async def describe_alarms(parts: Parts, request: dict[str, Any]) -> dict[str, An
         states = await _states(parts, found)
     shown = [_shown(parts, one, states[one.name]) for one in found]
     return {"MetricAlarms": shown, "CompositeAlarms": [], "NextToken": token}
+
+
+async def set_alarm_state(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Give an alarm a state until the next minute is closed, so that it does once what that state does.
+
+    Step scaling needs a figure for it: the last of ``recentDatapoints`` in ``StateReasonData``, as on AWS.
+    """
+    value = _last_point(request.get("StateReasonData") or "{}")
+    until = alarm_states.open_minute(parts.clock())
+    name = request["AlarmName"]
+    changed = await access.change(
+        parts.store,
+        AlarmRecord,
+        f"{ALARMS}{name}",
+        lambda old: replace(
+            old,
+            set_state=request["StateValue"],
+            set_reason=request["StateReason"],
+            set_value=value,
+            set_until=until,
+        ),
+    )
+    if changed is None:
+        raise ResourceNotFound(f"There is no alarm {name}")
+    return {}
+
+
+def _last_point(text: str) -> float | None:
+    try:
+        data = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        raise InvalidFormatFault("StateReasonData is not valid JSON.") from None
+    points = data.get("recentDatapoints") if isinstance(data, dict) else None
+    last = points[-1] if isinstance(points, list) and points else None
+    return float(last) if isinstance(last, int | float) and not isinstance(last, bool) else None
 
 
 def _is_named(alarm: AlarmRecord, request: Mapping[str, Any]) -> bool:
@@ -216,6 +253,7 @@ HANDLERS: Handlers = {
     "PutMetricAlarm": put_metric_alarm,
     "DeleteAlarms": delete_alarms,
     "DescribeAlarms": describe_alarms,
+    "SetAlarmState": set_alarm_state,
     "ListTagsForResource": list_tags,
     "TagResource": tag_resource,
     "UntagResource": untag_resource,

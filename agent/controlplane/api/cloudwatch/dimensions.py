@@ -19,6 +19,7 @@ SERVICE: Final = "ServiceName"
 FAMILY: Final = "TaskDefinitionFamily"
 TASK: Final = "TaskId"
 INSTANCE: Final = "ContainerInstanceId"
+PROVIDER: Final = "CapacityProviderName"
 EC2: Final = "InstanceId"
 """Only of container instances that are EC2 instances."""
 
@@ -29,6 +30,7 @@ _KINDS: Final[Mapping[frozenset[str], Kind]] = {
     frozenset({CLUSTER, FAMILY, TASK}): Kind.TASK,
     frozenset({CLUSTER, INSTANCE}): Kind.INSTANCE,
     frozenset({CLUSTER, INSTANCE, EC2}): Kind.INSTANCE,
+    frozenset({CLUSTER, PROVIDER}): Kind.PROVIDER,
 }
 _NAMES: Final[Mapping[Kind, tuple[str, str, str]]] = {
     Kind.CLUSTER: (CLUSTER, "", ""),
@@ -36,6 +38,7 @@ _NAMES: Final[Mapping[Kind, tuple[str, str, str]]] = {
     Kind.FAMILY: (CLUSTER, FAMILY, ""),
     Kind.TASK: (CLUSTER, TASK, FAMILY),
     Kind.INSTANCE: (CLUSTER, INSTANCE, EC2),
+    Kind.PROVIDER: (CLUSTER, PROVIDER, ""),
 }
 
 

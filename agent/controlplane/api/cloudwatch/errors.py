@@ -39,5 +39,11 @@ class ResourceNotFoundException(ApiError):
     status = 404
 
 
+class InvalidFormatFault(ApiError):
+    """What should be JSON is not."""
+
+    code = "InvalidFormat"
+
+
 class InvalidNextToken(ApiError):
     """The token was not made for this request."""

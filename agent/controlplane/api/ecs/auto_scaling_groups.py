@@ -1,8 +1,8 @@
-"""The Auto Scaling group of a capacity provider: a name, and settings of which some would need AWS. Pure.
+"""The Auto Scaling group of a capacity provider: a name, and settings of its managed scaling. Pure.
 
-What needs a group that starts and ends hosts is refused. All that is left are its defaults and the values
-that have no effect while managed scaling is off, which are checked, kept and shown as Amazon ECS does.
-``managedDraining`` is about hosts that the group ends. Here it ends none, so both values mean the same.
+Hosts are added and removed by a program of the operator's (``host_scaling``); where control has none for the capacity
+provider, managed scaling is refused. While it is off, its other settings have no effect, and are checked, kept and
+shown as Amazon ECS does.
 
 Source of the values: the Amazon ECS API reference, AutoScalingGroupProvider and ManagedScaling.
 """
@@ -36,17 +36,21 @@ _LIMITS = {
     "instanceWarmupPeriod": (0, 10000),
 }
 _NOT_SCALED = (
-    "hosts of your own are not started and ended by an Auto Scaling group. Leave it out, and add hosts "
-    "where the events of services say that their tasks find no room"
+    "no program adds and removes the hosts of this capacity provider. Name one in the file of control's option "
+    "--host-hooks, or leave it out and add hosts where tasks find no room"
 )
 
 
-def new_group(given: Mapping[str, Any]) -> dict[str, Any]:
+def new_group(given: Mapping[str, Any], *, has_hook: bool) -> dict[str, Any]:
     """Return the settings of a new capacity provider, with all defaults.
+
+    Args:
+        given: ``autoScalingGroupProvider``.
+        has_hook: whether a program adds and removes its hosts.
 
     Raises:
         InvalidParameterException: a value is not valid, or there is no group.
-        UnsupportedFeatureException: a setting would need AWS.
+        UnsupportedFeatureException: managed scaling needs a program.
     """
     name = given.get("autoScalingGroupArn") or ""
     if not name:
@@ -62,18 +66,21 @@ def new_group(given: Mapping[str, Any]) -> dict[str, Any]:
         "managedTerminationProtection": "DISABLED",
         "managedDraining": "ENABLED",
     }
-    return updated_group(group, given)
+    return updated_group(group, given, has_hook=has_hook)
 
 
-def updated_group(old: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def updated_group(
+    old: Mapping[str, Any], given: Mapping[str, Any], *, has_hook: bool
+) -> dict[str, Any]:
     """Return the settings after an update; what it leaves out stays.
 
     Raises:
         InvalidParameterException: a value is not valid.
-        UnsupportedFeatureException: a setting would need AWS.
+        UnsupportedFeatureException: managed scaling needs a program.
     """
     scaling = {**old["managedScaling"], **(given.get("managedScaling") or {})}
-    if scaling["status"] == "ENABLED":
+    is_scaled = scaling["status"] == "ENABLED"
+    if is_scaled and not has_hook and old["managedScaling"]["status"] != "ENABLED":
         raise UnsupportedFeatureException(
             f"'managedScaling.status' ENABLED is not supported: {_NOT_SCALED}."
         )
@@ -86,12 +93,15 @@ def updated_group(old: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
         raise InvalidParameterException(
             "managedScaling.minimumScalingStepSize must not be above maximumScalingStepSize."
         )
-    if given.get("managedTerminationProtection") == "ENABLED":
-        raise UnsupportedFeatureException(
-            f"'managedTerminationProtection' ENABLED is not supported: {_NOT_SCALED}."
+    protection = given.get("managedTerminationProtection") or old["managedTerminationProtection"]
+    if protection == "ENABLED" and not is_scaled:
+        raise InvalidParameterException(
+            "The managed termination protection setting for the capacity provider is invalid. To enable "
+            "managed termination protection for a capacity provider, managed scaling must be enabled."
         )
     return {
         **old,
         "managedScaling": scaling,
+        "managedTerminationProtection": protection,
         "managedDraining": given.get("managedDraining") or old["managedDraining"],
     }

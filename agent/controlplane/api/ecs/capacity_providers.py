@@ -2,7 +2,7 @@
 
 FARGATE and FARGATE_SPOT always exist. Operators create the others, those of Auto Scaling groups: the group
 is a name that the operator chooses, and the hosts that name the provider in their attribute
-``placement.CAPACITY_PROVIDER`` belong to it. Nothing here adds, removes or ends hosts.
+``placement.CAPACITY_PROVIDER`` belong to it. With managed scaling, ``host_scaling`` adds and removes hosts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ async def create_capacity_provider(parts: Parts, request: dict[str, Any]) -> dic
         name=name,
         arn=parts.names.capacity_provider(name),
         update_status="CREATE_COMPLETE",
-        auto_scaling_group=new_group(request.get("autoScalingGroupProvider") or {}),
+        auto_scaling_group=new_group(
+            request.get("autoScalingGroupProvider") or {}, has_hook=_has_hook(parts, name)
+        ),
         tags=read_tags(request.get("tags", ())),
         created_at=parts.clock(),
     )
@@ -66,7 +68,7 @@ async def create_capacity_provider(parts: Parts, request: dict[str, Any]) -> dic
             Put(providers.GUARD_KEY, b""),
         ]
         if (await parts.store.txn([as_read(providers.GUARD_KEY, guard)], puts)).succeeded:
-            return {"capacityProvider": _show(new, with_tags=True)}
+            return {"capacityProvider": _show(parts, new, with_tags=True)}
         await tries.again()
 
 
@@ -80,7 +82,8 @@ async def update_capacity_provider(parts: Parts, request: dict[str, Any]) -> dic
     def apply(old: CapacityProviderRecord) -> CapacityProviderRecord:
         if old.status != ACTIVE:
             raise providers.missing(old.name)
-        group = updated_group(old.auto_scaling_group, given)
+        has_hook = _has_hook(parts, old.name)
+        group = updated_group(old.auto_scaling_group, given, has_hook=has_hook)
         return replace(old, auto_scaling_group=group, update_status="UPDATE_COMPLETE")
 
     name = _changeable(parts, request["name"])
@@ -88,7 +91,7 @@ async def update_capacity_provider(parts: Parts, request: dict[str, Any]) -> dic
     changed = await access.change(parts.store, CapacityProviderRecord, key, apply)
     if changed is None:
         raise providers.missing(name)
-    return {"capacityProvider": _show(changed, with_tags=True)}
+    return {"capacityProvider": _show(parts, changed, with_tags=True)}
 
 
 async def delete_capacity_provider(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +120,7 @@ async def delete_capacity_provider(parts: Parts, request: dict[str, Any]) -> dic
         # A cluster that takes the provider at the same time puts its key (``providers.taken``).
         done = await parts.store.txn([unchanged(found.kv)], [Put(key, records.encode(gone))])
         if done.succeeded:
-            return {"capacityProvider": _show(gone, with_tags=True)}
+            return {"capacityProvider": _show(parts, gone, with_tags=True)}
         await tries.again()
 
 
@@ -158,7 +161,7 @@ async def _known(parts: Parts, *, with_tags: bool) -> dict[str, dict[str, Any]]:
         for name in sorted(capacity.FARGATE_PROVIDERS)
     }
     async for _, record in _all(parts):
-        shown[record.name] = _show(record, with_tags=with_tags)
+        shown[record.name] = _show(parts, record, with_tags=with_tags)
     return shown
 
 
@@ -224,13 +227,21 @@ def _changeable(parts: Parts, text: str) -> str:
     return name
 
 
-def _show(record: CapacityProviderRecord, *, with_tags: bool) -> dict[str, Any]:
+def _has_hook(parts: Parts, name: str) -> bool:
+    return parts.host_hooks is not None and parts.host_hooks.of(name) is not None
+
+
+def _show(parts: Parts, record: CapacityProviderRecord, *, with_tags: bool) -> dict[str, Any]:
+    trouble = ""
+    if record.is_scaled and parts.host_hooks is not None:
+        trouble = parts.host_hooks.trouble(record.name)
     return {
         "capacityProviderArn": record.arn,
         "name": record.name,
         "status": record.status,
         "autoScalingGroupProvider": record.auto_scaling_group,
         "updateStatus": record.update_status,
+        "updateStatusReason": trouble or None,
         "type": "EC2_AUTOSCALING",
         "tags": show_tags(record.tags) if with_tags else [],
     }

@@ -12,7 +12,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.ecs import account_settings, cluster_capacity, service_connect
+from agent.controlplane.api.ecs import (
+    account_settings,
+    cluster_capacity,
+    command_logging,
+    service_connect,
+)
 from agent.controlplane.api.ecs.naming import DESCRIBE_LIMIT, at_most, cluster_name, names_it
 from agent.controlplane.api.ecs.tags import read_tags, show_tags
 from agent.controlplane.front.errors import (
@@ -141,6 +146,7 @@ def _check(request: Mapping[str, Any]) -> None:
             "'configuration.managedStorageConfiguration' is not supported: containers share the "
             "disk of their host; leave it out, and encrypt the host's disk."
         )
+    command_logging.check(request.get("configuration", {}))
     for setting in request.get("settings", []):
         if setting.get("value") not in _INSIGHTS_VALUES:
             raise InvalidParameterException(

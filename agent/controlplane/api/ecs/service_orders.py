@@ -23,6 +23,7 @@ from agent.controlplane.api.ecs import (
     task_orders,
 )
 from agent.controlplane.api.ecs.tags import check_service_tags, read_tags
+from agent.controlplane.authorization import caller
 from agent.controlplane.definition import support
 from agent.controlplane.front.errors import InvalidParameterException, UnsupportedFeatureException
 from agent.controlplane.scheduler import placement
@@ -91,10 +92,12 @@ async def new_service(
         grace_s=_grace_s(request),
         propagate_tags=request.get("propagateTags") or "NONE",
         managed_tags=bool(request.get("enableECSManagedTags")),
+        enable_execute_command=bool(request.get("enableExecuteCommand")),
         tags=_tags(request),
         client_token=client_token(request),
         fingerprint=fingerprint(request),
         created_at=parts.clock(),
+        created_by=caller.principal(parts.names),
     )
     service = deployment_settings.begun(service, parts.clock())
     if controller != EXTERNAL:
@@ -133,6 +136,7 @@ async def updated_service(
         grace_s=_grace_s(request) if "healthCheckGracePeriodSeconds" in request else old.grace_s,
         propagate_tags=request.get("propagateTags") or old.propagate_tags,
         managed_tags=request.get("enableECSManagedTags", old.managed_tags),
+        enable_execute_command=request.get("enableExecuteCommand", old.enable_execute_command),
     )
     deployment = None
     if not old.is_external:

@@ -56,7 +56,7 @@ def service(
             for event in (events.events if events is not None else ())
         ],
         "createdAt": record.created_at,
-        "createdBy": names.root(),
+        "createdBy": record.created_by or names.root(),
         "placementConstraints": record.placement_constraints,
         "placementStrategy": record.placement_strategy,
         "healthCheckGracePeriodSeconds": record.grace_s or 0,
@@ -64,7 +64,7 @@ def service(
         "deploymentController": {"type": record.controller},
         "enableECSManagedTags": record.managed_tags,
         "propagateTags": record.propagate_tags,
-        "enableExecuteCommand": False,
+        "enableExecuteCommand": record.enable_execute_command,
         "availabilityZoneRebalancing": "DISABLED",
         "resourceManagementType": "CUSTOMER",
     }

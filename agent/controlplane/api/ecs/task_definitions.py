@@ -50,7 +50,7 @@ async def register_task_definition(parts: Parts, request: dict[str, Any]) -> dic
         revision=0,
         definition=definition,
         registered_at=parts.clock(),
-        registered_by=_caller_arn(parts),
+        registered_by=caller.principal(parts.names),
         requires_attributes=required_attributes(definition),
         compatibilities=compatibilities(definition),
         tags=read_tags(request.get("tags", [])),
@@ -71,12 +71,6 @@ async def register_task_definition(parts: Parts, request: dict[str, Any]) -> dic
         if result.succeeded:
             return {"taskDefinition": show(new), "tags": show_tags(new.tags)}
         await tries.again()
-
-
-def _caller_arn(parts: Parts) -> str:
-    """Return the principal that registers a definition."""
-    who = caller.current()
-    return parts.names.root() if who is None or not who.arn else who.arn
 
 
 async def find_task_definition(parts: Parts, text: str) -> TaskDefinitionRecord | None:

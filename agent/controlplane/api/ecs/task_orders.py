@@ -55,6 +55,8 @@ CONTROL_SECRETS = "ecs-host-agent.control-secrets"
 """Attribute of hosts whose agent takes secrets that control keeps; Amazon's agent does not."""
 SERVICE_CONNECT = "ecs-host-agent.service-connect"
 """Attribute of hosts whose tasks find names of Service Connect."""
+EXECUTE_COMMAND = "ecs-host-agent.execute-command"
+"""Attribute of hosts whose agent connects to control for commands in containers."""
 SECURITY_GROUPS = "ecs-host-agent.security-groups"
 """Attribute of hosts that enforce security groups; needed by tasks that name some."""
 _SHOWN = 64
@@ -131,6 +133,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any], *, service: str =
         fingerprint=_fingerprint(request),
         kept_here=await _kept_here(parts, body),
         keeps_logs=parts.keeps_logs,
+        execute_command=bool(request.get("enableExecuteCommand")),
     )
     _check_fetched(order)
     await _check_roles(parts, order)
@@ -183,6 +186,8 @@ def required_attributes(order: TaskRequest) -> dict[str, str]:
         wanted[CONTROL_SECRETS] = ""
     if groups_of(order.network_configuration):
         wanted[SECURITY_GROUPS] = ""
+    if order.execute_command:
+        wanted[EXECUTE_COMMAND] = ""
     if order.connect_namespace:
         wanted[SERVICE_CONNECT] = ""
     platform = order.body.get("runtimePlatform") or {}

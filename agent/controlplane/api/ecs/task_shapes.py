@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from agent.controlplane.records import AttachmentRecord, ContainerRecord, TaskRecord
     from agent.model.task import NetworkBinding
 
+EXECUTE_COMMAND_AGENT = "ExecuteCommandAgent"
+
 # The order in which ECS lists the details of an interface.
 _DETAILS = (
     "subnetId",
@@ -53,7 +55,9 @@ def task(
         "containerInstanceArn": record.instance_arn or None,
         "desiredStatus": record.desired_status,
         "lastStatus": _last_status(record),
-        "containers": [container(c, record, waits_for) for c in record.containers],
+        "containers": [
+            container(c, record, waits_for, connected=connected) for c in record.containers
+        ],
         "attachments": [attachment(a) for a in record.attachments],
         "attributes": [{"name": n, "value": v} for n, v in record.attributes.items()],
         "overrides": _overrides(record),
@@ -90,8 +94,17 @@ def _last_status(record: TaskRecord) -> str:
     return "DEACTIVATING" if is_leaving else record.last_status
 
 
-def container(record: ContainerRecord, owner: TaskRecord, waits_for: str = "") -> dict[str, Any]:
-    """Return a ``Container``; ``waits_for`` is the reason of one that waits and has no other."""
+def container(
+    record: ContainerRecord, owner: TaskRecord, waits_for: str = "", *, connected: bool = True
+) -> dict[str, Any]:
+    """Return a ``Container``.
+
+    Args:
+        record: the container.
+        owner: its task.
+        waits_for: the reason of a container that waits and has no other.
+        connected: whether the agent of its instance is connected now.
+    """
     reason = record.reason or (waits_for if record.last_status == "PENDING" else "")
     return {
         "containerArn": record.arn,
@@ -112,7 +125,33 @@ def container(record: ContainerRecord, owner: TaskRecord, waits_for: str = "") -
             None if record.memory_reservation is None else str(record.memory_reservation)
         ),
         "gpuIds": record.gpu_ids or None,
+        "managedAgents": managed_agents(record, owner, connected=connected) or None,
     }
+
+
+def managed_agents(
+    record: ContainerRecord, owner: TaskRecord, *, connected: bool
+) -> list[dict[str, Any]]:
+    """Return the managed agents of a container: that of ExecuteCommand, if it is enabled.
+
+    Nothing runs in the container for it: it has the status of the container, while the host's agent is
+    connected.
+    """
+    if not owner.enable_execute_command:
+        return []
+    status = record.last_status if record.last_status in ("RUNNING", "STOPPED") else "PENDING"
+    if status == "RUNNING" and not connected:
+        return [
+            {
+                "name": EXECUTE_COMMAND_AGENT,
+                "lastStatus": "STOPPED",
+                "reason": "The agent of the task's host is not connected",
+            }
+        ]
+    started_at = owner.started_at if status == "RUNNING" else None
+    return [
+        {"name": EXECUTE_COMMAND_AGENT, "lastStatus": status, "lastStartedAt": started_at or None}
+    ]
 
 
 def _binding(binding: NetworkBinding) -> dict[str, Any]:

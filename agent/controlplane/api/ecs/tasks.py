@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane import access, records
@@ -25,8 +26,9 @@ from agent.controlplane.front.errors import ConflictException, InvalidParameterE
 from agent.controlplane.records import RunTokenRecord, TaskRecord
 from agent.controlplane.scheduler import placement, query
 from agent.controlplane.tasks import changes as task_changes
-from agent.controlplane.tasks import launch
+from agent.controlplane.tasks import launch, waiting
 from agent.controlplane.tasks.stopping import order_stop
+from agent.controlplane.tasks.waiting import MayWait
 from agent.model import reasons
 
 if TYPE_CHECKING:
@@ -69,7 +71,11 @@ class _Placer:
         self._turn = asyncio.Lock()
 
     async def run_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-        """Place up to 10 copies where there is room; copies without room are in ``failures``."""
+        """Place up to 10 copies where there is room.
+
+        Of copies without room, those of a capacity provider with managed scaling wait for a host; the others are in
+        ``failures``.
+        """
         count: int = request.get("count", 1)
         if not 1 <= count <= MAX_COPIES:
             raise InvalidParameterException(f"count must be between 1 and {MAX_COPIES}.")
@@ -81,12 +87,15 @@ class _Placer:
             raise InvalidParameterException(str(error)) from None
         needs = launch.needs(order, task_orders.required_attributes(order))
 
+        may_wait = await MayWait.of(parts.store, parts.fleet, parts.names, order)
+
         async def attempt() -> dict[str, Any]:
             earlier = await _earlier_run(parts, order)
             if earlier is not None:
                 return earlier
             borrows = order.capacity.is_fargate
             hosts = await parts.fleet.read(order.cluster, borrows=borrows)
+            wanted = order.capacity.hosts_for(count)
             try:
                 outcome = placement.place(
                     (host.instance for host in hosts.values()),
@@ -94,14 +103,19 @@ class _Placer:
                     count,
                     constraints=constraints,
                     strategies=strategies,
-                    providers=order.capacity.hosts_for(count),
+                    providers=wanted,
                     rng=self._rng,
                 )
             except placement.PlacementError as error:
-                raise InvalidParameterException(str(error)) from None
-            failures = [_failure(refused) for refused in outcome.refused]
-            answer = await _commit(parts, order, needs, outcome.placed, hosts, failures)
-            parts.figures.unplaced += count - len(outcome.placed)
+                if not may_wait.any_of(wanted):
+                    raise InvalidParameterException(str(error)) from None
+                outcome = placement.PlacementOutcome()
+            missing = waiting.unplaced(wanted, outcome.placed)
+            now = parts.clock()
+            late = may_wait.new_tasks(order, needs, missing, placement=request, now=now)
+            failures = _failures(may_wait, outcome, missing, late)
+            answer = await _commit(parts, order, needs, outcome.placed, hosts, failures, late)
+            parts.figures.unplaced += count - len(outcome.placed) - len(late)
             return answer
 
         return await self._repeat(parts, attempt)
@@ -162,6 +176,7 @@ async def _commit(
     placed: Sequence[placement.Placed],
     hosts: Mapping[str, FleetHost],
     failures: list[dict[str, str]],
+    late: Sequence[TaskRecord] = (),
 ) -> dict[str, Any]:
     now = parts.clock()
     tasks = [
@@ -170,10 +185,11 @@ async def _commit(
         )
         for p in placed
     ]
-    if tasks and not await launch.commit(parts.store, parts.names, order, tasks, hosts):
+    made = [*tasks, *late]
+    if made and not await launch.commit(parts.store, parts.names, order, made, hosts):
         raise _Conflict
     parts.figures.placed += len(tasks)
-    return _made(parts, tasks, failures)
+    return _made(parts, made, failures)
 
 
 def _made(
@@ -227,6 +243,23 @@ async def stop_task(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         raise InvalidParameterException(NO_SUCH_TASK)
     alive = await parts.store.get(records.alive_key(task.instance_id))
     return {"task": task_shapes.task(task, parts.names, connected=alive is not None)}
+
+
+def _failures(
+    may_wait: MayWait,
+    outcome: placement.PlacementOutcome,
+    missing: Sequence[str],
+    late: Sequence[TaskRecord],
+) -> list[dict[str, str]]:
+    """Return the failures of copies that were neither placed nor wait for a host."""
+    if len(missing) == len(late) and late:
+        return []
+    kept = Counter(missing) - Counter(task.capacity_provider for task in late)
+    full = [
+        {"arn": may_wait.names.capacity_provider(name), "reason": waiting.LIMIT_REACHED}
+        for name in sorted(kept.keys() & may_wait.providers)
+    ]
+    return [*full, *(_failure(refused) for refused in outcome.refused)]
 
 
 def _failure(refused: placement.Rejection) -> dict[str, str]:

@@ -14,6 +14,7 @@ from agent.controlplane.api.ssm.errors import (
     ParameterVersionNotFound,
     ValidationException,
 )
+from agent.controlplane.authorization import caller
 from agent.controlplane.secrets import parameters
 from agent.controlplane.secrets.parameters import SECURE
 
@@ -64,6 +65,7 @@ async def put_parameter(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
         overwrite=bool(request.get("Overwrite")),
         tags=tags.with_tags({}, request.get("Tags", ())),
         now=parts.clock(),
+        by=caller.principal(parts.names),
     )
     return {"Version": stored.version, "Tier": "Standard"}
 
@@ -235,7 +237,7 @@ def _described(record: ParameterRecord, names: Names) -> dict[str, Any]:
         "ARN": names.parameter(record.name),
         "Type": record.type,
         "LastModifiedDate": record.modified_at,
-        "LastModifiedUser": names.root(),
+        "LastModifiedUser": record.modified_by or names.root(),
         "Description": record.description or None,
         "Version": record.version,
         "Tier": "Standard",

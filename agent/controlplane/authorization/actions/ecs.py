@@ -19,6 +19,7 @@ from agent.controlplane.authorization.actions.rows import (
     Resource,
     Resources,
     Row,
+    Run,
     given,
     listed,
     texts,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from agent.controlplane.names import Names
 
 TASKS_SERVICE: Final = "ecs-tasks.amazonaws.com"
+ECS_SERVICE: Final = "ecs.amazonaws.com"
 _DEFAULT: Final = "default"
 _IN_CLUSTERS: Final = frozenset(
     {
@@ -44,7 +46,17 @@ _IN_CLUSTERS: Final = frozenset(
         "task-set",
     }
 )
-_ROLES: Final = ("taskRoleArn", "executionRoleArn")
+ROLES: Final = ("taskRoleArn", "executionRoleArn")
+"""Of tasks: members of a task definition and of overrides."""
+_ROLES_OF_SERVICES: Final = (
+    ("role",),
+    ("loadBalancers", "advancedConfiguration", "roleArn"),
+    ("deploymentConfiguration", "lifecycleHooks", "roleArn"),
+    ("serviceConnectConfiguration", "services", "tls", "roleArn"),
+    ("volumeConfigurations", "managedEBSVolume", "roleArn"),
+    ("vpcLatticeConfigurations", "roleArn"),
+)
+"""Where requests about services and tasks have roles for Amazon ECS itself; some are refused afterwards."""
 
 
 def _cluster(asked: Asked) -> str:
@@ -216,15 +228,31 @@ def _values_of_definition(asked: Asked) -> Values:
 
 
 def _roles(members: Mapping[str, Any]) -> list[Passed]:
-    return [Passed(members[name], TASKS_SERVICE) for name in _ROLES if members.get(name)]
+    return [Passed(members[name], TASKS_SERVICE) for name in ROLES if members.get(name)]
 
 
 def _roles_of_definition(asked: Asked) -> list[Passed]:
     return _roles(asked.members)
 
 
-def _roles_of_run(asked: Asked) -> list[Passed]:
-    return _roles(asked.members.get("overrides") or {})
+def _roles_for_ecs(asked: Asked) -> list[Passed]:
+    found = [role for path in _ROLES_OF_SERVICES for role in _at(asked.members, path)]
+    return [Passed(role, ECS_SERVICE) for role in dict.fromkeys(found)]
+
+
+def _at(value: Any, path: tuple[str, ...]) -> list[str]:
+    """Return all texts at a path, through lists."""
+    if isinstance(value, list | tuple):
+        return [text for each in value for text in _at(each, path)]
+    if not path:
+        return [value] if value else []
+    return _at(value.get(path[0]), path[1:]) if value else []
+
+
+def _runs(asked: Asked) -> list[Run]:
+    """Return what a request has run; without a task definition, a service goes on as it is."""
+    definition = asked.members.get("taskDefinition")
+    return [Run(definition, asked.members.get("overrides") or {})] if definition else []
 
 
 _task = _in_cluster("task", "task")
@@ -323,6 +351,9 @@ WITHOUT_CLUSTER: Final = frozenset(
 )
 """Operations that are about no cluster, unless a resource that they name is in one."""
 
+_LAUNCHES: Final[Mapping[str, Any]] = {"passes": _roles_for_ecs, "runs": _runs}
+_LAUNCHING: Final = frozenset({"CreateService", "CreateTaskSet", "UpdateService"})
+
 ROWS: Final[Mapping[str, Row]] = {
     **{
         name: Row(
@@ -330,6 +361,7 @@ ROWS: Final[Mapping[str, Row]] = {
             resources,
             _values_without_cluster if name in WITHOUT_CLUSTER else _values,
             _of_cluster_of,
+            **(_LAUNCHES if name in _LAUNCHING else {}),
         )
         for name, resources in _ROWS
     },
@@ -340,8 +372,8 @@ ROWS: Final[Mapping[str, Row]] = {
         _values_of_definition,
         passes=_roles_of_definition,
     ),
-    "RunTask": Row("ecs:RunTask", _definitions("taskDefinition"), _values, passes=_roles_of_run),
-    "StartTask": Row(
-        "ecs:StartTask", _definitions("taskDefinition"), _values, passes=_roles_of_run
-    ),
+    **{
+        name: Row(f"ecs:{name}", _definitions("taskDefinition"), _values, **_LAUNCHES)
+        for name in ("RunTask", "StartTask")
+    },
 }

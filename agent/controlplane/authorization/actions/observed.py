@@ -83,6 +83,7 @@ CLOUDWATCH: Final[Mapping[str, Row]] = {
     "ListMetrics": Row("cloudwatch:ListMetrics"),
     "ListTagsForResource": Row("cloudwatch:ListTagsForResource", given("ResourceARN")),
     "PutMetricAlarm": Row("cloudwatch:PutMetricAlarm", named("cloudwatch", "alarm:", "AlarmName")),
+    "SetAlarmState": Row("cloudwatch:SetAlarmState", named("cloudwatch", "alarm:", "AlarmName")),
     "TagResource": Row("cloudwatch:TagResource", given("ResourceARN")),
     "UntagResource": Row("cloudwatch:UntagResource", given("ResourceARN")),
 }

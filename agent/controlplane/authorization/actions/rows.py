@@ -51,6 +51,15 @@ class Passed(NamedTuple):
     """Such as ``ecs-tasks.amazonaws.com``."""
 
 
+class Run(NamedTuple):
+    """A task definition that a request has run, now or later; its roles are passed to tasks."""
+
+    definition: str
+    """Family, family and revision, or ARN."""
+    overrides: Mapping[str, Any] = {}
+    """As in RunTask; a role in them takes the place of the definition's."""
+
+
 class Also(NamedTuple):
     """Another action that a request needs, because it has it done later."""
 
@@ -84,6 +93,10 @@ def _no_roles(_asked: Asked) -> list[Passed]:
     return []
 
 
+def _no_runs(_asked: Asked) -> list[Run]:
+    return []
+
+
 class Row(NamedTuple):
     """What one operation needs."""
 
@@ -99,6 +112,8 @@ class Row(NamedTuple):
     """Roles on which ``iam:PassRole`` must be allowed besides."""
     also: Callable[[Asked], list[Also]] = _nothing_else
     """Other actions that must be allowed besides."""
+    runs: Callable[[Asked], list[Run]] = _no_runs
+    """Task definitions on whose roles ``iam:PassRole`` must be allowed besides."""
 
 
 def given(*members: str) -> Resources:

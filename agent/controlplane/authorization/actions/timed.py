@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from agent.controlplane.authorization.actions.ecs import run_later
 from agent.controlplane.authorization.actions.rows import (
@@ -12,6 +14,7 @@ from agent.controlplane.authorization.actions.rows import (
     Resource,
     Resources,
     Row,
+    Run,
     given,
     named,
 )
@@ -42,13 +45,34 @@ def _target_roles(asked: Asked) -> list[Passed]:
 
 def _runs(asked: Asked) -> list[Also]:
     """Return what targets need that run tasks; nobody assumes their roles here, so who puts them must be allowed."""
+    return [run_later(asked, cluster, run.definition) for cluster, run in _tasks(asked)]
+
+
+def _definitions(asked: Asked) -> list[Run]:
+    return [run for _, run in _tasks(asked)]
+
+
+def _tasks(asked: Asked) -> list[tuple[str, Run]]:
+    """Return the cluster and the run of each target that runs tasks."""
     members = asked.members
     targets = [*members.get("Targets", ()), *([members["Target"]] if "Target" in members else [])]
     return [
-        run_later(asked, one.get("Arn", ""), parameters.get("TaskDefinitionArn", ""))
+        (
+            one.get("Arn", ""),
+            Run(parameters.get("TaskDefinitionArn", ""), _overrides(one.get("Input"))),
+        )
         for one in targets
         if (parameters := one.get("EcsParameters"))
     ]
+
+
+def _overrides(text: str | None) -> Mapping[str, Any]:
+    """Return the overrides that the input of a target is; none if it is none, which is refused afterwards."""
+    try:
+        found = msgspec.json.decode(text) if text else {}
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _rule_role(asked: Asked) -> list[Passed]:
@@ -72,7 +96,9 @@ _OF_SCHEDULER: Final[Mapping[str, Resources]] = {
 SCHEDULER: Final[Mapping[str, Row]] = {
     **{name: Row(f"scheduler:{name}", found) for name, found in _OF_SCHEDULER.items()},
     **{
-        name: Row(f"scheduler:{name}", _schedule, passes=_target_role, also=_runs)
+        name: Row(
+            f"scheduler:{name}", _schedule, passes=_target_role, also=_runs, runs=_definitions
+        )
         for name in ("CreateSchedule", "UpdateSchedule")
     },
 }
@@ -94,7 +120,9 @@ _OF_EVENTS: Final[Mapping[str, Resources]] = {
 EVENTS: Final[Mapping[str, Row]] = {
     **{name: Row(f"events:{name}", found) for name, found in _OF_EVENTS.items()},
     "PutRule": Row("events:PutRule", _rule, passes=_rule_role),
-    "PutTargets": Row("events:PutTargets", _of_rule, passes=_target_roles, also=_runs),
+    "PutTargets": Row(
+        "events:PutTargets", _of_rule, passes=_target_roles, also=_runs, runs=_definitions
+    ),
 }
 
 _SCALING: Final = "application-autoscaling"

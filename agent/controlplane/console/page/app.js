@@ -16,6 +16,7 @@ import { layBars, place } from "./parts.js";
 import { servicesView, serviceView } from "./services.js";
 import { Signer } from "./sign.js";
 import { tasksView, taskView } from "./tasks.js";
+import { TerminalView } from "./terminal.js";
 import { ago, clock } from "./text.js";
 
 const VIEWS = {
@@ -36,6 +37,7 @@ class App {
     this.clusters = null;
     this.details = null;
     this.log = null;
+    this.terminal = null;
     this.problem = null;
     this.failure = null;
     this.isBusy = false;
@@ -103,6 +105,7 @@ class App {
     this.clusters?.stop();
     this.fleet = this.clusters = this.api = this.keyId = null;
     this.endLog();
+    this.endTerminal();
     await forget();
     this.problem = problem;
     this.isBusy = false;
@@ -129,11 +132,12 @@ class App {
 
   show() {
     this.isWanted = false;
-    this.isAsked = false;
+    this.isAsked = this.isTerminalAsked = false;
     const { cluster } = this.route;
     if (this.isReadyToChoose()) return;
     const content = this.api ? this.content() : [entranceView(this)];
     if (!this.isAsked) this.endLog();
+    if (!this.isTerminalAsked) this.endTerminal();
     morph(this.root, h("div", { id: "app" }, this.api && this.head(), h("main", { id: "main", tabindex: "-1" }, content)));
     layBars(this.root);
     const name = cluster ? VIEWS[this.route.parts[0] ?? ""]?.[2] ?? "" : "Clusters";
@@ -206,6 +210,35 @@ class App {
     this.log = null;
   }
 
+  /** Whether whoever is signed in may be shown that a terminal can be opened; policies say who may at the opening. */
+  get hasTerminals() {
+    return this.keyId !== null;
+  }
+
+  /** Return the element of the terminal that was opened in a task; null if none was. */
+  terminalView(task) {
+    if (this.terminal?.task !== task) return null;
+    this.isTerminalAsked = true;
+    const { element } = this.terminal.view;
+    const name = { "data-own": true, "data-key": element.dataset.key };
+    return element.isConnected ? h("div", { class: "log", ...name }) : element;
+  }
+
+  openTerminal(task, container) {
+    this.endTerminal();
+    const view = new TerminalView(this.api, { cluster: this.route.cluster, task, container });
+    this.opened = (this.opened ?? 0) + 1;
+    view.element.dataset.key = `terminal ${this.opened}`;
+    this.terminal = { task, container, view };
+    this.show();
+    view.element.scrollIntoView({ block: "nearest" });
+  }
+
+  endTerminal() {
+    this.terminal?.view.stop();
+    this.terminal = null;
+  }
+
   announce() {
     const state = (this.fleet ?? this.clusters)?.state;
     const text = state === "away" ? "The connection to control is lost. Trying again." : "";
@@ -226,6 +259,7 @@ class App {
   clicked(event) {
     const element = event.target.closest("button[data-do]");
     if (element?.dataset.do === "leave") this.leave(null);
+    if (element?.dataset.do === "terminal") this.openTerminal(element.dataset.task, element.dataset.container);
     if (element?.dataset.do === "sort") this.ask({ sort: element.dataset.sort, down: element.dataset.down });
   }
 

@@ -136,7 +136,8 @@ export function taskView(app) {
       ["Started by", service ? null : task.startedBy],
       ["Address", task.attachments.flatMap((one) => one.details).find((one) => one.name === "privateIPv4Address")?.value],
     ]),
-    section("Containers", containers(task, definition.value)),
+    section("Containers", containers(app, task, definition.value)),
+    terminal(app, id),
     usage(app, task),
     logs(app, task, definition),
   ];
@@ -150,7 +151,18 @@ function reserves(task, definition) {
   return [cpu ? cpus(cpu) : null, memory ? mib(memory) : null].filter(Boolean).join(", ");
 }
 
-function containers(task, definition) {
+function terminal(app, id) {
+  const element = app.terminalView(id);
+  return element && section(`Terminal in ${app.terminal.container}`, element);
+}
+
+function terminalButton(task, one) {
+  if (task.lastStatus !== "RUNNING" || one.lastStatus !== "RUNNING") return NONE;
+  const about = { "data-do": "terminal", "data-task": last(task.taskArn), "data-container": one.name };
+  return h("button", { type: "button", class: "small", ...about, "aria-label": `Terminal in ${one.name}` }, "Terminal");
+}
+
+function containers(app, task, definition) {
   const columns = [
     { id: "name", label: "Name", cell: (one) => h("strong", null, one.name) },
     { id: "status", label: "Status", cell: containerStatus },
@@ -160,7 +172,8 @@ function containers(task, definition) {
       cell: (one) => [h("code", { class: "break" }, one.image ?? ""), one.reason && h("span", { class: "why" }, one.reason)],
     },
     { id: "ports", label: "Ports", cell: (one) => ports(one) },
-  ];
+    app.hasTerminals && task.enableExecuteCommand && { id: "terminal", label: "", right: true, cell: (one) => terminalButton(task, one) },
+  ].filter(Boolean);
   const essential = new Set((definition?.containerDefinitions ?? []).filter((one) => one.essential !== false).map((one) => one.name));
   const rows = [...task.containers].sort((one, other) => essential.has(other.name) - essential.has(one.name));
   return table({ caption: "Containers", columns, rows, keyOf: (one) => one.name, query: null });

@@ -22,6 +22,7 @@ from agent.network.address_pool import AddressPool
 from agent.network.addresses import link_name_of
 from agent.network.bridge.links import HostLinks, SandboxLink
 from agent.network.drivers.opening import DriverParts, open_driver
+from agent.network.kernel import route_talk
 from agent.network.kernel.netlink import NetlinkLane
 from agent.network.settings import NetworkSettings
 from tests.integration.network.drivers.site import Site, run, site
@@ -135,6 +136,21 @@ class Faults:
         self.left = -1
         for name in CALLS:
             patch.setattr(AsyncIPRoute, name, self._failing(getattr(AsyncIPRoute, name)))
+        patch.setattr(route_talk, "exchange", self._failing_in(route_talk.exchange))
+
+    def _failing_in(
+        self, exchange: Callable[..., list[NetlinkError | None]]
+    ) -> Callable[..., list[NetlinkError | None]]:
+        def wrapped(talk: Any, requests: list[Any]) -> list[NetlinkError | None]:
+            failing = self.left - 1 if 0 < self.left <= len(requests) else None
+            self.left -= len(requests)
+            kept = [each for place, each in enumerate(requests) if place != failing]
+            answers = exchange(talk, kept)
+            if failing is not None:
+                answers.insert(failing, NetlinkError(errno.ENOMEM, "injected"))
+            return answers
+
+        return wrapped
 
     def _failing(self, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def wrapped(route: Any, command: str, *args: Any, **kwargs: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from agent.controlplane.agents import ingress_leases
 from agent.model.ingress import Reported, Reports, TargetReport, Truth
 from tests.support.aws_client import AwsClient
 from tests.support.control_endpoint import Endpoint, control_endpoint
@@ -196,3 +197,28 @@ async def test_reports_that_cannot_be_taken_are_refused(endpoint: Endpoint, body
         assert answer.status == 400
     async with endpoint.session.get(f"{endpoint.url}/v1/ingresses/nobody") as answer:
         assert answer.status == 400
+
+
+async def test_there_are_only_so_many_ingresses(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token of an agent is enough to report as an ingress, under any id."""
+    monkeypatch.setattr(ingress_leases, "INGRESSES_MOST", 1)
+    first, second = Ingress(endpoint), Ingress(endpoint)
+    assert await first.tell({}, is_whole=True)
+    body = msgspec.json.encode(Reports(groups={}, is_whole=True))
+    url = f"{second.url}/health"
+    async with endpoint.session.post(url, data=body) as answer:
+        assert answer.status == 429
+        assert (await answer.json())["code"] == "TooManyIngresses"
+    assert await first.tell({}, is_whole=True), "one that is known goes on"
+    await endpoint.session.delete(first.url)
+    assert await second.tell({}, is_whole=True)
+
+
+async def test_a_report_with_too_many_groups_is_refused(endpoint: Endpoint) -> None:
+    ingress = Ingress(endpoint)
+    body = msgspec.json.encode(Reports(groups={f"g{n}": None for n in range(10_001)}))
+    async with endpoint.session.post(f"{ingress.url}/health", data=body) as answer:
+        assert answer.status == 400
+        assert "more than 10000 items" in (await answer.json())["message"]

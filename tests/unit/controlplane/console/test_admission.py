@@ -118,6 +118,35 @@ async def test_its_own_page_changes_nothing_even_with_a_key(keyed: Caller, opera
     assert await keyed.post(operation, signed=True) == (403, "not for web pages\n")
 
 
+async def test_only_its_own_page_begins_a_terminal_and_only_with_a_key(keyed: Caller) -> None:
+    body = '{"task": "0123456789abcdef0123456789abcdef", "command": "sh", "interactive": true}'
+    status, text = await keyed.post("ExecuteCommand", signed=True, body=body)
+    assert (status, "The referenced task was not found" in text) == (400, True)
+    assert await keyed.post("ExecuteCommand", body=body) == (403, "not for web pages\n")
+    foreign = await keyed.post(
+        "ExecuteCommand", signed=True, body=body, Origin="http://evil.example"
+    )
+    assert foreign == (403, "not for web pages\n")
+
+
+async def test_nobody_begins_a_terminal_without_a_key(readable: Caller) -> None:
+    body = '{"task": "0123456789abcdef0123456789abcdef", "command": "sh", "interactive": true}'
+    assert await readable.post("ExecuteCommand", body=body) == (403, "not for web pages\n")
+    status, text = await readable.post("ExecuteCommand", body=body, Origin=None)
+    assert (status, "MissingAuthenticationToken" in text) == (400, True)
+
+
+async def test_only_its_own_page_opens_a_session(keyed: Caller) -> None:
+    """Which token it has is asked afterwards."""
+    place = f"{keyed.shop.url}/execute-command/ecs-execute-command-0"
+    async with keyed.session.ws_connect(place, headers={"Origin": keyed.shop.url}) as socket:
+        await socket.send_str('{"TokenValue": "x"}')
+        assert (await socket.receive()).data == 1008
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await keyed.session.ws_connect(place, headers={"Origin": "http://evil.example"})
+    assert refused.value.status == 403
+
+
 async def test_tools_change_as_before(keyed: Caller) -> None:
     status, _ = await keyed.post(
         "CreateCluster", signed=True, Origin=None, body='{"clusterName": "another"}'

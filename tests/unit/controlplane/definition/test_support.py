@@ -79,7 +79,6 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
 
 OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
     ({"launchType": "MANAGED_INSTANCES"}, "'launchType' MANAGED_INSTANCES is not supported: "),
-    ({"enableExecuteCommand": True}, "'enableExecuteCommand' is not supported: "),
     ({"propagateTags": "SERVICE"}, "Tags can be propagated from a service only by the service."),
     (
         {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": ROLE}}]},

@@ -22,6 +22,8 @@ HOLD_S = 5
 """How long a poll of these agents is held if there is no news."""
 KEY = "A" * 43 + "="
 PLAN = RangePlan.parse("10.208.0.0/22", 24)
+DUAL = RangePlan.parse("10.208.0.0/22", 24, "fd00:208::/48")
+ALONE = RangePlan.parse("", 24, "fd00:208::/48")
 
 
 def host(number: int, **more: Any) -> FleetHost:
@@ -132,9 +134,55 @@ async def test_a_host_that_takes_part_no_more_keeps_its_range_and_is_no_peer(
         assert (await told(two, after=0)).range == before.range
 
 
+async def test_a_fleet_gets_ipv6_and_hosts_keep_their_places(tmp_path: Path) -> None:
+    able = {"has_ipv6": True, "ipv6_address": "2001:db8::2"}
+    async with control_endpoint(tmp_path, fleet=PLAN) as endpoint:
+        old, _ = await joined(endpoint, 1)
+        new, _ = await joined(endpoint, 2, **able)
+    async with control_endpoint(tmp_path, fleet=DUAL) as endpoint:
+        again = [ScriptedAgent(endpoint, **agent.info) for agent in (old, new)]
+        for agent, before in zip(again, (old, new), strict=True):
+            agent.arn, agent.generation = before.arn, before.generation
+        # They need not register again.
+        without, with_ipv6 = [await told(agent, after=0) for agent in again]
+        assert (without.range, without.ipv6_range) == ("10.208.0.0/24", "")
+        assert without.ipv6_fleet_range == "fd00:208::/48"
+        assert (with_ipv6.range, with_ipv6.ipv6_range) == ("10.208.1.0/24", "fd00:208:0:1::/64")
+        (peer,) = without.peers
+        assert (peer.host.ipv6_range, peer.host.ipv6_address) == ("fd00:208:0:1::/64", "2001:db8::2")  # fmt: skip
+        alone, third = await joined(endpoint, 3, **able | {"ipv6_only": True})
+        assert third.ipv6_range == "fd00:208:0:2::/64"
+        seen = await hears(again[0], lambda update: bool(update.peers))
+        assert [(each.id, each.host.ipv6_only) for each in seen.peers] == [(alone.id, True)]
+
+
+async def test_a_fleet_may_have_ipv6_alone_and_get_ipv4_later(tmp_path: Path) -> None:
+    able = {"has_ipv6": True, "ipv6_address": "2001:db8::2"}
+    async with control_endpoint(tmp_path, fleet=ALONE) as endpoint:
+        said = host(1)
+        assert "--fleet-ipv6-range alone" in await refusal(endpoint, said)
+        await joined(endpoint, 2, **able)
+        one, first = await joined(endpoint, 3, **able)
+        assert (first.range, first.fleet_range) == ("", "")
+        assert first.ipv6_range == "fd00:208:0:1::/64"
+        (peer,) = first.peers
+        assert (peer.host.range, peer.host.ipv6_range) == ("", "fd00:208::/64")
+    async with control_endpoint(tmp_path, fleet=DUAL) as endpoint:
+        again = ScriptedAgent(
+            endpoint,
+            **(one.info | {"client_token": "new", "fleet": host(3, **able)}),
+        )
+        await again.register(instance_arn=one.arn)
+        update = await told(again, after=0)
+        assert (update.range, update.ipv6_range) == ("10.208.1.0/24", first.ipv6_range)
+        assert (await joined(endpoint, 4))[1].range == "10.208.2.0/24"
+
+
 @pytest.mark.parametrize(
     ("said", "says"),
     [
+        ({"ipv6_only": True, "has_ipv6": True}, "start it with --fleet-ipv6-range"),
+        ({"has_ipv6": True, "ipv6_address": "here"}, "not an IPv6 address"),
         ({"driver": "carrier-pigeon"}, "does not know the fleet network 'carrier-pigeon'"),
         ({"address": ""}, "set ECS_HOST_ADDRESS"),
         ({"address": "localhost"}, "set ECS_HOST_ADDRESS"),

@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from agent.controlplane.events.feed import EventFeed
-from agent.controlplane.front import event_stream
+from agent.controlplane.front import event_stream, line_stream
 from agent.controlplane.store.contract import StoreUnavailable
 from tests.support.control_endpoint import ScriptedAgent, a_report, control_endpoint, definition
+from tests.support.keyed_control import REGION, KeyedControl, allow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.controlplane.events.feed import Batch
     from tests.support.control_endpoint import Endpoint
+    from tests.support.keyed_control import Keys
 
 PATH = "/control/events"
 
@@ -128,6 +133,19 @@ async def test_readers_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         first.close()
 
 
+async def test_one_caller_leaves_room_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "READERS_OF_ONE_MOST", 1)
+    async with control_endpoint(tmp_path) as endpoint:
+        url = f"{endpoint.url}{PATH}"
+        first = await endpoint.session.post(url, json={"follow": True})
+        async with endpoint.session.post(url, json={"follow": True}) as second:
+            assert second.status == 503
+            assert "1 readers of yours follow events already" in (await second.json())["message"]
+        first.close()
+
+
 async def test_only_operators_may_and_only_what_is_known(tmp_path: Path) -> None:
     async with (
         control_endpoint(
@@ -173,3 +191,52 @@ async def test_events_reach_a_webhook_and_a_bad_one_is_told(tmp_path: Path) -> N
                 if event["detail"].get("lastStatus") == "RUNNING":
                     break
         assert event["resources"] == [arn]
+
+
+def follow(control: KeyedControl, keys: Keys, path: str, body: bytes) -> Any:
+    """Return the call of a stream, signed."""
+    endpoint = control.endpoint
+    request = AWSRequest("POST", endpoint.url + path, data=body)
+    SigV4Auth(Credentials(keys.id, keys.secret), "ecs", REGION).add_auth(request)
+    return endpoint.session.post(request.url, data=body, headers=dict(request.headers.items()))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "action"),
+    [
+        (PATH, b'{"follow": true}', "control:StreamEvents"),
+        ("/control/changes", b'{"cluster": "default"}', "control:StreamChanges"),
+    ],
+)
+@pytest.mark.parametrize("how", ["key", "policy"])
+async def test_a_stream_ends_with_the_right_to_it(
+    tmp_path: Path, path: str, body: bytes, action: str, how: str
+) -> None:
+    async with KeyedControl.running(tmp_path) as control:
+        keys = await control.user("ann", allow(action))
+        async with follow(control, keys, path, body) as answer:
+            assert answer.status == 200
+            await control.allow("ann", allow([action, "ecs:*"]))
+            await control.call("ecs", "create_cluster", clusterName="news")
+            async with asyncio.timeout(40):
+                # Both streams say something: the second at once, and the first when something happens.
+                agent = asyncio.create_task(_an_event(control))
+                assert await answer.content.readline()
+                await agent
+            about = {"UserName": "ann"}
+            if how == "key":
+                await control.call("iam", "delete_access_key", **about, AccessKeyId=keys.id)
+            else:
+                await control.call("iam", "delete_user_policy", **about, PolicyName="test")
+            # Long before the next empty line would find out.
+            with pytest.raises(aiohttp.ClientPayloadError):
+                async with asyncio.timeout(line_stream.KEEP_ALIVE_S - 3):
+                    await answer.content.read()
+        async with follow(control, keys, path, body) as refused:
+            assert refused.status == 400
+            assert ("invalid" if how == "key" else "not authorized") in await refused.text()
+
+
+async def _an_event(control: KeyedControl) -> None:
+    agent = ScriptedAgent(control.endpoint)
+    await agent.register()

@@ -306,6 +306,117 @@ async def test_roles_are_passed_by_those_who_may(control: KeyedControl) -> None:
     assert (code, "iam:PassRole" in text) == ("AccessDeniedException", True)
 
 
+async def test_services_pass_the_roles_of_their_definition(control: KeyedControl) -> None:
+    await control.call("ecs", "create_cluster")
+    roles = {name: await control.role(name, TRUSTS_ACCOUNT) for name in ("web", "deep")}
+    for family, role in (("a", "web"), ("b", "deep")):
+        for member in ("taskRoleArn", "executionRoleArn"):
+            await control.call(
+                "ecs",
+                "register_task_definition",
+                **definition(family=family, **{member: roles[role]}),
+            )
+    keys = await control.user("ann", allow("ecs:*"), allow("iam:PassRole", roles["web"]))
+    made = {"serviceName": "s", "desiredCount": 0}
+    for revision in ("1", "2"):
+        code, text = await control.refused(
+            "ecs", "create_service", keys, **made, taskDefinition=f"b:{revision}"
+        )
+        assert (code, f"iam:PassRole on resource: {roles['deep']}" in text) == (
+            "AccessDeniedException",
+            True,
+        )
+    for more in (
+        {"role": roles["deep"]},
+        {
+            "loadBalancers": [
+                {"targetGroupArn": "x", "advancedConfiguration": {"roleArn": roles["deep"]}}
+            ]
+        },
+    ):
+        code, text = await control.refused(
+            "ecs", "create_service", keys, **made, taskDefinition="a", **more
+        )
+        assert (code, "iam:PassRole" in text) == ("AccessDeniedException", True)
+    await control.call("ecs", "create_service", keys, **made, taskDefinition="a")
+    code, _ = await control.refused(
+        "ecs", "update_service", keys, service="s", taskDefinition="b:1"
+    )
+    assert code == "AccessDeniedException"
+    # Without a definition, nothing is passed: whoever may scale needs no role.
+    await control.allow("ann", allow("ecs:UpdateService"))
+    await control.call("ecs", "update_service", keys, service="s", desiredCount=1)
+    await control.call("ecs", "update_service", keys, service="s", forceNewDeployment=True)
+    task_set = {"cluster": "default", "service": "s", "taskDefinition": "b"}
+    await control.allow("ann", allow("ecs:*"), allow("iam:PassRole", roles["web"]))
+    code, text = await control.refused("ecs", "create_task_set", keys, **task_set)
+    assert (code, "iam:PassRole" in text) == ("AccessDeniedException", True)
+
+
+async def test_what_runs_later_passes_the_roles_of_its_definition(control: KeyedControl) -> None:
+    """Nobody assumes the role of a target here, so whoever puts it must be allowed what that role would be."""
+    await control.call("ecs", "create_cluster")
+    deep = await control.role("deep", TRUSTS_ACCOUNT)
+    web = await control.role("web", TRUSTS_ACCOUNT)
+    await control.call("ecs", "register_task_definition", **definition(family="a"))
+    await control.call(
+        "ecs", "register_task_definition", **definition(family="b", taskRoleArn=deep)
+    )
+    keys = await control.user(
+        "ann", allow(["events:*", "scheduler:*", "ecs:*"]), allow("iam:PassRole", web)
+    )
+    await control.call("events", "put_rule", keys, Name="r", ScheduleExpression="rate(1 hour)")
+    for family, overrides, may in (
+        ("a", {}, True),
+        ("b", {}, False),
+        ("a", {"taskRoleArn": deep}, False),
+        ("b", {"taskRoleArn": web}, True),
+    ):
+        target = {
+            "Id": "1",
+            "Arn": ecs_arn("cluster/default"),
+            "RoleArn": web,
+            "EcsParameters": {"TaskDefinitionArn": ecs_arn(f"task-definition/{family}:1")},
+            "Input": json.dumps(overrides),
+        }
+        put = {"Rule": "r", "Targets": [target]}
+        if may:
+            await control.call("events", "put_targets", keys, **put)
+        else:
+            code, text = await control.refused("events", "put_targets", keys, **put)
+            assert (code, f"iam:PassRole on resource: {deep}" in text) == (
+                "AccessDeniedException",
+                True,
+            )
+
+
+async def test_answers_say_who_made_what(control: KeyedControl) -> None:
+    await control.call("ecs", "create_cluster")
+    await control.call("ecs", "register_task_definition", **definition())
+    user = await control.user("ann", allow(["ecs:*", "ssm:*"]))
+    role = await control.role("deployer", TRUSTS_ACCOUNT, allow(["ecs:*", "ssm:*"]))
+    for number, (keys, arn) in enumerate(
+        (
+            (None, f"arn:aws:iam::{ACCOUNT}:root"),
+            (user, f"arn:aws:iam::{ACCOUNT}:user/ann"),
+            (
+                await control.session(role),
+                f"arn:aws:sts::{ACCOUNT}:assumed-role/deployer/test",
+            ),
+        )
+    ):
+        service = {"serviceName": f"s{number}", "taskDefinition": "web", "desiredCount": 0}
+        made = await control.call("ecs", "create_service", keys, **service)
+        assert made["service"]["createdBy"] == arn
+        await control.call("ecs", "update_service", service=f"s{number}", desiredCount=0)
+        shown = await control.call("ecs", "describe_services", services=[f"s{number}"])
+        assert shown["services"][0]["createdBy"] == arn
+        value = {"Name": "/p", "Value": str(number), "Type": "String", "Overwrite": True}
+        await control.call("ssm", "put_parameter", keys, **value)
+        (told,) = (await control.call("ssm", "describe_parameters"))["Parameters"]
+        assert told["LastModifiedUser"] == arn
+
+
 async def test_what_runs_tasks_later_needs_to_be_allowed_to_run_them(control: KeyedControl) -> None:
     await control.call("ecs", "register_task_definition", **definition())
     for name in ("shop", "mail"):

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.controlplane.api.cloudwatch import dimensions
 from agent.controlplane.metric_store import catalogue, scopes
 from agent.controlplane.metric_store.roll_up import Facts, HostFacts, HostMinute, TaskFacts, roll_up
 from agent.model.resources import MIB
@@ -143,6 +144,15 @@ def test_figures_of_a_host() -> None:
     assert catalogue.INSTANCE_FILESYSTEM.number not in row
     cluster = rows[scopes.cluster("c")]
     assert cluster[catalogue.INSTANCE_CPU_UTILIZATION.number].average == 37.5
+
+
+def test_the_reservation_of_a_capacity_provider() -> None:
+    rows = roll_up({}, Facts(reservations={("c", "rack"): 150.0}))
+    scope = scopes.provider("c", "rack")
+    assert rows[scope] == {catalogue.CAPACITY_RESERVATION.number: StatisticSet(150, 150, 150, 1)}
+    named = dimensions.of(scope)
+    assert named == {"ClusterName": "c", "CapacityProviderName": "rack"}
+    assert dimensions.scope_of(named) == scope
 
 
 @given(

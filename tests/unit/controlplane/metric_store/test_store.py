@@ -10,7 +10,7 @@ import pytest
 from agent.controlplane import records
 from agent.controlplane.metric_store import catalogue, facts, scopes
 from agent.controlplane.metric_store.roll_up import Facts
-from agent.controlplane.metric_store.store import FRESH_S, MetricStore
+from agent.controlplane.metric_store.store import FRESH_S, MetricStore, MetricsUnavailable
 from agent.controlplane.records import InstanceRecord, TaskRecord
 from agent.controlplane.store.contract import Put, StoreUnavailable
 from agent.controlplane.store.sqlite import SqliteStore
@@ -195,6 +195,20 @@ async def test_a_store_that_cannot_be_read_costs_a_minute(clock: Clock) -> None:
         if minute:
             await store.close_minutes()
     assert await values(store) == [(60, 101.0), (120, 102.0)]
+    await store.close()
+
+
+async def test_a_file_that_cannot_be_used_is_a_failure_of_a_store(
+    tmp_path: Path, clock: Clock
+) -> None:
+    store = await MetricStore.open(tmp_path / "metrics.db", read_facts, clock=clock)
+    await store._do(store._file.close)
+    for call in (store.minute([scopes.cluster("c")], 1), store.listed(None, 1)):
+        with pytest.raises(MetricsUnavailable):
+            await call
+    store.take("i", Usage(tasks=[usage(1, 100.0)]))
+    clock.now += 120
+    await store.close_minutes()  # costs a minute
     await store.close()
 
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from agent.controlplane import access, records
 from agent.controlplane.api.autoscaling import operations as scaling_operations
 from agent.controlplane.api.cloudwatch import operations as metrics_operations
+from agent.controlplane.api.cloudwatch.errors import InvalidFormatFault, ResourceNotFound
 from agent.controlplane.api.ecs import operations
 from agent.controlplane.metric_store import catalogue
 from agent.controlplane.metric_store.roll_up import Facts
@@ -190,6 +191,31 @@ async def test_an_alarm_starts_step_scaling(control: Control) -> None:
     )
     await control.pass_minutes(10, 90.0)
     assert await control.desired() == 7
+
+
+async def test_an_alarm_that_is_set_starts_step_scaling_once(control: Control) -> None:
+    await control.call("DeleteScalingPolicy", **SHOP, PolicyName="cpu")
+    steps = [{"MetricIntervalLowerBound": 0, "ScalingAdjustment": 3}]
+    adjustment = {"AdjustmentType": "ChangeInCapacity", "StepAdjustments": steps}
+    more = {"PolicyName": "more", "StepScalingPolicyConfiguration": adjustment}
+    made = await control.call("PutScalingPolicy", **SHOP, **more)
+    await control.call("PutMetricAlarm", **HOT, AlarmActions=[made["PolicyARN"]])
+    drill = {"AlarmName": "hot", "StateValue": "ALARM", "StateReason": "a drill"}
+    await control.call("SetAlarmState", **drill)
+    await control.pass_minutes(1, 10.0)
+    assert await control.desired() == 4, "without a figure, no step matches"
+    await control.call("SetAlarmState", **drill, StateReasonData='{"recentDatapoints": [5, 90.0]}')
+    await control.pass_minutes(1, 10.0)
+    assert await control.desired() == 7
+    await control.pass_minutes(10, 10.0)
+    assert await control.desired() == 7, "and not again after the cooldown"
+    for data in ("{", "\ud800", "[" * 4000):
+        with pytest.raises(InvalidFormatFault):
+            await control.call("SetAlarmState", **drill, StateReasonData=data)
+    for data in ("[]", '{"recentDatapoints": [null]}', '{"recentDatapoints": 3}'):
+        await control.call("SetAlarmState", **drill, StateReasonData=data)
+    with pytest.raises(ResourceNotFound):
+        await control.call("SetAlarmState", **(drill | {"AlarmName": "cold"}))
 
 
 async def test_two_controls_and_a_restart_act_once(control: Control) -> None:

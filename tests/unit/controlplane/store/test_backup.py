@@ -25,7 +25,7 @@ async def contents(path: Path) -> dict[str, bytes]:
 async def test_a_copy_is_one_state_of_a_store_that_is_written_all_the_time(tmp_path: Path) -> None:
     path = tmp_path / "control.db"
     store = await SqliteStore.open(path)
-    stop = asyncio.Event()
+    stop, written = asyncio.Event(), asyncio.Event()
 
     async def write() -> None:
         number = 0
@@ -33,10 +33,13 @@ async def test_a_copy_is_one_state_of_a_store_that_is_written_all_the_time(tmp_p
             number += 1
             value = str(number).encode()
             await store.txn([], [Put("/left", value), Put("/right", value)])
+            written.set()
 
     writing = asyncio.create_task(write())
     for number in range(5):
-        await asyncio.sleep(0.02)
+        for _ in range(2):  # the second of them is not in the copy before
+            written.clear()
+            await written.wait()
         target = tmp_path / f"copy-{number}.db"
         report = await asyncio.to_thread(sqlite_backup.back_up, path, target)
         assert (report.keys, report.faults) == (2, [])

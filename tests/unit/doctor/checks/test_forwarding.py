@@ -8,7 +8,7 @@ import pytest
 
 from agent.config import Settings
 from agent.doctor.checks import forwarding
-from agent.doctor.findings import Level
+from agent.doctor.findings import Finding, Level
 from agent.network.host_routes import Route
 from tests.support.findings import levels, only
 
@@ -55,6 +55,21 @@ def test_ways_that_are_open() -> None:
     docker_way = msgspec.structs.replace(PATHS, forward_drops=True, docker_chain=True)
     assert levels(forwarding.judge(Settings(), docker_way)) == {"ok"}
     assert levels(forwarding.judge(Settings(task_mtu=9000), PATHS)) == {"ok", "warning"}
+
+
+def test_whether_ipv6_reaches_other_hosts_is_told_where_tasks_reach_them() -> None:
+    without = msgspec.structs.replace(PATHS, fleet_without_ipv6="IPv6 is off")
+    assert forwarding.judge(Settings(), without) == forwarding.judge(Settings(), PATHS)
+    fleet = Settings(fleet_network="routes")
+    assert "and, where control has it, by IPv6" in _last(fleet, PATHS).seen
+    told = _last(fleet, without)
+    assert (told.level, told.seen.endswith("IPv4 alone: IPv6 is off")) == (Level.OK, True)
+    alone = Settings(fleet_network="routes", task_pool_cidr="", task_pool_ipv6_cidr="fd00::/64")
+    assert _last(alone, without).level == Level.ERROR
+
+
+def _last(settings: Settings, found: forwarding.Paths) -> Finding:
+    return forwarding.judge(settings, found)[-1]
 
 
 def test_a_pool_that_overlaps_is_told_with_one_that_does_not() -> None:

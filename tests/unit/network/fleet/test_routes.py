@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 
 from agent.model.fleet import ROUTES
-from agent.network.fleet.routes import request, via
+from agent.network.fleet.routes import Sources, request, via
 from agent.network.fleet.wanted import DEVICE, UNREACHABLE
 from agent.network.settings import FleetSettings
 
@@ -30,6 +31,19 @@ class Told(dict[str, Any]):
 def test_a_route_is_read_as_it_was_asked_for(gateway: str) -> None:
     for source in (SOURCE, ""):
         asked = request("10.208.2.0/24", gateway, LINK, source)
+        assert via(Told(asked), LINK, source) == gateway
+
+
+@pytest.mark.parametrize("gateway", ["2001:db8::2", DEVICE, UNREACHABLE])
+def test_so_is_one_of_ipv6(gateway: str) -> None:
+    settings = FleetSettings(driver=ROUTES, ipv6_range="fd00:208:0:1::/64")
+    sources = Sources(settings.gateway, settings.ipv6_gateway)
+    network = "fd00:208:0:2::/64"
+    assert sources.towards(network) == "fd00:208:0:1::1"
+    assert not sources.towards("10.208.2.0/24")
+    for source in (sources.ipv6, ""):
+        asked = request(network, gateway, LINK, source)
+        assert asked["family"] == socket.AF_INET6
         assert via(Told(asked), LINK, source) == gateway
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -52,6 +53,7 @@ def test_each_host_is_the_gateway_of_its_range_and_the_rest_is_unreachable() -> 
         ("0.0.0.0/0", "192.0.2.2", "is not one of"),
         ("192.0.2.0/24", "192.0.2.2", "is not one of"),
         ("", "192.0.2.2", "Address cannot be empty"),
+        ("fd00:208::/64", "192.0.2.2", "not permitted|Expected 4 octets"),
         ("10.208.2.0/24", "", "Address cannot be empty"),
         ("10.208.2.0/24", "fd00::1", "not permitted|Expected 4 octets"),
         ("10.208.2.0/24", "10.208.7.7", "is one of tasks"),
@@ -73,6 +75,72 @@ def test_a_host_of_another_kind_and_a_second_one_with_the_same_range_are_left_ou
     assert "another host" in found.left_out["b"]
     other = known(a=("10.208.2.0/24", "192.0.2.2"))
     assert "ECS_FLEET_NETWORK=routes" in wanted(other, "other").left_out["a"]
+
+
+FLEET6, OWN6 = "fd00:208::/48", "fd00:208:0:1::/64"
+
+
+def dual(driver: str = ROUTES, **peers: FleetHost) -> KnownFleet:
+    return KnownFleet(
+        range=OWN, fleet_range=FLEET, ipv6_range=OWN6, ipv6_fleet_range=FLEET6, peers=peers,
+        is_told=True,
+    )  # fmt: skip
+
+
+def peer6(**more: Any) -> FleetHost:
+    told = {
+        "driver": ROUTES, "range": "10.208.2.0/24", "ipv6_range": "fd00:208:0:2::/64",
+        "address": "192.0.2.2", "ipv6_address": "2001:db8::2",
+    }  # fmt: skip
+    return FleetHost(**(told | more))
+
+
+def test_by_ipv6_there_is_a_way_where_both_hosts_have_a_range() -> None:
+    both = {FLEET: UNREACHABLE, FLEET6: UNREACHABLE}
+    by_ipv4, by_ipv6 = {"10.208.2.0/24": "192.0.2.2"}, {"fd00:208:0:2::/64": "2001:db8::2"}
+    assert wanted(dual(a=peer6()), ROUTES).routes == both | by_ipv4 | by_ipv6
+    assert wanted(dual(a=peer6(ipv6_range="")), ROUTES).routes == both | by_ipv4
+    assert wanted(dual(a=peer6(ipv6_only=True)), ROUTES).routes == both | by_ipv6
+    here = KnownFleet(range=OWN, fleet_range=FLEET, peers={"a": peer6()}, is_told=True)
+    assert wanted(here, ROUTES).routes == {FLEET: UNREACHABLE} | by_ipv4
+    alone = KnownFleet(
+        ipv6_range=OWN6, ipv6_fleet_range=FLEET6, peers={"a": peer6(range="")}, is_told=True
+    )
+    assert wanted(alone, ROUTES).routes == {FLEET6: UNREACHABLE} | by_ipv6
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"ipv6_range": OWN6}, "overlaps that of this host"),
+        ({"ipv6_range": "fd00:208::/63"}, "overlaps that of this host"),
+        ({"ipv6_range": FLEET6}, "is not one of"),
+        ({"ipv6_range": "fd00:9::/64"}, "is not one of"),
+        ({"ipv6_range": "10.208.2.0/24"}, "not permitted|Expected|At least 3"),
+        ({"ipv6_address": ""}, "Address cannot be empty"),
+        ({"ipv6_address": "192.0.2.2"}, "At least 3 parts"),
+        ({"ipv6_address": "fe80::2"}, "for one link alone"),
+        ({"ipv6_address": "fd00:208::7"}, "is one of tasks"),
+    ],
+)
+def test_a_peer_that_cannot_be_reached_by_ipv6_is_reached_by_ipv4(
+    more: dict[str, str], says: str
+) -> None:
+    found = wanted(dual(a=peer6(**more)), ROUTES)
+    assert found.routes == {
+        FLEET: UNREACHABLE, FLEET6: UNREACHABLE, "10.208.2.0/24": "192.0.2.2"
+    }  # fmt: skip
+    assert re.search(says, found.left_out["a"])
+
+
+def test_one_tunnel_is_of_both_ranges_of_a_host() -> None:
+    told = {"driver": WIREGUARD, "port": 51820, "public_key": "k"}
+    found = wanted(dual(a=peer6(**told)), WIREGUARD)
+    ranges = "10.208.2.0/24 fd00:208:0:2::/64"
+    assert found.tunnels == {"k": Tunnel(ranges, "192.0.2.2", 51820)}
+    assert {found.routes[each] for each in ranges.split()} == {DEVICE}
+    alone = wanted(dual(a=peer6(**told, ipv6_only=True)), WIREGUARD)
+    assert alone.tunnels["k"].range == "fd00:208:0:2::/64"
 
 
 networks = st.dictionaries(

@@ -12,6 +12,7 @@ from agent.network.bridge.bridge_port_rules import Layout
 from agent.network.bridge.driver import shape_of
 from agent.network.host import firewall
 from agent.network.host.agent_address import Doors, guard
+from agent.network.host.fleet_rules import FleetNetworks, of_containers
 from agent.network.host.kernel_messages import Part
 from agent.network.host.shared import HostNetwork
 from agent.network.names.resolvers import Resolvers
@@ -47,14 +48,46 @@ def test_the_ruleset_replaces_the_table_and_marks_every_rule() -> None:
 
 def test_between_hosts_nothing_is_masqueraded_and_addresses_come_the_right_way() -> None:
     wanted = firewall.Wanted(Layout(frozenset({"10.208.1.0/24"}), frozenset()), frozenset({"eth0"}))
-    commands = firewall.ruleset("t", wanted, doors=DOORS, fleet="10.208.0.0/16")
+    fleet = FleetNetworks("10.208.0.0/16", "", "10.208.1.1")
+    commands = firewall.ruleset("t", wanted, doors=DOORS, fleet=fleet)
     placed = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
     comments = {
         chain: [r["comment"].rpartition(" ")[0] for r in placed if r["chain"] == chain]
-        for chain in ("sources", "outside")
+        for chain in ("sources", "outside", "to_other_hosts")
     }
+    assert comments["to_other_hosts"] == ["containers to tasks of other hosts"]
     assert comments["outside"] == ["task to task of another host", "tasks to outside"]
     assert comments["sources"][-1] == "a task's address of another host from elsewhere"
+
+
+def test_without_other_hosts_or_an_engine_bridge_containers_have_no_rules() -> None:
+    fleet = FleetNetworks("10.208.0.0/16", "fd00:208::/48", "10.208.1.1", "fd00:208:0:1::1")
+    assert of_containers(FleetNetworks(), "docker0") == of_containers(fleet, "") == []
+    given = [expressions[-1]["snat"] for _, expressions in of_containers(fleet, "docker0")]
+    assert given == [
+        {"family": "ip", "addr": "10.208.1.1"}, {"family": "ip6", "addr": "fd00:208:0:1::1"}
+    ]  # fmt: skip
+
+
+def test_between_hosts_ipv6_has_the_same_rules_before_those_that_masquerade() -> None:
+    layout = Layout(
+        frozenset({"10.208.1.0/24"}), frozenset(), ipv6_pools=frozenset({"fd00:208:0:1::/64"}),
+        ipv6_masquerade=True,
+    )  # fmt: skip
+    fleet = FleetNetworks("10.208.0.0/16", "fd00:208::/48")
+    commands = firewall.ruleset(
+        "t", firewall.Wanted(layout, frozenset({"eth0"})), doors=DOORS, fleet=fleet
+    )
+    placed = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
+    outside = [rule for rule in placed if rule["chain"] == "outside"]
+    assert [r["comment"].rpartition(" ")[0] for r in outside] == [
+        "task to task of another host", "task to task of another host",
+        "tasks to outside", "tasks to outside by IPv6",
+    ]  # fmt: skip
+    assert outside[1]["expr"][0]["match"]["right"] == {"prefix": {"addr": "fd00:208::", "len": 48}}
+    assert "a task's IPv6 address of another host from elsewhere" in [
+        rule["comment"].rpartition(" ")[0] for rule in placed if rule["chain"] == "sources"
+    ]
 
 
 def test_only_this_host_and_containers_reach_the_agents_ports() -> None:

@@ -40,6 +40,10 @@ class AlarmFigures:
         """Make the alarm ``hot``: CPU above 70 per cent for two minutes."""
         await operations.handlers()["PutMetricAlarm"](self._endpoint.parts, HOT | changes)
 
+    async def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Make a call of CloudWatch."""
+        return await operations.handlers()[operation](self._endpoint.parts, request)
+
     async def pass_minute(self, cpu: float | None, tasks: int = 2) -> None:
         """Let a minute pass in which the service had this figure, and look at the alarms once it is closed."""
         minute = int(self._endpoint.now[0] // 60)

@@ -171,7 +171,7 @@ async def test_many_are_described_in_pages(endpoint: Endpoint) -> None:
         (
             {"scaling": {"status": "ENABLED"}},
             "UnsupportedFeatureException",
-            "'managedScaling.status' ENABLED is not supported",
+            "no program adds and removes the hosts of this capacity provider",
         ),
         (
             {"scaling": {"targetCapacity": 101}},
@@ -185,8 +185,8 @@ async def test_many_are_described_in_pages(endpoint: Endpoint) -> None:
         ),
         (
             {"protection": "ENABLED"},
-            "UnsupportedFeatureException",
-            "'managedTerminationProtection' ENABLED is not supported",
+            "InvalidParameterException",
+            "managed scaling must be enabled",
         ),
         ({"cluster": "default"}, "UnsupportedFeatureException", "'cluster' is not supported"),
         ({"autoScalingGroupProvider": None}, "InvalidParameterException", "must be specified"),

@@ -97,6 +97,24 @@ async def test_an_alarm_rolls_back(shop: Shop, figures: AlarmFigures) -> None:
     assert (await newest(shop))["alarms"]["status"] == "TRIGGERED"
 
 
+async def test_an_alarm_that_somebody_sets_rolls_back_and_is_itself_again(
+    shop: Shop, figures: AlarmFigures
+) -> None:
+    await begin(shop, figures)
+    await shop.settle(41)
+    asked = {"AlarmName": "hot", "StateValue": "ALARM", "StateReason": "a drill"}
+    await figures.call("SetAlarmState", **asked)
+    (shown,) = (await figures.call("DescribeAlarms", StateValue="ALARM"))["MetricAlarms"]
+    assert shown["StateReason"] == "a drill"
+    await figures.pass_minute(20.0)
+    await shop.settle()
+    assert (await newest(shop))["status"] == "ROLLBACK_IN_PROGRESS"
+    for _ in range(2):
+        await figures.pass_minute(20.0)
+    (shown,) = (await figures.call("DescribeAlarms"))["MetricAlarms"]
+    assert shown["StateValue"] == "OK"
+
+
 async def test_a_deployment_that_begins_in_alarm_watches_none(
     shop: Shop, figures: AlarmFigures
 ) -> None:

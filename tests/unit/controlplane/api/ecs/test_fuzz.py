@@ -64,6 +64,7 @@ def make(shape: Any, rng: random.Random, depth: int = 0) -> Any:
 
 
 REFUSED: dict[str, str] = {
+    "ExecuteCommand": "InvalidParameterException",  # the task was not run with it enabled
     "DeregisterContainerInstance": "InvalidParameterException",  # a task is on it
     "ListServicesByNamespace": "NamespaceNotFoundException",
     "StopServiceDeployment": "ServiceDeploymentNotFoundException",
@@ -182,6 +183,7 @@ def good_requests(instance: str, task: str, task_set: str) -> dict[str, dict[str
             "protectionEnabled": True,
             "expiresInMinutes": 60,
         },
+        "ExecuteCommand": {"task": task, "command": "sh -c 'a b'", "interactive": True},
         "StopTask": {"task": task, "reason": "enough"},
         "DeregisterTaskDefinition": {"taskDefinition": "web:1"},
         "DeregisterContainerInstance": {"containerInstance": instance, "force": False},

@@ -175,7 +175,6 @@ async def test_what_is_not_done_is_refused_by_name(shop: Shop) -> None:
             {"enabled": True, "logConfiguration": {"logDriver": "awslogs"}},
         ),
         ("volumeConfigurations", [{"name": "v"}]),
-        ("enableExecuteCommand", True),
         ("availabilityZoneRebalancing", "ENABLED"),
         ("deploymentController", {"type": "CODE_DEPLOY"}),
         ("deploymentController", {"type": "CODE_DEPLOY"}),

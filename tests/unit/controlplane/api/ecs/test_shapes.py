@@ -89,13 +89,14 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
                 "ecs.capability.task-eni",
                 "ecs.capability.container-health-check",
                 "ecs.capability.task-cpu-mem-limit",
+                "ecs-host-agent.execute-command",
             )
         }
     )
     await call("PutAttributes", attributes=[{"name": "a", "targetId": host.arn}])
     await call("ListAttributes", targetType="container-instance")
     run = {"taskDefinition": "web", "networkConfiguration": VPC, "tags": tags, "startedBy": "me"}
-    (task,) = (await call("RunTask", **run))["tasks"]
+    (task,) = (await call("RunTask", **run, enableExecuteCommand=True))["tasks"]
     await call("RunTask", **run, placementConstraints=[{"type": "distinctInstance"}])
     (other,) = (await call("StartTask", **run, containerInstances=[host.arn]))["tasks"]
     arn = task["taskArn"]
@@ -111,7 +112,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
     await reports.apply(endpoint.parts, host, [report])
     await call("DescribeTasks", tasks=[arn, other["taskArn"], "0" * 32], include=["TAGS"])
     await call("ListTasks")
-    await _call_services(call, endpoint)
+    await _call_services(call, endpoint, arn)
     await call("TagResource", resourceArn=arn, tags=tags)
     await call("ListTagsForResource", resourceArn=arn)
     await call("UntagResource", resourceArn=arn, tagKeys=["k"])
@@ -154,7 +155,9 @@ async def _call_settings(call: Any) -> None:
     await call("DeleteAccountSetting", name="containerInsights")
 
 
-async def _call_services(call: Any, endpoint: Endpoint) -> None:
+async def _call_services(call: Any, endpoint: Endpoint, running: str) -> None:
+    """Call what is about services, and run a command in a task that runs."""
+    await call("ExecuteCommand", task=running, command="sh", interactive=True)
     service = {"taskDefinition": "web", "desiredCount": 1, "networkConfiguration": VPC}
     tags = [{"key": "k", "value": "v"}]
     made = await call("CreateService", serviceName="shop", **service, tags=tags)

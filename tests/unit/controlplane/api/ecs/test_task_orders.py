@@ -77,9 +77,9 @@ async def test_overrides_of_the_longest_length_run(endpoint: Endpoint) -> None:
 
 async def test_what_is_not_served_is_refused_before_placement(endpoint: Endpoint) -> None:
     await endpoint.call("RegisterTaskDefinition", **definition())
-    failure = await refusal(endpoint, enableExecuteCommand=True)
+    failure = await refusal(endpoint, launchType="MANAGED_INSTANCES")
     assert failure.name == "UnsupportedFeatureException"
-    assert failure.message.startswith("'enableExecuteCommand' is not supported: ")
+    assert failure.message.startswith("'launchType' MANAGED_INSTANCES is not supported: ")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,87 @@
+"""What is still on the host once every task was stopped and control and agents have ended."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections import defaultdict
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.chaos.world import World
+
+KINDS = (
+    "containers",
+    "links",
+    "namespaces",
+    "addresses",
+    "routes",
+    "rules and sets",
+    "control groups",
+    "volumes",
+    "listeners",
+    "leases",
+    "files",
+)
+_NAMES = {"firewall": "rules and sets", "cgroups": "control groups"}
+_TEMPORARY = (".tmp", ".new", ".part", ".temp")
+
+
+def sort(lines: Iterable[str]) -> dict[str, list[str]]:
+    """Return what ``HostSnapshot.diff`` told, by kind."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        kind, _, thing = line.partition(": ")
+        found[_NAMES.get(kind, kind)].append(thing)
+    return dict(found)
+
+
+def forgotten_proxies() -> dict[int, int]:
+    """Return the engine's proxies of published ports on this host, by port, with their process ids.
+
+    An engine that is killed while it starts or ends a container forgets its proxy, which runs on for ever. This
+    is a fault of the engine, and no agent can know of it: a published port is the engine's own.
+    """
+    here = Path("/proc/self/ns/net").readlink()
+    found: dict[int, int] = {}
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words = process.info["cmdline"] or []
+        with contextlib.suppress(OSError, ValueError):
+            if process.info["name"] == "docker-proxy" and here == _network_of(process.pid):
+                found[int(words[words.index("-host-port") + 1])] = process.pid
+    return found
+
+
+def _network_of(pid: int) -> Path:
+    return Path(f"/proc/{pid}/ns/net").readlink()
+
+
+def of_state(world: World) -> dict[str, list[str]]:
+    """Return leases and files that agents have kept."""
+    found: dict[str, list[str]] = {"leases": [], "files": []}
+    for number in range(len(world.agents)):
+        place = world.agent_data(number)
+        found["leases"] += [f"agent{number}: {each}" for each in leases(place / "agent.db")]
+        found["files"] += [
+            str(file)
+            for file in sorted(place.rglob("*"))
+            if file.is_file() and file.name.endswith(_TEMPORARY)
+        ]
+    return found
+
+
+def leases(store: Path) -> list[str]:
+    """Return the records that an agent without tasks should not have."""
+    query = (
+        "SELECT kind, key FROM records WHERE kind = 'task' UNION ALL "
+        "SELECT kind, key FROM records WHERE kind = 'sandbox' UNION ALL "
+        "SELECT 'outbox', change_id FROM outbox"
+    )
+    with closing(sqlite3.connect(store)) as database:
+        return [f"{kind} {key}" for kind, key in database.execute(query)]
