@@ -102,6 +102,12 @@ def trusting(ca_file: Path) -> ssl.SSLContext:
     # CA.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    add_trusted(context, ca_file)
+    return context
+
+
+def add_trusted(context: ssl.SSLContext, ca_file: Path) -> None:
+    """Have a context trust the certificates of a file, too; raises as ``trusting``. Blocks."""
     mend = "use a PEM file with the certificate of the CA that signed control's"
     try:
         context.load_verify_locations(cafile=ca_file)
@@ -110,7 +116,6 @@ def trusting(ca_file: Path) -> ssl.SSLContext:
         raise ConfigError(text) from None
     except OSError as error:
         raise ConfigError(f"ECS_CONTROL_CA_FILE {ca_file}: {error.strerror}; {mend}") from None
-    return context
 
 
 def is_readable_on_the_way(endpoint: URL) -> bool:

@@ -168,7 +168,7 @@ class Authority:
     @property
     def name(self) -> str:
         """The subject, for display."""
-        return self.certificate.subject.rfc4514_string()
+        return self.certificate.subject.rfc4514_string({NameOID.SERIAL_NUMBER: "serialNumber"})
 
     def sign_host(
         self, key: ec.EllipticCurvePublicKey, host_id: str, *, now: float, life_s: float

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.errors import ConfigError
 from agent.model.wire import CONTROL_NAME
-from agent.upstream.credentials import trusting
+from agent.upstream.credentials import add_trusted, trusting
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,12 +69,18 @@ def prepare(
     """
     if ca_file is None and identity is None:
         return Tls(context=True)
-    context = trusting(ca_file) if ca_file is not None else ssl.create_default_context()
-    name = CONTROL_NAME if ca_file is not None and is_marked(ca_file) else None
+    is_own = ca_file is not None and is_marked(ca_file)
+    if is_own or (identity is not None and identity.control_name):
+        # Nobody else signs for control, so nobody else is trusted, and no other authority is kept in memory.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        if ca_file is not None:
+            add_trusted(context, ca_file)
+    else:
+        context = trusting(ca_file) if ca_file is not None else ssl.create_default_context()
+    name = CONTROL_NAME if is_own else None
     if identity is None or files is None:
         return Tls(context, name)
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
         context.load_cert_chain(files.chain, password="")
         if identity.control_name:

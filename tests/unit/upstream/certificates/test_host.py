@@ -31,6 +31,7 @@ from agent.upstream.certificates import introduction, key_pair
 from agent.upstream.certificates.files import Identity, IdentityFiles
 from agent.upstream.certificates.trust import MARK
 from agent.upstream.longpoll.exchange import parse_endpoint
+from tests.support import certificates
 from tests.support.control_endpoint import a_report, control_endpoint, definition
 from tests.support.control_host import Host, until
 from tests.support.fleet import free_port
@@ -154,6 +155,21 @@ async def test_a_host_gets_a_certificate_and_needs_no_token_any_more(
             await host.report(a_report(task, "RUNNING"))
             await until(lambda: not client.status.unsent, LATE_S)
         assert (await endpoint.task(task))["lastStatus"] == "RUNNING"
+
+
+async def test_a_host_gets_one_where_an_operator_gave_the_certificate_of_control(
+    place: Place, host: Host, tmp_path: Path
+) -> None:
+    made = await asyncio.to_thread(certificates.make, tmp_path / "operator")
+    host.ca_file = made.ca
+    given = {"tls_own": False, "tls_certificate": made.certificate, "tls_key": made.key}
+    async with place.running(**given) as endpoint:
+        for _ in range(2):
+            host.taken.clear()
+            async with host.running() as client:
+                await until(lambda: client.status.connected and host.taken, LATE_S)
+                assert await shown(endpoint, client.status.instance_arn) == "certificate"
+        assert (await identity(tmp_path, place)).control_name == ""
 
 
 async def test_a_bound_host_is_not_spoken_for_by_token_and_key_alone(
