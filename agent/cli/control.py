@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from agent.config.addresses import HostPort
-    from agent.controlplane.server import ControlSettings
+    from agent.controlplane.server.settings import ControlSettings
 
 
 class _StoreCommands(click.Group):
@@ -187,8 +187,8 @@ def control(ctx: click.Context, /, **given: Any) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from agent.controlplane import server  # noqa: PLC0415 - takes a second, not needed for --help
     from agent.controlplane.front import sites  # noqa: PLC0415 - as above
+    from agent.controlplane.server import serving  # noqa: PLC0415 - takes a second, not needed for --help
 
     manager = Notifier.take(os.environ)
     settings = _settings(given)
@@ -210,7 +210,7 @@ def control(ctx: click.Context, /, **given: Any) -> None:
             manager.status(f"listening on {host} port {port}")
             manager.ready()
 
-        await server.serve(settings, ready=ready, stop=stop, reload=reload)
+        await serving.serve(settings, ready=ready, stop=stop, reload=reload)
 
     try:
         asyncio.run(run())
@@ -230,8 +230,9 @@ def control(ctx: click.Context, /, **given: Any) -> None:
 
 def _settings(given: dict[str, Any]) -> ControlSettings:
     """Return the settings from the options; raises ``CliError`` that names the bad option."""
-    from agent.controlplane import names, server  # noqa: PLC0415 - as above
+    from agent.controlplane import names  # noqa: PLC0415 - as above
     from agent.controlplane.backups import Schedule  # noqa: PLC0415 - as above
+    from agent.controlplane.server.settings import ControlSettings  # noqa: PLC0415 - as above
 
     is_open, data_dir = given["is_open"], given["data_dir"].absolute()
     for option in ("keys_file", "token_file", "metrics_token_file"):
@@ -245,7 +246,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
     _check_once(address, of_agents)
     _check("--region", given["region"], values.parse_region)
     _check("--zone", given["zone"], values.parse_name)
-    return server.ControlSettings(
+    return ControlSettings(
         data_dir=data_dir,
         listen=address.text(),
         agent_listen=tuple(one.text() for one in of_agents),

@@ -37,7 +37,7 @@ def backup(target: Path | None, data_dir: Path, as_json: bool) -> None:
     `backups` of the data directory, where control puts its own backups. It is checked before it gets
     its name.
     """
-    from agent.controlplane.server import STORE_FILE  # noqa: PLC0415 - not for --help
+    from agent.controlplane.server.settings import STORE_FILE  # noqa: PLC0415 - not for --help
     from agent.controlplane.store import sqlite_backup  # noqa: PLC0415 - as above
 
     if target is None:
@@ -69,7 +69,7 @@ def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
     to the new one. Tasks keep running: when control starts, agents report their tasks, and control
     adds those that are missing in the backup.
     """
-    from agent.controlplane.server import STORE_FILE  # noqa: PLC0415 - not for --help
+    from agent.controlplane.server.settings import STORE_FILE  # noqa: PLC0415 - not for --help
     from agent.controlplane.store import sqlite_backup  # noqa: PLC0415 - as above
 
     if source is None:
@@ -99,7 +99,7 @@ def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
     """
     import tempfile  # noqa: PLC0415 - not for --help
 
-    from agent.controlplane.server import STORE_FILE  # noqa: PLC0415 - as above
+    from agent.controlplane.server.settings import STORE_FILE  # noqa: PLC0415 - as above
     from agent.controlplane.store import sqlite_backup, sqlite_check  # noqa: PLC0415 - as above
     from agent.controlplane.store.contract import StoreDamaged  # noqa: PLC0415 - as above
 

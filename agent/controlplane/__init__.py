@@ -2,7 +2,7 @@
 
 ::
 
-    server.py      builds everything around one store; ``serve`` is the only entry point
+    server/        builds everything around one store; ``serving.serve`` is the only entry point
     front/         accepting calls: TLS, authentication, routing to an API, errors
     api/           one package for each API of AWS
     definition/    task definitions as data, and the payload that an agent gets

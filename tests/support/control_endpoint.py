@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import msgspec
 
-from agent.controlplane.server import ControlSettings, serve
+from agent.controlplane.server.serving import serve
+from agent.controlplane.server.settings import ControlSettings
 from agent.model import changes as change_model
 from agent.model.changes import ContainerChange, TaskChange
 from agent.model.resources import Gpu, HostResources

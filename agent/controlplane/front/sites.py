@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.tokens import AgentTokens
     from agent.controlplane.front.applications import Applications
     from agent.controlplane.front.operators import Open, Signed
-    from agent.controlplane.server import ControlSettings
+    from agent.controlplane.server.settings import ControlSettings
     from agent.listening.limits import Limits
 
 TRUSTED: Final = "pki/trusted.pem"

@@ -8,7 +8,8 @@ import pytest
 import structlog
 
 from agent.controlplane.front.sites import ListenFailure, parse_listen
-from agent.controlplane.server import ControlSettings, serve
+from agent.controlplane.server.serving import serve
+from agent.controlplane.server.settings import ControlSettings
 from agent.controlplane.store.contract import StoreFailure
 from agent.errors import ConfigError
 from tests.support.control_endpoint import ScriptedAgent, control_endpoint, definition
