@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from agent.controlplane.authorization import caller
 from agent.controlplane.front.operators import CALL
 from agent.controlplane.store.contract import StoreFailure
 
@@ -114,7 +113,5 @@ class LineStreams:
 
 def _caller(request: web.Request) -> str:
     """Return who reads: the key, the principal, or without any the address."""
-    who = caller.current()
-    if who is None:
-        return request.remote or ""
+    who = request[CALL].caller
     return who.key_id or who.arn or request.remote or ""

@@ -226,7 +226,10 @@ async def _has_a_terminal(page: Page, task: str) -> None:
     await page.until(f"{size} !== ''")
     wide = int((await page.value(size)).partition("x")[2])
     assert wide > 80
+    before = await page.value("document.querySelector('.term').dataset.size")
     await page.resize(400, 800)
+    # The browser looks at sizes when it paints.
+    await page.until(f"document.querySelector('.term').dataset.size !== {before!r}")
     await _type(page, "clear; stty size | tr ' ' x")
     await page.until(f"{size} !== '' && parseInt({size}.split('x')[1]) < {wide}")
     assert await page.value("document.documentElement.scrollWidth") <= 400

@@ -215,6 +215,7 @@ export class TerminalView {
     const inner = this.box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
     const columns = Math.min(Math.max(Math.floor(inner / (width / 20)), 2), 500);
     const rows = Math.min(Math.max(Math.floor((this.box.clientHeight - 2 * parseFloat(style.paddingTop)) / height), 2), 200);
+    this.box.dataset.size = `${rows}x${columns}`;
     if (rows === this.screen.rows && columns === this.screen.columns) return;
     this.screen.resize(rows, columns);
     if (this.state === "open") this.socket.send(JSON.stringify({ type: "resize", size: this.size() }));
@@ -263,11 +264,18 @@ export class TerminalView {
       shown.children[at].replaceWith(line(screen.lines[at], cursor));
     }
     screen.dirty.clear();
-    history.append(...this.kept.slice(-SCROLLED_MOST).map((row) => line(row, -1)));
+    history.append(...this.kept.slice(-SCROLLED_MOST).map((row) => line(trimmed(row), -1)));
     this.kept = [];
     while (history.childElementCount > SCROLLED_MOST) history.firstChild.remove();
     if (this.isAtEnd) box.scrollTop = box.scrollHeight;
   }
+}
+
+/** Return a row without the spaces at its end, which would make it wider than a terminal that is narrower now. */
+function trimmed(cells) {
+  let end = cells.length;
+  while (end > 0 && cells[end - 1].text === " " && !Object.keys(cells[end - 1].style).length) end -= 1;
+  return cells.slice(0, end);
 }
 
 /** Return a row: its cells of one style together, each unusual character by itself, so that all stand in columns. */

@@ -146,6 +146,23 @@ async def test_one_caller_leaves_room_for_others(
         first.close()
 
 
+async def test_callers_at_one_address_have_a_share_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "READERS_OF_ONE_MOST", 1)
+    async with KeyedControl.running(tmp_path) as control:
+        ann, bob = [
+            await control.user(name, allow("control:StreamEvents")) for name in ("ann", "bob")
+        ]
+        asked = b'{"follow": true}'
+        async with follow(control, ann, PATH, asked) as first:
+            assert first.status == 200
+            async with follow(control, bob, PATH, asked) as other:
+                assert other.status == 200
+            async with follow(control, ann, PATH, asked) as second:
+                assert second.status == 503
+
+
 async def test_only_operators_may_and_only_what_is_known(tmp_path: Path) -> None:
     async with (
         control_endpoint(
