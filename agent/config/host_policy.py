@@ -202,7 +202,11 @@ class HostPolicy:
         "The largest size of a task: `cpu` (1024 is one), `memory_mib`, `pids`, `shm_mib` (shared memory). "
         "What has no limit at all is too large.",
     )
-    exec: bool = rule("bool", True, "Whether commands may be run in containers (`ecs-agent exec`).")
+    exec: bool = rule(
+        "bool",
+        True,
+        "Whether commands may be run in containers (`ecs-agent exec`, ExecuteCommand).",
+    )
     other_settings: bool = rule(
         "bool",
         True,
