@@ -87,8 +87,8 @@ class Engine:
             return
         if self.process.poll() is not None:
             self.start()
-        for container in run_docker("ps", "-aq").split():
-            run_docker("rm", "-f", "-v", container)
+        if containers := run_docker("ps", "-aq").split():
+            run_docker("rm", "-f", "-v", *containers, limit_s=_STOP_LIMIT_S)
         self.process.terminate()
         try:
             self.process.wait(_STOP_LIMIT_S)
