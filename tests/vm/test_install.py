@@ -33,8 +33,7 @@ ONE_HOST, THREE_HOSTS = "One host", "Three hosts"
 AGENT_PORT = 6821
 IMAGE = "busybox:1.36"
 BLOCK_LIMIT_S = 900.0
-CERTIFICATE = "/etc/ecs/tls/control.pem"
-INVITATION = "/var/lib/ecs-agent-control/agent.token"
+INVITATION = "/root/join.token"
 
 _log = logging.getLogger("vm")
 
@@ -188,15 +187,14 @@ def test_three_hosts(hosts: dict[str, Vm], others: list[Future[Vm]], laptop: Lap
     (operate,) = guide.commands(THREE_HOSTS, "laptop")
 
     run_on(one, open_up)
-    certificate, token = one.out(f"cat {CERTIFICATE}"), one.out(f"cat {INVITATION}")
+    token = one.out(f"cat {INVITATION}")
 
     def add(coming: Future[Vm]) -> None:
         host = coming.result(BLOCK_LIMIT_S)
-        host.put(certificate + "\n", "/root/control.pem")
-        host.put(token + "\n", "/root/agent.token", mode="0600")
+        host.put(token + "\n", INVITATION, mode="0600")
         host.run("echo ECS_IMAGE_PULL_BEHAVIOR=prefer-cached >>/etc/ecs/ecs.config")
         run_on(host, join)
-        assert host.run("test -e /root/agent.token", check=False).code != 0
+        assert host.run(f"test -e {INVITATION}", check=False).code != 0
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(add, others))
@@ -205,3 +203,5 @@ def test_three_hosts(hosts: dict[str, Vm], others: list[Future[Vm]], laptop: Lap
     for host in hosts.values():
         tasks = json.loads(host.out("ecs-agent tasks --json"))
         assert [task["status"] for task in tasks].count("RUNNING") >= 1, (host.name, tasks)
+    known = json.loads(one.out("ecs-agent control pki list --json"))
+    assert len([each for each in known if not each["revokedAt"]]) == 2, known

@@ -127,7 +127,10 @@ def room(leak_check: None, tmp_path: Path) -> Iterator[Room]:
 def test_the_fleet_of_the_readme_works_as_it_stands(room: Room) -> None:
     control = room.leave_running(commands("control"))
     eventually(lambda: "control endpoint ready" in control.read_text(), what="control")
-    joined = room.type(commands("host"))
+    token = room.type(commands("token"))
+    assert token.returncode == 0, token.stderr
+    line = commands("host").replace("CONTROL", socket.gethostname())
+    joined = room.type(line.replace("TOKEN", token.stdout.strip()))
     assert joined.returncode == 0, joined.stderr
     assert "this host takes tasks of cluster default once its agent runs: ecs-agent run" in (
         joined.stdout
