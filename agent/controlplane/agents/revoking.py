@@ -53,6 +53,7 @@ async def revoke(
     if revoked is None:
         raise NoSuchHost(f"there is no identity {host[:_SHOWN]!r}")
     key = records.key_of_instance(revoked.instance_arn)
+    parts.commands.end_on(records.last_element(revoked.instance_arn))
     found = await access.find(parts.store, InstanceRecord, key)
     arn = ""
     if found is not None and found.record.bound_to == f"{bindings.HOST}{revoked.id}":

@@ -43,6 +43,7 @@ AGENT_S: Final = 30.0
 TOLD_AGAIN_S: Final = 5.0
 """After which an order that an agent did not follow is sent again: its answer may have been lost."""
 STOPS: Final = "control stops; the command was ended"
+HOST_REVOKED: Final = "the identity of the host was revoked; the command was ended"
 REVOKED: Final = (
     "whoever began the session may not do so any more: the key was revoked, or a policy was changed; "
     "the command was ended"
@@ -225,6 +226,13 @@ class CommandSessions:
         session.over.set()
         session.release()
         self._open.pop(session.id, None)
+
+    def end_on(self, instance_id: str) -> None:
+        """End all sessions on an instance whose host may not be spoken to any more."""
+        every = [*self._begun.values(), *self._open.values()]
+        for session in [one for one in every if one.target.instance_id == instance_id]:
+            self._begun.pop(session.id, None)
+            session.stop(HOST_REVOKED)
 
     def close(self) -> None:
         """Tell every client that control stops, and begin no more sessions."""
