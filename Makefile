@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTEST ?=
 # How many hosts of their own (scripts/own-host) run the tests side by side: more than processors, since
 # many tests wait for an engine or for a time (see tests/support/scheduling.py). Each takes about 400 MB of memory.
-HOSTS ?= $(shell echo $$(($$(nproc) + 3)))
+HOSTS ?= $(shell echo $$(($$(nproc) + 2)))
 # How many processes run the unit tests.
 WORKERS ?= $(shell nproc)
 # How many files of test-vm run side by side, each with VMs of its own: 0 is one after the other, with
