@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTEST ?=
-# How many hosts of their own (scripts/own-host) run the tests side by side: more than processors, since
-# many tests wait for an engine or for a time (see tests/support/scheduling.py). Each takes about 400 MB of memory.
+# How many hosts of their own (scripts/own-host) run the tests side by side: more than processors,
+# since many tests wait for an engine or for a time. Each takes about 400 MB of memory.
 HOSTS ?= $(shell echo $$(($$(nproc) + 2)))
 # How many processes run the unit tests.
 WORKERS ?= $(shell nproc)
@@ -39,7 +39,7 @@ tools: # What make check and make test need besides
 demo: setup ## Run a task of two containers and watch it from start to end
 	@.venv/bin/python scripts/with-engine .venv/bin/python scripts/demo.py
 
-# Integration tests take longest: most hosts begin with them, and unit tests fill up the end.
+# Integration tests take longest: they begin, and unit tests fill up the end.
 test: tools ## Run the whole test suite, on hosts of their own with a real Docker Engine each
 	@.venv/bin/python packaging/build --fetch
 	@$(call again,'scripts/own-host .venv/bin/python -m pytest') \

@@ -13,13 +13,11 @@ from hypothesis import HealthCheck, settings
 from xdist.workermanage import NodeManager
 
 from agent import logs
-from tests.support.scheduling import MixedFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blockbuster import BlockBuster
-    from xdist.remote import Producer
 
 
 def pytest_configure() -> None:
@@ -36,11 +34,6 @@ def pytest_xdist_setupnodes() -> None:
     A killed ``scripts/own-host`` leaves its engine and its data behind.
     """
     NodeManager.EXIT_TIMEOUT = 120
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> MixedFiles | None:
-    """Have integration tests, which wait, and unit tests, which compute, run side by side."""
-    return MixedFiles(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)
