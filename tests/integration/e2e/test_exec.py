@@ -254,7 +254,7 @@ def test_an_agent_that_stops_ends_its_sessions(host: tuple[Fleet, Agent]) -> Non
         agent.stop()
         assert command.wait(LIMIT_S) == 1
         assert command.stderr is not None
-        assert b"the agent ended the session" in command.stderr.read()
+        assert b"the session was ended, and with it the command" in command.stderr.read()
     eventually(lambda: not processes("sleep 73106"), what="the command ends")
     agent.start()
     eventually(agent.socket.exists, what="the agent answers again")

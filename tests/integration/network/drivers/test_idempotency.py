@@ -200,10 +200,20 @@ def becomes(netns: int, wanted: str) -> str:
 def _lines(listed: Any) -> list[str]:
     objects = listed["nftables"] if isinstance(listed, dict) else listed
     # A bridge without ports may have its multicast route before it has a carrier, or only with it.
-    kept = (e for e in objects if (e.get("dst"), e.get("flags")) != ("ff00::/8", ["linkdown"]))
+    kept = (
+        e
+        for e in objects
+        if (e.get("dst"), e.get("flags")) != ("ff00::/8", ["linkdown"]) and not _is_learnt(e)
+    )
     lines = (json.dumps(_bare(each), sort_keys=True) for each in kept)
     # The kernel makes up the MACs that are not ours to choose.
     return [re.sub(r"(?!0a:58)[0-9a-f]{2}(:[0-9a-f]{2}){5}", "MAC", line) for line in lines]
+
+
+def _is_learnt(entry: dict[str, Any]) -> bool:
+    """Return whether the kernel has a neighbour from packets; what is set is permanent."""
+    state = entry.get("state")
+    return isinstance(state, list) and "lladdr" in entry and "PERMANENT" not in state
 
 
 def _bare(value: Any) -> Any:

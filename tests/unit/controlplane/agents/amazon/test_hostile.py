@@ -161,6 +161,7 @@ async def test_a_flood_is_read_slowly(
         async def flood() -> None:
             while True:
                 await session.ws.send_str(frame)
+                await asyncio.sleep(0)  # the reader has its turn, however fast this writes
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.7):
