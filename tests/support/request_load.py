@@ -90,6 +90,17 @@ class Load:
 
         eventually(are_the_only, within_s=LIMIT_S, what=f"{versions} answer", shown=self.told)
 
+    def meets(self, version: str) -> None:
+        """Wait until a version answers, whatever else does: the time of both may be short."""
+        with self._lock:
+            self.answers.clear()
+        eventually(
+            lambda: self.answers[version],
+            within_s=LIMIT_S,
+            what=f"{version} answers",
+            shown=self.told,
+        )
+
     def told(self) -> str:
         """Return what came of all requests, in one line and one more for each that failed."""
         with self._lock:
