@@ -20,6 +20,7 @@ thread lane of the caller.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from functools import partial
@@ -250,7 +251,12 @@ class BridgePortRules:
             missing, excess = self._off(layout)
             if not missing and not excess:
                 return
-            self._sets.commit([*missing, *excess])
+            try:
+                self._sets.commit([*missing, *excess])
+            except FileNotFoundError:
+                # A port was dismissed since the look, and its elements went with it. What is
+                # missing must not wait for that; what is too much is looked up again.
+                self._commit_each([*missing, *excess])
 
     def differences(self, layout: Layout) -> list[str]:
         """Return in words what differs from the state after ``ensure``; empty if nothing does.
@@ -307,18 +313,12 @@ class BridgePortRules:
             port = self._ports.pop(link, None)
         if port is None or self.problem:
             return 0
-        made = 0
         gone = [Change(name, key, removed=True) for name, key in self._elements(port)]
-        # If an element is already gone, the transaction fails; then remove the others one by one.
-        for changes in (gone, *([change] for change in gone)):
-            try:
-                self._sets.commit(changes)
-            except FileNotFoundError:
-                continue
-            made += 1
-            if changes is gone:
-                break
-        return made
+        try:
+            self._sets.commit(gone)
+        except FileNotFoundError:
+            return self._commit_each(gone)
+        return 1
 
     def remove(self) -> None:
         """Remove the table; not an error if it does not exist.
@@ -333,6 +333,18 @@ class BridgePortRules:
     def close(self) -> None:
         """Close the socket; rules stay, and a later change opens it again."""
         self._sets.close()
+
+    def _commit_each(self, changes: Iterable[Change]) -> int:
+        """Make each change by itself, without those of an element or a table that is gone.
+
+        One such change fails a whole transaction. Returns the number of transactions made.
+        """
+        made = 0
+        for change in changes:
+            with contextlib.suppress(FileNotFoundError):
+                self._sets.commit([change])
+                made += 1
+        return made
 
     def _why_not(self) -> str:
         """Return why the host cannot have a bridge table, or an empty string if it can."""

@@ -99,8 +99,8 @@ def run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[s
     """Run a program to its end.
 
     Raises:
-        NetworkFailure: it is not installed, or did not answer in time; the cause of the former is
-            ``FileNotFoundError``.
+        NetworkFailure: it is not installed, cannot be started, or did not answer in time; the cause
+            of the first is ``FileNotFoundError``.
     """
     try:
         return subprocess.run(
@@ -109,6 +109,8 @@ def run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[s
     except FileNotFoundError as error:
         mend = f"{command[0]} is not installed; install the package that contains it"
         raise NetworkFailure(mend) from error
+    except OSError as error:  # too many processes or open files, no memory
+        raise NetworkFailure(f"{command[0]} cannot be started: {error.strerror}") from error
     except subprocess.TimeoutExpired:
         raise NetworkFailure(f"{command[0]} did not answer within {_LIMIT_S:g} s") from None
 
