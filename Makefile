@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench bench-fleet chaos package lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-11s %s\n", $$1, $$2 }'
 
 setup: ## Install what is missing; leaves the command at .venv/bin/ecs-agent
 	@scripts/setup

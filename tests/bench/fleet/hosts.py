@@ -68,7 +68,7 @@ class Fleet:
 
     async def open(self) -> float:
         """Register all hosts and begin to poll; returns the seconds that the registrations took."""
-        await self._pool.open(REPORTING_LINES, self._port)
+        self._pool.open(REPORTING_LINES, self._port)
         began = time.monotonic()
         queue = iter(self.hosts)
 

@@ -83,7 +83,7 @@ async def measured(
         await operator.open()
         return await _measured(control, operator, fleet, effort, say)
     except BaseException:
-        say(control.tail())
+        say(control.tail(8))
         raise
     finally:
         fleet.close()

@@ -46,7 +46,7 @@ class Operator:
 
     async def open(self) -> None:
         """Connect, and register the task definition."""
-        await self._pool.open(LINES, path=str(self._socket))
+        self._pool.open(LINES, path=str(self._socket))
         await self.call("CreateCluster", {})
         small = {"name": "main", "image": "img", "cpu": 64, "memory": 64}
         await self.call("RegisterTaskDefinition", definition(containerDefinitions=[small]))

@@ -32,6 +32,11 @@ class Line(asyncio.Protocol):
         self._data = b""
         self._wire: asyncio.Transport | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is connected."""
+        return self._wire is not None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         assert isinstance(transport, asyncio.Transport)
@@ -77,20 +82,24 @@ class Line(asyncio.Protocol):
 class Caller:
     """One connection that is awaited for each answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0, path: str = "") -> None:
+        self._to = port, path
         self._line = Line(self._take, self._fail)
         self._waiting: asyncio.Future[Answer] | None = None
 
-    async def connect(self, port: int = 0, path: str = "") -> None:
+    async def connect(self) -> None:
         """Connect to a port of the loopback, or to a Unix socket."""
         loop = asyncio.get_running_loop()
+        port, path = self._to
         if path:
             await loop.create_unix_connection(lambda: self._line, path)
         else:
             await loop.create_connection(lambda: self._line, "127.0.0.1", port)
 
     async def call(self, data: bytes) -> Answer:
-        """Make one call; raises ``BrokenLine``."""
+        """Make one call; connects again if control closed the connection meanwhile. Raises ``BrokenLine``."""
+        if not self._line.is_open:
+            await self.connect()
         self._waiting = asyncio.get_running_loop().create_future()
         self._line.send(data)
         return await self._waiting
@@ -115,11 +124,10 @@ class Pool:
         self._all: list[Caller] = []
         self._free: asyncio.Queue[Caller] = asyncio.Queue()
 
-    async def open(self, count: int, port: int = 0, path: str = "") -> None:
-        """Open so many connections."""
+    def open(self, count: int, port: int = 0, path: str = "") -> None:
+        """Use so many connections, to a port of the loopback or to a Unix socket."""
         for _ in range(count):
-            caller = Caller()
-            await caller.connect(port, path)
+            caller = Caller(port, path)
             self._all.append(caller)
             self._free.put_nowait(caller)
 
