@@ -30,7 +30,7 @@ from tests.support.control_endpoint import CAPABILITIES
 from tests.support.fleet import TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 REPORTING_LINES: Final = 32
 """Connections over which all hosts register and report."""
@@ -70,19 +70,22 @@ class Fleet:
         """Register all hosts and begin to poll; returns the seconds that the registrations took."""
         self._pool.open(REPORTING_LINES, self._port)
         began = time.monotonic()
+        await self._all(Host.register)
+        took_s = time.monotonic() - began
+        await self._all(lambda host: host.connect(self._port))
+        return took_s
+
+    async def _all(self, act: Callable[[Host], Coroutine[None, None, None]]) -> None:
+        """Have each host do something, a few at once: control closes connections of many strangers."""
         queue = iter(self.hosts)
 
-        async def register() -> None:
+        async def some() -> None:
             for host in queue:
-                await host.register()
+                await act(host)
 
         async with asyncio.TaskGroup() as group:
             for _ in range(REPORTING_LINES):
-                group.create_task(register())
-        took_s = time.monotonic() - began
-        for host in self.hosts:
-            await host.connect(self._port)
-        return took_s
+                group.create_task(some())
 
     async def call(self, data: bytes) -> tuple[int, bytes]:
         """Make a call that is no poll."""
@@ -123,6 +126,7 @@ class Host:
         self._id = ""
         self._headers = ""
         self.revision = 0
+        self._answered = asyncio.Event()
         self._closing = False
 
     async def register(self) -> None:
@@ -159,10 +163,11 @@ class Host:
         self._headers = f"{headers}{GENERATION_HEADER}: {told.generation}\r\n{SESSION_HEADER}: {told.session}\r\n"
 
     async def connect(self, port: int) -> None:
-        """Connect, and poll for the first time."""
+        """Connect, and poll for the first time; returns once that is answered."""
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self._line, "127.0.0.1", port)
         self._poll()
+        await self._answered.wait()
 
     def close(self) -> None:
         """Close the connection."""
@@ -181,6 +186,7 @@ class Host:
         if status == 200:
             told = _told.decode(body)
             self.revision = told.revision
+            self._answered.set()
             now = time.monotonic()
             for order in told.tasks:
                 self._obey(order.task_arn, order.desired_status, now)
