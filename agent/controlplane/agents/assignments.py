@@ -15,7 +15,8 @@ Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+import random
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
     from agent.model.payload import TaskPayload
 
 _REMEMBERED_DEFINITIONS = 512
+_SHORTEST: Final = 0.5
+"""What part of its time a poll is held at least after it had news."""
 
 _log = structlog.get_logger(__name__)
 
@@ -175,6 +178,7 @@ class Poller:
         self._told: Recent[str, None] = Recent()
         """Instances that got their full set from this process."""
         self._held = HeldPolls()
+        self._draw = random.Random()  # noqa: S311 - it spreads load
         self._closing = False
 
     def close(self) -> None:
@@ -197,7 +201,8 @@ class Poller:
 
         The call renews the instance's lease; holding it does not: if a host loses its power, its
         connection looks the same as before. So a poll is held for half a lease at most, and a live
-        agent makes the next one in time.
+        agent makes the next one in time. The first poll after news is held for a shorter time, by chance: hosts
+        that were told something together do not come back together for ever.
 
         Args:
             instance_id: the calling instance.
@@ -213,7 +218,8 @@ class Poller:
             WireError: the instance is unknown, or the generation or the revision is not valid.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(wait_s, self._leases.ttl_s / 2)
+        began, held_s = loop.time(), min(wait_s, self._leases.ttl_s / 2)
+        asked = (generation, shown, after, credentials_after)
         renewed = False
         with (
             self._wakeups.taken(instance_id) as wakeup,
@@ -222,22 +228,42 @@ class Poller:
         ):
             while True:
                 wakeup.clear()
-                page, instance = await self._look(instance_id, generation, shown)
-                if not renewed:
+                if not renewed and self._is_quiet(instance_id, asked):
                     self._registry.incumbents.heard(instance_id)
-                    await self._leases.renew(instance.record)
-                    renewed = True
-                answer = await self._answer(page, instance, after, credentials_after)
-                left_s = deadline - loop.time()
+                    answer = None
+                else:
+                    page, instance = await self._look(instance_id, generation, shown)
+                    if not renewed:
+                        self._registry.incumbents.heard(instance_id)
+                        held_s *= self._draw.uniform(_SHORTEST, 1)
+                    if not renewed or not self._leases.is_known(instance_id):
+                        await self._leases.renew(instance.record)
+                    answer = await self._answer(page, instance, after, credentials_after)
+                renewed = True
+                left_s = began + held_s - loop.time()
                 is_over = held.is_ended or place.is_over or self._closing or is_gone()
                 if answer is not None or left_s <= 0 or is_over:
                     return answer
+                if not wakeup.is_set():
+                    self._wakeups.rest(instance_id, asked)
+                # Not a timeout: that is a cancellation, which costs more than all else of a quiet poll.
+                end = loop.call_later(left_s, wakeup.set)
                 try:
-                    async with asyncio.timeout(left_s):
-                        await wakeup.wait()
-                except TimeoutError:
-                    # Nothing woke it, so there is nothing new: most polls of a quiet fleet end here.
+                    await wakeup.wait()
+                finally:
+                    end.cancel()
+                if loop.time() >= end.when() and self._wakeups.is_quiet(instance_id, asked):
+                    # Nothing else woke it, so there is nothing new: most polls of a quiet fleet end here.
                     return None
+
+    def _is_quiet(self, instance_id: str, asked: tuple[int, Shown, int, int | None]) -> bool:
+        """Renew the lease of an instance and return True if it need not be looked at: nothing has changed.
+
+        So it is for most polls of a quiet fleet. What changes from now on wakes the poll.
+        """
+        return self._wakeups.is_quiet(instance_id, asked) and self._leases.renew_soon(
+            instance_id, asked[0]
+        )
 
     async def _look(
         self, instance_id: str, generation: int, shown: Shown

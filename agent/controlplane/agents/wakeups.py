@@ -4,6 +4,8 @@ One watch of the store per kind of key serves all polls, and each poll has its o
 instance, so that a commit only wakes the polls of one instance. A poll registers its event **before**
 it reads the store: later commits set the event, and earlier ones are seen by the read.
 
+It is also known which instances have had nothing new since their last poll, so that the next one need not look.
+
 ``run`` belongs in the server's task group. If a watch was too slow and lost its place, all events are
 set: the polls read the store again.
 
@@ -21,10 +23,11 @@ import structlog
 
 from agent.controlplane import records
 from agent.controlplane.loadbalancing import ingress_view
+from agent.controlplane.recent import Recent
 from agent.controlplane.store.contract import Compacted, StoreFailure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from agent.controlplane.store.contract import Store
 
@@ -43,6 +46,8 @@ class WakeUps:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._quiet: Recent[str, Hashable] = Recent()
+        """Whose last poll found nothing new, and what that poll asked; until the next wake-up."""
 
     async def run(self) -> None:
         """Wake polls until cancelled."""
@@ -68,6 +73,14 @@ class WakeUps:
             if not waiting:
                 del self._waiting[instance_id]
 
+    def is_quiet(self, instance_id: str, asked: Hashable) -> bool:
+        """Return whether the same poll found nothing new before, and nothing has woken the instance since."""
+        return self._quiet.get(instance_id) == asked
+
+    def rest(self, instance_id: str, asked: Hashable) -> None:
+        """Note that a poll has found nothing new; only while an event that was taken before it looked is not set."""
+        self._quiet[instance_id] = asked
+
     @property
     def held(self) -> int:
         """How many polls wait now."""
@@ -75,6 +88,7 @@ class WakeUps:
 
     def wake_all(self) -> None:
         """Wake every held poll: the server stops, or something may have been missed."""
+        self._quiet.clear()
         for wakeups in self._waiting.values():
             for wakeup in wakeups:
                 wakeup.set()
@@ -96,5 +110,6 @@ class WakeUps:
 
     def wake(self, instance_id: str) -> None:
         """Wake the held polls of an instance."""
+        self._quiet.pop(instance_id, None)
         for wakeup in self._waiting.get(instance_id, ()):
             wakeup.set()
