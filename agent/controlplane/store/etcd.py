@@ -105,7 +105,7 @@ class _Granted(Struct):
     id: int = msgspec.field(default=0, name="ID")
 
 
-class _Kept(Struct):
+class _Kept(Struct, frozen=True):
     ttl: int = msgspec.field(default=0, name="TTL")
 
 
@@ -278,6 +278,7 @@ class EtcdStore:
             return
         with contextlib.suppress(Compacted):
             await self._change("/v3/kv/compaction", {"revision": raw}, _Done)
+        self.feed.kept.forget(raw)
 
     async def grant_lease(self, ttl_s: float) -> int:
         """Start a lease of whole seconds and return its id."""
@@ -402,6 +403,8 @@ class EtcdStore:
     async def _settle(self) -> None:
         if await self._reaches(self._raw_revision, SETTLE_S):
             return
+        if not self.feed.is_prompt:
+            await self._reaches(self._raw_revision, 2 * etcd_feed.BEGINS_S)
         while self._raw_revision > self.feed.position:
             try:
                 # Of an own failure the callers know; what waits is ended by the feed.
@@ -485,8 +488,10 @@ class EtcdStore:
             try:
                 await self.own("progress")
                 await self.health.look()
-            except StoreFailure as error:
+            except StoreUnavailable as error:
                 _log.warning("etcd does not answer as it should", error=str(error))
+            except StoreFailure as error:
+                self.health.warning = f"etcd does not tell how it is: {error}"
             if self._watermark is not None and self.revision > self.seen_revision:
                 await asyncio.to_thread(self._watermark.write, self.revision)
 

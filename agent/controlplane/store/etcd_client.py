@@ -65,7 +65,7 @@ class _Token(Struct):
     token: str = ""
 
 
-class Header(Struct):
+class Header(Struct, frozen=True):
     """What comes with every answer."""
 
     cluster_id: int = 0

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S: Final = 5.0
 """How long watches wait for a watch of etcd that broke."""
+BEGINS_S: Final = 0.3
 _RETRY_S: Final = 0.3
 _KEPT_EVENTS: Final = 8192
 _KEPT_BYTES: Final = 16 << 20
@@ -58,6 +59,14 @@ class Kept:
         self._bytes += _size(events)
         while self._changes and (self._events > _KEPT_EVENTS or self._bytes > _KEPT_BYTES):
             self.since, gone = self._changes.popleft()
+            self._events -= len(gone)
+            self._bytes -= _size(gone)
+
+    def forget(self, revision: int) -> None:
+        """Keep nothing up to a revision, because etcd has compacted it."""
+        self.since = max(self.since, revision)
+        while self._changes and self._changes[0][0] <= revision:
+            _, gone = self._changes.popleft()
             self._events -= len(gone)
             self._bytes -= _size(gone)
 
@@ -106,7 +115,14 @@ class Feed:
         """Whether watches should not wait for it."""
         self.endpoint = ""
         """Where it is followed now; empty if nowhere."""
+        self._begun_at = 0.0
         self._moved = asyncio.Event()
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether it tells changes at once: not while it begins, which etcd does ten times a second."""
+        age_s = asyncio.get_running_loop().time() - self._begun_at
+        return bool(self.endpoint) and age_s > BEGINS_S
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -154,7 +170,8 @@ class Feed:
             changes(self._client, endpoint, self._prefix, self.position)
         ) as found:
             async for revision, events in found:
-                self.endpoint = endpoint
+                if not self.endpoint:
+                    self.endpoint, self._begun_at = endpoint, asyncio.get_running_loop().time()
                 self.is_down = False
                 if events:
                     self.kept.add(revision, events)
