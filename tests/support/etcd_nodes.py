@@ -129,17 +129,13 @@ class Etcd:
 
 
 @contextlib.contextmanager
-def running(
-    count: int = 1, *, options: Sequence[str] = (), scheme: str = "http"
-) -> Iterator[Etcd]:
+def running(count: int = 1, *, options: Sequence[str] = (), scheme: str = "http") -> Iterator[Etcd]:
     """Run a cluster in memory, and end it."""
     needs_etcd()
     parent = _IN_MEMORY if _IN_MEMORY.is_dir() else None
     directory = Path(tempfile.mkdtemp(prefix="ecs-etcd-", dir=parent))
     ports = _free_ports(2 * count)
-    nodes = [
-        EtcdNode(f"n{i}", directory, ports[2 * i], ports[2 * i + 1]) for i in range(count)
-    ]
+    nodes = [EtcdNode(f"n{i}", directory, ports[2 * i], ports[2 * i + 1]) for i in range(count)]
     cluster = ",".join(f"{node.name}={node.peer}" for node in nodes)
     try:
         for node in nodes:

@@ -40,7 +40,7 @@ from agent.controlplane.store.contract import (
     StoreUnavailable,
     TxnResult,
 )
-from agent.controlplane.store.etcd_client import EtcdClient, Header
+from agent.controlplane.store.etcd_client import READ_S, EtcdClient, Header
 from agent.controlplane.store.etcd_health import Health
 from agent.controlplane.store.etcd_words import (
     FORMAT,
@@ -131,6 +131,8 @@ class EtcdStore:
         """The newest revision ever seen from this data directory; greater than ``revision`` for an older copy."""
         self.fence: Fence | None = None
         """Of what leads; None where no leader is needed."""
+        self.fenced = asyncio.Event()
+        """Set when something was not written because this process no longer leads."""
         self.leader_gone = asyncio.Event()
         """Set whenever nobody leads any more."""
         self._hub = Hub(self._history)
@@ -147,7 +149,12 @@ class EtcdStore:
 
     @classmethod
     async def open(
-        cls, settings: EtcdSettings, *, data_dir: Path | None = None, moving: bool = False
+        cls,
+        settings: EtcdSettings,
+        *,
+        data_dir: Path | None = None,
+        moving: bool = False,
+        makes: bool = True,
     ) -> EtcdStore:
         """Open the fleet's part of an etcd; makes it if it is not there.
 
@@ -155,6 +162,7 @@ class EtcdStore:
             settings: where it is.
             data_dir: where the newest revision is noted, so that an older copy is noticed; None for nowhere.
             moving: whether this is for an import, which may find its own unfinished work.
+            makes: whether to make a store that is not there; otherwise that is refused.
 
         Raises:
             StoreUnavailable: etcd does not answer.
@@ -164,7 +172,7 @@ class EtcdStore:
         client = await EtcdClient.open(settings)
         try:
             words = Words(settings.prefix)
-            identity = await _prepare(client, words)
+            identity = await _prepare(client, settings, makes=makes)
             found = await _own_keys(client, words)
             if words.own("moving") in found and not moving:
                 raise StoreFailure(
@@ -287,9 +295,14 @@ class EtcdStore:
         granted = await self._change("/v3/lease/grant", {"TTL": math.ceil(ttl_s)}, _Granted)
         return int(granted.id)
 
-    async def keep_alive(self, lease: int) -> None:
-        """Renew a lease for its full time."""
-        answer = await self._change("/v3/lease/keepalive", {"ID": lease}, _KeptAlive)
+    async def keep_alive(self, lease: int, *, limit_s: float = READ_S) -> None:
+        """Renew a lease for its full time, at any endpoint that answers within a time."""
+        self._check_open()
+        async with self._noted():
+            # To renew twice does no harm.
+            answer = await self.client.read(
+                "/v3/lease/keepalive", {"ID": lease}, _KeptAlive, limit_s=limit_s
+            )
         if answer.result.ttl <= 0:
             raise LeaseUnknown(f"lease {lease} has ended or never existed")
 
@@ -355,6 +368,7 @@ class EtcdStore:
         if fence is None:
             return answer
         if not answer.succeeded:
+            self.fenced.set()
             raise NotLeading("another control leads this fleet now; this one must be started again")
         inner = answer.responses[0].response_txn
         return TxnAnswer(answer.header, inner is not None and inner.succeeded)
@@ -510,9 +524,9 @@ async def _own_keys(client: EtcdClient, words: Words) -> _OwnKeys:
     return found
 
 
-async def _prepare(client: EtcdClient, words: Words) -> str:
+async def _prepare(client: EtcdClient, settings: EtcdSettings, *, makes: bool) -> str:
     """Make a new store, or check the one that is there; returns what identifies it."""
-    key = words.own("format")
+    key = Words(settings.prefix).own("format")
     read = {"request_range": {"key": key}}
     fresh = {"key": key, "value": FORMAT + b" " + uuid.uuid4().hex.encode()}
     body = {
@@ -521,6 +535,8 @@ async def _prepare(client: EtcdClient, words: Words) -> str:
         "failure": [read],
     }
     found = await client.read("/v3/kv/range", {"key": key}, RangeAnswer)
+    if not found.kvs and not makes:
+        raise StoreFailure(f"{settings.shown} has no fleet; check the prefix")
     if not found.kvs:
         await client.change("/v3/kv/txn", body, TxnAnswer)
         found = await client.read("/v3/kv/range", {"key": key}, RangeAnswer)

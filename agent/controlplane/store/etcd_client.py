@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
@@ -49,6 +50,7 @@ MEND_S: Final = 120.0
 AVOIDED_S: Final = 5.0
 _CONNECTIONS: Final = 64
 """To one endpoint; more calls wait for one of these."""
+_LARGE_BYTES: Final = 1 << 18
 _UNAVAILABLE_CODES: Final = frozenset({1, 2, 4, 13, 14})
 """gRPC: cancelled, unknown, deadline exceeded, internal, unavailable."""
 
@@ -134,8 +136,15 @@ class EtcdClient:
 
         return sorted(self.endpoints, key=place)
 
-    async def read(self, path: str, body: Mapping[str, Any], kind: type[AnswerT]) -> AnswerT:
-        """Make a call that changes nothing.
+    async def read(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        kind: type[AnswerT],
+        *,
+        limit_s: float = READ_S,
+    ) -> AnswerT:
+        """Make a call that may be repeated; each endpoint has ``limit_s``.
 
         Raises:
             StoreUnavailable: no endpoint answered.
@@ -144,7 +153,7 @@ class EtcdClient:
         failure = StoreUnavailable("no endpoint")
         for endpoint in self.preferred():
             try:
-                return await self._call(endpoint, path, body, kind, limit_s=READ_S)
+                return await self._call(endpoint, path, body, kind, limit_s=limit_s)
             except StoreFull:
                 raise
             except StoreUnavailable as error:
@@ -214,9 +223,11 @@ class EtcdClient:
         raise StoreUnavailable(f"{endpoint} ended a watch")
 
     def _post(self, endpoint: str, path: str, body: Mapping[str, Any], token: str) -> Any:
+        data = msgspec.json.encode(body)
         return self._session.post(
             endpoint + path,
-            data=msgspec.json.encode(body),
+            # What is large is sent in parts, between which others run.
+            data=io.BytesIO(data) if len(data) > _LARGE_BYTES else data,
             headers={"Content-Type": "application/json"}
             | ({"Authorization": token} if token else {}),
             ssl=self._tls if self._tls is not None else True,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 
-from agent.controlplane.store import sqlite_check, sqlite_file
+from agent.controlplane.store import sqlite_backup, sqlite_check, sqlite_file
 from agent.controlplane.store import sqlite_schema as schema
 from agent.controlplane.store.checks import check_many, check_txn
 from agent.controlplane.store.contract import (
@@ -51,6 +51,8 @@ from agent.controlplane.store.watching import Hub, PrefixWatch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
+
+    from agent.controlplane.store.sqlite_check import CheckReport
 
 ResultT = TypeVar("ResultT")
 
@@ -117,6 +119,10 @@ class SqliteStore:
     def revision(self) -> int:
         """The newest revision."""
         return self._revision
+
+    async def back_up(self, target: Path) -> CheckReport:
+        """Write a backup to a new file; raises ``StoreFailure``."""
+        return await asyncio.to_thread(sqlite_backup.back_up, self._path, target)
 
     async def get(self, key: str) -> KeyValue | None:
         """Return a key, or None if it does not exist."""
