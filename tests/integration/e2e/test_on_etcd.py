@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_orders_go_on_while_a_node_of_etcd_is_killed_and_stopped(
     stopped.stop()
     try:
         for arn in arns[:2]:
-            eventually(lambda arn=arn: _stopped(client, arn), what="a task stops", within_s=40)
+            eventually(partial(_stopped, client, arn), what="a task stops", within_s=40)
     finally:
         stopped.go_on()
     client.get_waiter("tasks_stopped").wait(tasks=arns[:2], WaiterConfig=FAST)
@@ -147,7 +148,7 @@ def test_orders_go_on_while_a_node_of_etcd_is_killed_and_stopped(
     assert set(everything) == set(arns[2:]), "a task was lost or doubled"
 
 
-def _stopped(client, arn: str) -> bool:  # type: ignore[no-untyped-def]
+def _stopped(client: Any, arn: str) -> bool:
     try:
         client.stop_task(task=arn)
     except client.exceptions.ServerException:
