@@ -243,6 +243,8 @@ class Poller:
                 left_s = began + held_s - loop.time()
                 is_over = held.is_ended or place.is_over or self._closing or is_gone()
                 if answer is not None or left_s <= 0 or is_over:
+                    if answer is not None:
+                        self._wakeups.answered(instance_id)
                     return answer
                 if not wakeup.is_set():
                     self._wakeups.rest(instance_id, asked)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TOGETHER_S: Final = 1.0
 """For how long renewals are collected; less if leases are short."""
 _SIDE_BY_SIDE: Final = 32
+_SURE: Final = 0.75
+"""For what part of its time a lease is taken to be there without asking; a poll is held for half of it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +44,8 @@ class _Known(NamedTuple):
     generation: int
     """Of the registration that it is for."""
     lease: int
+    at: float
+    """When it was renewed; seconds of the event loop's clock."""
 
 
 class Leases:
@@ -85,7 +89,7 @@ class Leases:
             try:
                 await self._store.keep_alive(known.lease)
             except LeaseUnknown:
-                if self._known.get(instance_id) == known:
+                if (new := self._known.get(instance_id)) is not None and new.lease == known.lease:
                     del self._known[instance_id]
                 lost(instance_id)
             except StoreFailure as error:
@@ -93,11 +97,14 @@ class Leases:
                 _log.warning("lease not renewed", instance=instance_id, error=str(error))
 
     def renew_soon(self, instance_id: str, generation: int) -> bool:
-        """Have a known lease renewed in a moment; False if none is known, so that ``renew`` has to be called."""
+        """Have a known lease renewed in a moment; False if none is surely there: call ``renew``."""
         known = self._known.get(instance_id)
         if known is None or known.generation != generation or not self._is_running:
             return False
-        self._due[instance_id] = known
+        now = asyncio.get_running_loop().time()
+        if now - known.at > self.ttl_s * _SURE:
+            return False  # it may have ended
+        self._known[instance_id] = self._due[instance_id] = known._replace(at=now)
         self._is_due.set()
         return True
 
@@ -120,7 +127,7 @@ class Leases:
             except LeaseUnknown:
                 self.forget(instance.id)
             else:
-                self._known[instance.id] = _Known(instance.generation, lease)
+                self._note(instance, lease)
                 return
         await self._begin(instance)
 
@@ -132,9 +139,13 @@ class Leases:
         of_instance = present(records.instance_key(instance.cluster, instance.id))
         put = Put(key, records.encode(alive), lease)
         if (await self._store.txn([of_instance], [put], urgent=True)).succeeded:
-            self._known[instance.id] = _Known(instance.generation, lease)
+            self._note(instance, lease)
         else:
             await self._store.revoke_lease(lease)
+
+    def _note(self, instance: InstanceRecord, lease: int) -> None:
+        now = asyncio.get_running_loop().time()
+        self._known[instance.id] = _Known(instance.generation, lease, now)
 
     def forget(self, instance_id: str) -> None:
         """Forget the leases of an instance that left or registered again."""

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +27,7 @@ from agent.controlplane import records
 from agent.controlplane.loadbalancing import ingress_view
 from agent.controlplane.recent import Recent
 from agent.controlplane.store.contract import Compacted, StoreFailure
+from agent.model.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from agent.controlplane.store.contract import Store
 
 _RETRY_S = 1.0
+WAKE_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 _log = structlog.get_logger(__name__)
 
@@ -48,6 +52,12 @@ class WakeUps:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._quiet: Recent[str, Hashable] = Recent()
         """Whose last poll found nothing new, and what that poll asked; until the next wake-up."""
+        self.times = Histogram(WAKE_BOUNDS_S)
+        """From a wake-up to the answer of the poll."""
+        self._woken_at: dict[str, float] = {}
+        """Since when held polls are to be answered, by instance; monotonic seconds."""
+        self._left_at: Recent[str, float] = Recent()
+        """Since when an instance holds no poll."""
 
     async def run(self) -> None:
         """Wake polls until cancelled."""
@@ -65,6 +75,7 @@ class WakeUps:
         """Register an event for the instance, a given or a new one; every later commit sets it."""
         wakeup = wakeup or asyncio.Event()
         self._waiting[instance_id].add(wakeup)
+        self._left_at.pop(instance_id, None)
         try:
             yield wakeup
         finally:
@@ -72,6 +83,8 @@ class WakeUps:
             waiting.discard(wakeup)
             if not waiting:
                 del self._waiting[instance_id]
+                self._woken_at.pop(instance_id, None)
+                self._left_at[instance_id] = time.monotonic()
 
     def is_quiet(self, instance_id: str, asked: Hashable) -> bool:
         """Return whether the same poll found nothing new before, and nothing has woken the instance since."""
@@ -80,6 +93,23 @@ class WakeUps:
     def rest(self, instance_id: str, asked: Hashable) -> None:
         """Note that a poll has found nothing new; only while an event that was taken before it looked is not set."""
         self._quiet[instance_id] = asked
+
+    def answered(self, instance_id: str) -> None:
+        """Note that a held poll of an instance is answered, with what it was woken for if it was."""
+        began = self._woken_at.pop(instance_id, None)
+        if began is not None:
+            self.times.observe(time.monotonic() - began)
+
+    def silent(self, least_s: float) -> list[tuple[str, float]]:
+        """Return the instances that have held no poll for some time, and for how long, longest first."""
+        now = time.monotonic()
+        # They are in order of time, so that only those that count are looked at.
+        found = itertools.takewhile(lambda one: now - one[1] >= least_s, self._left_at.items())
+        return [(instance_id, now - at) for instance_id, at in found if instance_id != INGRESSES]
+
+    def forget(self, instance_id: str) -> None:
+        """Have an instance not count as silent: it is gone."""
+        self._left_at.pop(instance_id, None)
 
     @property
     def held(self) -> int:
@@ -111,5 +141,8 @@ class WakeUps:
     def wake(self, instance_id: str) -> None:
         """Wake the held polls of an instance."""
         self._quiet.pop(instance_id, None)
-        for wakeup in self._waiting.get(instance_id, ()):
-            wakeup.set()
+        waiting = self._waiting.get(instance_id)
+        if waiting:
+            self._woken_at.setdefault(instance_id, time.monotonic())
+            for wakeup in waiting:
+                wakeup.set()
