@@ -232,13 +232,9 @@ class Poller:
                     self._registry.incumbents.heard(instance_id)
                     answer = None
                 else:
-                    page, instance = await self._look(instance_id, generation, shown)
-                    if not renewed:
-                        self._registry.incumbents.heard(instance_id)
-                        held_s *= self._draw.uniform(_SHORTEST, 1)
-                    if not renewed or not self._leases.is_known(instance_id):
-                        await self._leases.renew(instance.record)
-                    answer = await self._answer(page, instance, after, credentials_after)
+                    # What it reads is not kept in memory while the poll is held.
+                    answer = await self._read(instance_id, asked, is_new=not renewed)
+                    held_s *= 1 if renewed else self._draw.uniform(_SHORTEST, 1)
                 renewed = True
                 left_s = began + held_s - loop.time()
                 is_over = held.is_ended or place.is_over or self._closing or is_gone()
@@ -266,6 +262,18 @@ class Poller:
         return self._wakeups.is_quiet(instance_id, asked) and self._leases.renew_soon(
             instance_id, asked[0]
         )
+
+    async def _read(
+        self, instance_id: str, asked: tuple[int, Shown, int, int | None], *, is_new: bool
+    ) -> Assignments | None:
+        """Look for news; for a new poll, renew the lease."""
+        generation, shown, after, credentials_after = asked
+        page, instance = await self._look(instance_id, generation, shown)
+        if is_new:
+            self._registry.incumbents.heard(instance_id)
+        if is_new or not self._leases.is_known(instance_id):
+            await self._leases.renew(instance.record)
+        return await self._answer(page, instance, after, credentials_after)
 
     async def _look(
         self, instance_id: str, generation: int, shown: Shown
