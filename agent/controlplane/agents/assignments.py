@@ -25,6 +25,7 @@ from agent.controlplane import access, records
 from agent.controlplane.agents.bound_hosts import NotItsHost
 from agent.controlplane.agents.held_polls import HeldPolls
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionCompacted
+from agent.controlplane.agents.wakeups import Quiet
 from agent.controlplane.definition import overrides, payload
 from agent.controlplane.recent import Recent
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
@@ -150,6 +151,15 @@ class AssignmentReader:
         return found.record
 
 
+class _Asked(NamedTuple):
+    """What a poll asks."""
+
+    generation: int
+    shown: Shown
+    after: int
+    credentials_after: int | None
+
+
 class Poller:
     """Answers polls; any number of polls can be held concurrently."""
 
@@ -219,7 +229,7 @@ class Poller:
         """
         loop = asyncio.get_running_loop()
         began, held_s = loop.time(), min(wait_s, self._leases.ttl_s / 2)
-        asked = (generation, shown, after, credentials_after)
+        asked = _Asked(generation, shown, after, credentials_after)
         renewed = False
         with (
             self._wakeups.taken(instance_id) as wakeup,
@@ -228,13 +238,15 @@ class Poller:
         ):
             while True:
                 wakeup.clear()
-                if not renewed and self._is_quiet(instance_id, asked):
+                quiet = None if renewed else self._known_quiet(instance_id, asked)
+                if quiet is not None:
                     self._registry.incumbents.heard(instance_id)
                     answer = None
                 else:
                     # What it reads is not kept in memory while the poll is held.
-                    answer = await self._read(instance_id, asked, is_new=not renewed)
-                    held_s *= 1 if renewed else self._draw.uniform(_SHORTEST, 1)
+                    answer = await self._read(instance_id, asked, wakeup, is_new=not renewed)
+                if not renewed and (quiet is None or quiet.had_news):
+                    held_s *= self._draw.uniform(_SHORTEST, 1)
                 renewed = True
                 left_s = began + held_s - loop.time()
                 is_over = held.is_ended or place.is_over or self._closing or is_gone()
@@ -243,37 +255,50 @@ class Poller:
                         self._wakeups.answered(instance_id)
                     return answer
                 if not wakeup.is_set():
-                    self._wakeups.rest(instance_id, asked)
+                    self._wakeups.rest(instance_id, Quiet(asked))
                 # Not a timeout: that is a cancellation, which costs more than all else of a quiet poll.
                 end = loop.call_later(left_s, wakeup.set)
                 try:
                     await wakeup.wait()
                 finally:
                     end.cancel()
-                if loop.time() >= end.when() and self._wakeups.is_quiet(instance_id, asked):
+                if loop.time() >= end.when() and self._wakeups.quiet(instance_id, asked):
                     # Nothing else woke it, so there is nothing new: most polls of a quiet fleet end here.
                     return None
 
-    def _is_quiet(self, instance_id: str, asked: tuple[int, Shown, int, int | None]) -> bool:
-        """Renew the lease of an instance and return True if it need not be looked at: nothing has changed.
+    def _known_quiet(self, instance_id: str, asked: _Asked) -> Quiet | None:
+        """Return what is known of a poll for which nothing need be read, and renew its lease; else None.
 
         So it is for most polls of a quiet fleet. What changes from now on wakes the poll.
         """
-        return self._wakeups.is_quiet(instance_id, asked) and self._leases.renew_soon(
-            instance_id, asked[0]
-        )
+        quiet = self._wakeups.quiet(instance_id, asked)
+        if quiet is None or self._parts.commands.is_calling(instance_id):
+            return None  # sessions are told again after a time, and nothing wakes for that
+        if not self._leases.renew_soon(instance_id, asked.generation):
+            return None
+        return quiet
 
     async def _read(
-        self, instance_id: str, asked: tuple[int, Shown, int, int | None], *, is_new: bool
+        self, instance_id: str, asked: _Asked, wakeup: asyncio.Event, *, is_new: bool
     ) -> Assignments | None:
         """Look for news; for a new poll, renew the lease."""
-        generation, shown, after, credentials_after = asked
-        page, instance = await self._look(instance_id, generation, shown)
+        page, instance = await self._look(instance_id, asked.generation, asked.shown)
         if is_new:
             self._registry.incumbents.heard(instance_id)
         if is_new or not self._leases.is_known(instance_id):
             await self._leases.renew(instance.record)
-        return await self._answer(page, instance, after, credentials_after)
+        answer = await self._answer(page, instance, asked.after, asked.credentials_after)
+        if (
+            answer is not None
+            and not answer.commands
+            and not wakeup.is_set()
+            and instance.kv.mod_revision <= answer.revision
+        ):
+            # There is nothing newer than this answer, so the agent's next poll need not look.
+            serial = None if asked.credentials_after is None else answer.credentials_serial
+            after = asked._replace(after=answer.revision, credentials_after=serial)
+            self._wakeups.rest(instance_id, Quiet(after, had_news=True))
+        return answer
 
     async def _look(
         self, instance_id: str, generation: int, shown: Shown

@@ -19,7 +19,7 @@ import contextlib
 import itertools
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -44,14 +44,23 @@ INGRESSES: Final = "ingresses"
 """Woken as an instance would be, by what ingresses are told."""
 
 
+class Quiet(NamedTuple):
+    """A poll for which there is nothing new."""
+
+    asked: Hashable
+    """What it asks."""
+    had_news: bool = False
+    """Whether the poll before it had news."""
+
+
 class WakeUps:
     """The events of held polls by instance; for one event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._quiet: Recent[str, Hashable] = Recent()
-        """Whose last poll found nothing new, and what that poll asked; until the next wake-up."""
+        self._quiet: Recent[str, Quiet] = Recent()
+        """The instances for which there is nothing new, until the next wake-up."""
         self.times = Histogram(WAKE_BOUNDS_S)
         """From a wake-up to the answer of the poll."""
         self._woken_at: dict[str, float] = {}
@@ -86,13 +95,19 @@ class WakeUps:
                 self._woken_at.pop(instance_id, None)
                 self._left_at[instance_id] = time.monotonic()
 
-    def is_quiet(self, instance_id: str, asked: Hashable) -> bool:
-        """Return whether the same poll found nothing new before, and nothing has woken the instance since."""
-        return self._quiet.get(instance_id) == asked
+    def quiet(self, instance_id: str, asked: Hashable) -> Quiet | None:
+        """Return what is known of a poll that finds nothing new; None if that is not known.
 
-    def rest(self, instance_id: str, asked: Hashable) -> None:
-        """Note that a poll has found nothing new; only while an event that was taken before it looked is not set."""
-        self._quiet[instance_id] = asked
+        Args:
+            instance_id: whose poll.
+            asked: what it asks.
+        """
+        found = self._quiet.get(instance_id)
+        return found if found is not None and found.asked == asked else None
+
+    def rest(self, instance_id: str, quiet: Quiet) -> None:
+        """Note for which poll there is nothing new; only while an event that was taken before looking is not set."""
+        self._quiet[instance_id] = quiet
 
     def answered(self, instance_id: str) -> None:
         """Note that a held poll of an instance is answered, with what it was woken for if it was."""

@@ -5,7 +5,7 @@
     GET /metrics                               metrics of control and its fleet
     GET /prometheus/tasks[?cluster=NAME]       what to scrape of tasks, for Prometheus' http_sd_configs
     GET /prometheus/agents[?cluster=NAME]      the /metrics of agents, likewise
-    POST /control/status                       how control is (``model.control_status``)
+    GET /control/status                        how control is (``model.control_status``)
 
 Who sends a token for readers may call them, and every operator. While the store does not answer, targets are
 answered 503, so that Prometheus keeps those that it has; metrics then lack those of the fleet.
@@ -75,7 +75,8 @@ class Monitoring:
             (AGENTS_PATH, self._agents_call),
         ):
             router.add_get(path, self._answering(call, operators))
-        router.add_post(STATUS_PATH, self._answering(self._status_call, operators))
+        for add in (router.add_get, router.add_post):
+            add(STATUS_PATH, self._answering(self._status_call, operators))
 
     def _answering(
         self, call: Callable[[web.Request], Awaitable[web.Response]], operators: Operators
