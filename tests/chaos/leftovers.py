@@ -42,19 +42,19 @@ def sort(lines: Iterable[str]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def forgotten_proxies() -> dict[int, int]:
-    """Return the engine's proxies of published ports on this host, by port, with their process ids.
+def forgotten_proxies() -> list[int]:
+    """Return the process ids of the engine's proxies of published ports on this host.
 
-    An engine that is killed while it starts or ends a container forgets its proxy, which runs on for ever. This
-    is a fault of the engine, and no agent can know of it: a published port is the engine's own.
+    A port has one for each family of addresses. An engine that is killed while it starts or ends a container
+    forgets them, and they run on for ever. This is a fault of the engine, and no agent can know of it: a
+    published port is the engine's own.
     """
     here = Path("/proc/self/ns/net").readlink()
-    found: dict[int, int] = {}
-    for process in psutil.process_iter(["name", "cmdline"]):
-        words = process.info["cmdline"] or []
-        with contextlib.suppress(OSError, ValueError):
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(OSError):
             if process.info["name"] == "docker-proxy" and here == _network_of(process.pid):
-                found[int(words[words.index("-host-port") + 1])] = process.pid
+                found.append(process.pid)
     return found
 
 

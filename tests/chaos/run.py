@@ -204,8 +204,9 @@ def _end(
     for process in (*made.agents, made.control):
         process.stop()
     proxies = leftovers.forgotten_proxies()
-    for pid in proxies.values():
-        os.kill(pid, signal.SIGKILL)
+    for pid in proxies:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     left = leftovers.sort(before.wait_until_clean(limit_s=_CLEAN_LIMIT_S, agents=made.directory))
     report.forgotten_by_engine = len(proxies)
     for kind, things in leftovers.of_state(made).items():
