@@ -42,6 +42,19 @@ def sort(lines: Iterable[str]) -> dict[str, list[str]]:
     return dict(found)
 
 
+def with_owners(listeners: Iterable[str]) -> list[str]:
+    """Return listeners as ``HostSnapshot`` tells them, each with the processes that hold its port."""
+    holders: dict[str, set[str]] = defaultdict(set)
+    for each in psutil.net_connections("tcp"):
+        if each.status == psutil.CONN_LISTEN and each.pid is not None and each.laddr:
+            with contextlib.suppress(psutil.Error):
+                holders[str(each.laddr.port)].add(f"{psutil.Process(each.pid).name()} {each.pid}")
+    return [
+        f"{listener} of {', '.join(sorted(holders[listener.split()[-1]])) or 'nobody'}"
+        for listener in listeners
+    ]
+
+
 def forgotten_proxies() -> list[int]:
     """Return the process ids of the engine's proxies of published ports on this host.
 

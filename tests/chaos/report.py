@@ -36,6 +36,8 @@ class Report:
     """Processes that ended by themselves, calls that were refused, faults that failed."""
     quiet_after_s: float = 0.0
     """How long it took from the last fault until everything was as ordered."""
+    evidence: list[str] = field(default_factory=list)
+    """What the history and the logs tell about what went wrong."""
     kept: str = ""
     """Where the history is kept."""
 
@@ -96,7 +98,7 @@ class Report:
             lines.append(f"and {len(self.violations) - _SHOWN} more")
         for kind, things in self.leftovers.items():
             lines += [f"left over: {kind}: {thing}" for thing in things[:_SHOWN]]
-        lines += self.trouble[:_SHOWN]
+        lines += [*self.trouble[:_SHOWN], *self.evidence, ""]
         lines.append(f"The history is in {self.kept}")
         lines.append(f"To repeat the plan: make chaos SEED={self.seed} MINUTES={self.minutes:g}")
         return lines

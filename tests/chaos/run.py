@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.chaos import leftovers, oracle, plan, work_plan
+from tests.chaos import evidence, leftovers, oracle, plan, work_plan
 from tests.chaos.conductor import Conductor
 from tests.chaos.history import History
 from tests.chaos.observation import observe
@@ -68,7 +68,10 @@ def run(options: Options) -> Report:
             except BaseException as error:
                 history.note("failed", error=repr(error))
                 _keep(directory, options, report)
+                history.say(f"failed; the history is in {report.kept}")
                 raise
+            if not report.is_clean:
+                report.evidence = evidence.gather(directory, report)
             if not report.is_clean or options.always_keep:
                 _keep(directory, options, report)
             remove_groups(directory)  # those of tasks that were not stopped
@@ -209,6 +212,8 @@ def _end(
             os.kill(pid, signal.SIGKILL)
     left = leftovers.sort(before.wait_until_clean(limit_s=_CLEAN_LIMIT_S, agents=made.directory))
     report.forgotten_by_engine = len(proxies)
+    if "listeners" in left:
+        left["listeners"] = leftovers.with_owners(left["listeners"])
     for kind, things in leftovers.of_state(made).items():
         left[kind] = [*left.get(kind, []), *things]
     return {kind: things for kind, things in left.items() if things}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -39,3 +41,12 @@ def test_lines_are_sorted_by_kind() -> None:
         "control groups": ["/a"],
         "rules and sets": ["table b"],
     }
+
+
+def test_a_listener_is_told_with_its_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        line = f"tcp 0100007F port {server.getsockname()[1]}"
+        (told,) = leftovers.with_owners([line])
+    assert told.startswith(f"{line} of ")
+    assert str(os.getpid()) in told
+    assert leftovers.with_owners(["tcp 0100007F port 1"]) == ["tcp 0100007F port 1 of nobody"]
