@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +50,13 @@ def paused(scene: Scene, fault: Fault) -> Iterator[None]:
 def engine_killed(scene: Scene, fault: Fault) -> Iterator[None]:
     """Kill the engine with SIGKILL; its containers go on."""
     del fault
+    began = time.time()
     scene.world.engine.kill()
     try:
         yield
     finally:
         scene.world.engine.start()
+        scene.excuses.engine_deaths.append((began, time.time()))
 
 
 @contextlib.contextmanager

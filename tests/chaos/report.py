@@ -32,6 +32,8 @@ class Report:
     leftovers: dict[str, list[str]] = field(default_factory=dict)
     forgotten_by_engine: int = 0
     """Proxies of published ports that an engine forgot as it was killed; no agent can know of them."""
+    starts_forgotten: int = 0
+    """Starts that an engine made, forgot as it was killed, and made again."""
     trouble: list[str] = field(default_factory=list)
     """Processes that ended by themselves, calls that were refused, faults that failed."""
     quiet_after_s: float = 0.0
@@ -82,6 +84,7 @@ class Report:
             f"doubles           {counts[DOUBLE]}",
             f"needless restarts {counts[NEEDLESS]}",
             f"leftovers         {self.left}   ({self._left_by_kind()})",
+            f"starts that a killed engine forgot and made again: {self.starts_forgotten}",
             f"port proxies that a killed engine forgot: {self.forgotten_by_engine}",
         ]
         if not self.is_clean:

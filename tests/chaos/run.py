@@ -107,7 +107,7 @@ def _run(made: World, options: Options, report: Report) -> None:
             raise
     history.say("all is mended; waiting until it is quiet")
     ended_s = history.now_s()
-    report.violations = _until_quiet(scene, workload, options.seed)
+    report.violations = _until_quiet(scene, workload, options.seed, report)
     report.quiet_after_s = history.now_s() - ended_s
     for violation in report.violations:
         history.note("violation", **violation._asdict())
@@ -154,7 +154,7 @@ def _progress(conductor: Conductor, workload: Workload) -> Iterator[None]:
         thread.join()
 
 
-def _until_quiet(scene: Scene, workload: Workload, seed: int) -> list[Violation]:
+def _until_quiet(scene: Scene, workload: Workload, seed: int, report: Report) -> list[Violation]:
     """Wait until nothing violates a promise; return what still does when it can heal no more."""
     chance = random.Random(f"end {seed}")
     workload.settle_services({name: chance.randint(1, 4) for name in work_plan.SERVICES})
@@ -163,7 +163,9 @@ def _until_quiet(scene: Scene, workload: Workload, seed: int) -> list[Violation]
     while time.monotonic() < deadline:
         settled = all(scene.world.is_settled(n) for n in range(len(scene.world.agents)))
         with contextlib.suppress(BotoCoreError, ClientError):
-            found = oracle.judge(observe(scene, workload))
+            seen = observe(scene, workload)
+            found = oracle.judge(seen)
+            report.starts_forgotten = oracle.count_forgotten(seen)
             if settled and not any(each.may_heal for each in found):
                 return found
             waits = [f"{each.task[-12:]} {each.what}" for each in found if each.may_heal]
