@@ -348,11 +348,14 @@ def _check(option: str, text: str, parse: Callable[[str], object]) -> None:
 def without_those_of_agents(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the agent's settings: log settings and unknown names stay.
 
-    This way a control endpoint can be started from a shell that has the settings of an agent.
+    This way a control endpoint can be started from a shell that has the settings of an agent. Those of control's
+    store are looked at elsewhere.
     """
-    of_agents = {
+    from agent.controlplane.store import etcd_settings  # noqa: PLC0415 - not for --help
+
+    others = {
         variable.name
         for field_name, variable in variables().items()
         if not field_name.startswith("log_")
-    }
-    return {name: value for name, value in environ.items() if name not in of_agents}
+    } | {etcd_options.VARIABLE, *etcd_settings.VARIABLES}
+    return {name: value for name, value in environ.items() if name not in others}
