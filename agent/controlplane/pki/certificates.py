@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from agent.controlplane.store.contract import Store
 
-DIRECTORY: Final = "pki"
 SERVER_FILE: Final = "server.pem"
 RENEWED_AT: Final = 2 / 3
 NAME_LIMIT_S: Final = 2.0
