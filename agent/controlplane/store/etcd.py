@@ -143,6 +143,7 @@ class EtcdStore:
         self._settling: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._moving = False
         self._problem = ""
         self.health = Health(self)
         self._running: list[asyncio.Task[None]] = []
@@ -174,15 +175,13 @@ class EtcdStore:
             words = Words(settings.prefix)
             identity = await _prepare(client, settings, makes=makes)
             found = await _own_keys(client, words)
-            if words.own("moving") in found and not moving:
-                raise StoreFailure(
-                    f"an import into {settings.shown} has not finished; repeat `ecs-agent control import`"
-                )
+            _check_whole(found, words, moving=moving)
             words = replace(words, revisions=_revisions(found.get(words.own("revisions"))))
             watermark = None
             if data_dir is not None:
                 watermark = await asyncio.to_thread(Watermark, data_dir / f"etcd-{identity[:12]}")
             store = cls(client, words, found.revision, watermark)
+            store._moving = moving
         except BaseException:
             await client.close()
             raise
@@ -346,8 +345,13 @@ class EtcdStore:
         return (await self.own_txn({"success": [put]})).header.revision
 
     async def reload_own(self) -> None:
-        """Read again what another process may have written for the store's own use."""
+        """Read again what another process may have written for the store's own use.
+
+        Raises:
+            StoreFailure: it began an import and did not finish it.
+        """
         found = await _own_keys(self.client, self.words)
+        _check_whole(found, self.words, moving=self._moving)
         revisions = _revisions(found.get(self.words.own("revisions")))
         self.words = replace(self.words, revisions=revisions)
         self._note(found.revision)
@@ -522,6 +526,14 @@ async def _own_keys(client: EtcdClient, words: Words) -> _OwnKeys:
     found = _OwnKeys((kv.key, kv) for kv in answer.kvs)
     found.revision = answer.header.revision
     return found
+
+
+def _check_whole(found: _OwnKeys, words: Words, *, moving: bool) -> None:
+    """Refuse a store that an import has left unfinished, unless this is for one."""
+    if words.own("moving") in found and not moving:
+        raise StoreFailure(
+            f"an import into {words.prefix} of etcd has not finished; repeat `ecs-agent control import`"
+        )
 
 
 async def _prepare(client: EtcdClient, settings: EtcdSettings, *, makes: bool) -> str:

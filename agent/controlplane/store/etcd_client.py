@@ -339,6 +339,10 @@ def failure_of(endpoint: str, answer: bytes) -> StoreFailure:
     try:
         problem = msgspec.json.decode(answer, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        if answer.startswith(b"CommonName of client"):
+            return StoreFailure(
+                f"{endpoint} with users admits no client certificate that has a common name; use one without"
+            )
         return StoreUnavailable(f"{endpoint} is no etcd: {answer[:100]!r}")
     text = problem.error or problem.message
     for words, make in _MEANINGS:

@@ -20,7 +20,12 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from agent.controlplane.store.contract import LeaseUnknown, StoreFailure, StoreUnavailable
+from agent.controlplane.store.contract import (
+    LeaseUnknown,
+    StoreFailure,
+    StoreFull,
+    StoreUnavailable,
+)
 from agent.controlplane.store.etcd import Fence, NotLeading
 from agent.errors import ConfigError
 
@@ -93,8 +98,17 @@ class Leadership:
         candidate = _Candidate(store, standing_by, fit)
         while True:
             store.leader_gone.clear()
-            if await candidate.may_lead() and await made._take():
-                break
+            try:
+                if await candidate.may_lead() and await made._take():
+                    break
+            except StoreUnavailable as error:
+                if standing_by is None:
+                    raise
+                _log.warning("this control cannot lead yet", error=str(error))
+                if isinstance(error, StoreFull):
+                    # Nobody leads, so nobody else makes space for the lease.
+                    store.health.may_mend = True
+                    store.health.look_soon()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await store.leader_gone.wait()
@@ -139,6 +153,7 @@ class Leadership:
                 await store.revoke_lease(lease)
             return False
         store.fence = Fence(key, found.create_revision)
+        store.health.may_mend = True
         return True
 
     async def _renew(self) -> None:
@@ -194,21 +209,15 @@ class _Candidate:
 
     async def may_lead(self) -> bool:
         """Return whether nobody leads and this process may; raises ``StoreFailure``."""
-        try:
-            leader = await current(self._store)
-            if leader is not None and self._standing_by is None:
-                raise StoreFailure(f"{leader} leads this fleet; stop it first")
-            now = time.monotonic()
-            if leader is None or now >= self._next_look:
-                self._next_look = now + FIT_S
-                is_fit = await self._is_fit()
-            if leader is None:
-                return is_fit
-        except StoreUnavailable as error:
-            if self._standing_by is None:
-                raise
-            _log.warning("etcd does not answer; still standing by", error=str(error))
-            return False
+        leader = await current(self._store)
+        if leader is not None and self._standing_by is None:
+            raise StoreFailure(f"{leader} leads this fleet; stop it first")
+        now = time.monotonic()
+        if leader is None or now >= self._next_look:
+            self._next_look = now + FIT_S
+            is_fit = await self._is_fit()
+        if leader is None:
+            return is_fit
         if leader != self._told and self._standing_by is not None:
             self._told = leader
             self._standing_by(leader)
