@@ -82,8 +82,6 @@ class Caller:
                         told: dict[str, Any] = json.loads(text)
                         return told
                     assert answer.status >= 500, (operation, text)
-            if time.monotonic() - began > 8:
-                sys.stderr.write(f"{time.strftime('%H:%M:%S')} {operation} waits\n")
             self.repeated += 1
             await asyncio.sleep(RETRY_S)
 
@@ -212,6 +210,16 @@ class Faults:
         self.done: Counter[str] = Counter()
         self.away_s: list[float] = []
         """How long control was away each time that the one that led was killed."""
+
+    async def supervise(self) -> None:
+        """Start controls that have ended by themselves again, as their service does."""
+        while True:
+            await asyncio.sleep(0.5)
+            for control in self._controls:
+                if control.popen is not None and not control.is_alive():
+                    self.done["control started again"] += 1
+                    await asyncio.sleep(2)
+                    control.start()
 
     async def run(self, until: float) -> None:
         """Break things until a time, and leave nothing broken."""
@@ -372,6 +380,7 @@ async def _main(
             await caller.ecs("RegisterTaskDefinition", definition(containerDefinitions=[small]))
             polling = [asyncio.create_task(host.run()) for host in hosts]
             await asyncio.sleep(3)
+            polling.append(asyncio.create_task(faults.supervise()))
             until = time.monotonic() + minutes * 60
             async with asyncio.TaskGroup() as group:
                 group.create_task(faults.run(until))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import time
@@ -164,21 +165,30 @@ class Leadership:
 
     async def _renew(self) -> None:
         """Keep the lease; take it again if it ended and nobody else leads."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RENEW_S):
-                    await self._store.fenced.wait()
-            try:
-                if self._store.fenced.is_set():
-                    raise LeaseUnknown("a transaction was refused")
-                await self._store.keep_alive(self._lease, limit_s=RENEW_S)
-            except LeaseUnknown:
-                if not await self._taken_again():
+        async with asyncio.TaskGroup() as group:
+            for turn in itertools.count():
+                # Not one after the other: an endpoint that hangs or is slow must not cost the lease.
+                renewal = group.create_task(self._renew_at(turn))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RENEW_S):
+                        await self._store.fenced.wait()
+                if self._store.fenced.is_set() and not await self._taken_again():
                     _log.critical("another control leads this fleet now; this one ends")
                     self.lost.set()
+                    renewal.cancel()
                     return
-            except StoreFailure as error:
-                _log.warning("leadership not renewed; trying again", error=str(error))
+
+    async def _renew_at(self, turn: int) -> None:
+        """Renew the lease once, at the endpoints in turn."""
+        lease, client = self._lease, self._store.client
+        endpoints = client.preferred()
+        try:
+            await self._store.keep_alive_at(endpoints[turn % len(endpoints)], lease, LEASE_S)
+        except LeaseUnknown:
+            if lease == self._lease:
+                self._store.fenced.set()
+        except StoreFailure as error:
+            _log.warning("leadership not renewed; trying again", error=str(error))
 
     async def _taken_again(self) -> bool:
         """Return whether this process still leads after its lease ended, or something was refused."""
