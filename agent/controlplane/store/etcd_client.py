@@ -141,10 +141,8 @@ class EtcdClient:
         path: str,
         body: Mapping[str, Any],
         kind: type[AnswerT],
-        *,
-        limit_s: float = READ_S,
     ) -> AnswerT:
-        """Make a call that may be repeated; each endpoint has ``limit_s``.
+        """Make a call that may be repeated.
 
         Raises:
             StoreUnavailable: no endpoint answered.
@@ -153,7 +151,7 @@ class EtcdClient:
         failure = StoreUnavailable("no endpoint")
         for endpoint in self.preferred():
             try:
-                return await self._call(endpoint, path, body, kind, limit_s=limit_s)
+                return await self._call(endpoint, path, body, kind, limit_s=READ_S)
             except StoreFull:
                 raise
             except StoreUnavailable as error:
