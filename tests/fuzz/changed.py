@@ -25,7 +25,7 @@ def changed(sample: bytes, choices: ChoicesOfBytes) -> bytes:
             case 0:
                 piece = b""
             case 1:
-                piece, size = found[at : at + size] * 2, size
+                piece = found[at : at + size] * 2
             case 2:
                 piece = bytes([choices.randrange(256)])
             case _:

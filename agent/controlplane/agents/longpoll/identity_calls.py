@@ -17,6 +17,7 @@ from agent.controlplane.agents.longpoll.errors import InvalidRequest, NoSuchCall
 from agent.controlplane.pki import names
 from agent.controlplane.pki.identities import IdentityCopied, IdentityRevoked
 from agent.controlplane.pki.requests import RequestRefused
+from agent.errors import BAD_JSON
 from agent.model.wire import CONTROL_NAME, AskedIdentity, AuthorityAnswer, HostIdentity
 from agent.throttle import RepeatedWarning
 
@@ -35,7 +36,7 @@ def read(body: bytes) -> AskedIdentity:
     """Return what a call asks for; raises ``InvalidRequest``."""
     try:
         return _asked.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"the request for an identity cannot be read: {error}") from None
 
 
