@@ -251,7 +251,7 @@ async def test_a_revoked_host_gets_nothing_more(place: Place, host: Host, tmp_pa
         with pytest.raises(StaleGeneration, match=r"revoked|deregistered"):
             async with asyncio.timeout(LATE_S):
                 await running  # the poll that was held has ended, and the agent stops
-        assert time.monotonic() - began < 10.0
+        assert time.monotonic() - began < LATE_S
         told = await endpoint.task(task)
         assert (told["lastStatus"], told["desiredStatus"]) == ("STOPPED", "STOPPED")
         # Nothing is admitted with the certificate, not even where no instance is named.
@@ -353,7 +353,7 @@ async def test_a_call_of_a_host_that_is_revoked_meanwhile_ends_at_once(
         files = IdentityFiles(tmp_path)
         context = ssl.create_default_context(cafile=host.ca_file)
         context.load_cert_chain(files.chain)
-        about = {"ssl": context, "server_hostname": CONTROL_NAME}
+        about: dict[str, Any] = {"ssl": context, "server_hostname": CONTROL_NAME}
         path = f"{place.url}/v1/ingresses/{'a' * 32}"
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{path}?after=0&wait=0", **about) as answer:
@@ -467,6 +467,9 @@ async def test_a_clock_that_is_wrong_is_told_at_both_ends(
     behind = SimpleNamespace(time=lambda: time.time() - 86_400.0)
     monkeypatch.setattr(Authority, "sign_server", later)
     monkeypatch.setattr(introduction, "time", behind)
+    monkeypatch.setattr(
+        introduction, "LIMIT_S", LATE_S
+    )  # with a busy machine, an answer takes longer
     with structlog.testing.capture_logs() as logs:
         async with place.running():
             with pytest.raises(ControlUnavailable) as caught:
