@@ -26,10 +26,10 @@ again = $(if $(AGAIN),scripts/again --note '$(AGAIN)' $(1) --)
 # anew: a second of a processor for each agent.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench chaos fuzz package lock clean
+.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench bench-fleet chaos fuzz package lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-11s %s\n", $$1, $$2 }'
 
 setup: ## Install what is missing; leaves the command at .venv/bin/ecs-agent
 	@scripts/setup
@@ -80,6 +80,9 @@ format: setup ## Format the code
 
 bench: setup ## Measure against the Docker Engine itself
 	@.venv/bin/python scripts/with-engine .venv/bin/python -m tests.bench $(BENCH)
+
+bench-fleet: setup ## Measure control with up to ten thousand simulated hosts
+	@.venv/bin/python -m tests.bench.fleet $(BENCH)
 
 chaos: setup ## Break control, agents, engine and host at random while they work
 	@scripts/own-host --no-engine .venv/bin/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(CHAOS)

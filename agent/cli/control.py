@@ -20,6 +20,7 @@ from agent import logs
 from agent.cli import (
     audit_options,
     console_options,
+    etcd_options,
     event_options,
     fleet_options,
     forward_options,
@@ -46,14 +47,14 @@ class _StoreCommands(click.Group):
     """Looks up the commands for the store and for certificates; loads them only when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["backup", "restore", "check", "pki"]
+        return ["backup", "restore", "check", "export", "import", "pki"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         from agent.cli import control_store, pki  # noqa: PLC0415 - not needed to run control
 
         if cmd_name == "pki":
             return pki.pki
-        return getattr(control_store, cmd_name) if cmd_name in self.list_commands(ctx) else None
+        return control_store.COMMANDS.get(cmd_name)
 
 
 @click.group(cls=_StoreCommands, invoke_without_command=True)
@@ -106,6 +107,7 @@ class _StoreCommands(click.Group):
     show_default=True,
     help="Directory of the store; created if missing.",
 )
+@etcd_options.store_option
 @click.option(
     "--backup-every",
     default="6h",
@@ -187,33 +189,14 @@ def control(ctx: click.Context, /, **given: Any) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    from agent.controlplane.front import sites  # noqa: PLC0415 - as above
-    from agent.controlplane.server import serving  # noqa: PLC0415 - takes a second, not needed for --help
+    from agent.controlplane.front import sites  # noqa: PLC0415 - takes a second, not needed for --help
 
     manager = Notifier.take(os.environ)
     settings = _settings(given)
     logs.configure(load(without_those_of_agents(os.environ), ()))
 
-    async def run() -> None:
-        stop, reload = asyncio.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def leave() -> None:
-            manager.stopping()
-            stop.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, leave)
-        loop.add_signal_handler(signal.SIGHUP, reload.set)
-
-        def ready(host: str, port: int) -> None:
-            manager.status(f"listening on {host} port {port}")
-            manager.ready()
-
-        await serving.serve(settings, ready=ready, stop=stop, reload=reload)
-
     try:
-        asyncio.run(run())
+        asyncio.run(_serve(settings, manager))
     except sites.ListenFailure as failure:
         if failure.option == "--socket":
             raise CliError(str(failure)) from None
@@ -226,6 +209,33 @@ def control(ctx: click.Context, /, **given: Any) -> None:
         raise CliError(
             f"--data-dir {settings.data_dir}: {error.strerror}; choose another directory"
         ) from None
+
+
+async def _serve(settings: ControlSettings, manager: Notifier) -> None:
+    """Serve until a signal, and tell the service manager how it goes."""
+    from agent.controlplane.server import serving  # noqa: PLC0415 - as above
+
+    stop, reload = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        manager.stopping()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, leave)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+
+    def ready(host: str, port: int) -> None:
+        manager.status(f"listening on {host} port {port}")
+        manager.ready()
+
+    def standing_by(leader: str) -> None:
+        # The service has started: it waits for its turn, for as long as that takes.
+        manager.status(f"standing by: {leader} leads")
+        manager.ready()
+
+    await serving.serve(settings, ready=ready, stop=stop, reload=reload, standing_by=standing_by)
 
 
 def _settings(given: dict[str, Any]) -> ControlSettings:
@@ -248,6 +258,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
     _check("--zone", given["zone"], values.parse_name)
     return ControlSettings(
         data_dir=data_dir,
+        etcd=etcd_options.settings(given["store"]),
         listen=address.text(),
         agent_listen=tuple(one.text() for one in of_agents),
         token_file=_unless(is_open, given["token_file"], data_dir / TOKENS),
@@ -335,11 +346,14 @@ def _check(option: str, text: str, parse: Callable[[str], object]) -> None:
 def without_those_of_agents(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the agent's settings: log settings and unknown names stay.
 
-    This way a control endpoint can be started from a shell that has the settings of an agent.
+    This way a control endpoint can be started from a shell that has the settings of an agent. Those of control's
+    store are looked at elsewhere.
     """
-    of_agents = {
+    from agent.controlplane.store import etcd_settings  # noqa: PLC0415 - not for --help
+
+    others = {
         variable.name
         for field_name, variable in variables().items()
         if not field_name.startswith("log_")
-    }
-    return {name: value for name, value in environ.items() if name not in of_agents}
+    } | {etcd_options.VARIABLE, *etcd_settings.VARIABLES}
+    return {name: value for name, value in environ.items() if name not in others}

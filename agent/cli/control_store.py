@@ -1,18 +1,26 @@
-"""``ecs-agent control backup``, ``restore`` and ``check``: work on the store of a control endpoint.
+"""``ecs-agent control backup``, ``restore``, ``check``, ``export`` and ``import``: work on the store of a control.
+
+A backup is the same kind of file whatever keeps the fleet, so a fleet moves from a file to etcd and back by one.
 
 ``agent.controlplane.store`` does the work; this module only has options and messages.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from agent.cli import output
+from agent.cli import etcd_options, output
 from agent.cli.client import CliError
 from agent.errors import ExitCode
+
+if TYPE_CHECKING:
+    from agent.controlplane.store.etcd_settings import EtcdSettings
+    from agent.controlplane.store.sqlite_check import CheckReport
 
 DATA_DIR = Path("/var/lib/ecs/control")
 
@@ -29,8 +37,9 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.command()
 @click.argument("target", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
 @_data_dir
+@etcd_options.store_option
 @_json
-def backup(target: Path | None, data_dir: Path, as_json: bool) -> None:
+def backup(target: Path | None, data_dir: Path, store: str, as_json: bool) -> None:
     """Back up the store to FILE, whether or not control runs.
 
     Without FILE, the backup goes to a new file, named after the current time, in the subdirectory
@@ -49,7 +58,11 @@ def backup(target: Path | None, data_dir: Path, as_json: bool) -> None:
         target = directory / sqlite_backup.name_at(time.time())
     elif target.is_dir():
         target = target / sqlite_backup.name_at(time.time())
-    report = sqlite_backup.back_up(data_dir / STORE_FILE, target)
+    etcd = etcd_options.settings(store)
+    if etcd is not None:
+        report = asyncio.run(_copy_of(etcd, target))
+    else:
+        report = sqlite_backup.back_up(data_dir / STORE_FILE, target)
     if as_json:
         output.json(
             {"file": str(target), "revision": report.revision, "keys": report.keys}, indent=0
@@ -61,13 +74,15 @@ def backup(target: Path | None, data_dir: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
 @_data_dir
+@etcd_options.store_option
 @_json
-def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
+def restore(source: Path | None, data_dir: Path, store: str, as_json: bool) -> None:
     """Replace the store by the backup FILE; control must not run.
 
     Without FILE, the newest backup in the subdirectory `backups` is used. The old store is kept next
-    to the new one. Tasks keep running: when control starts, agents report their tasks, and control
-    adds those that are missing in the backup.
+    to the new one; in etcd it is not. Tasks keep running: when control starts, agents report their
+    tasks, and control adds those that are missing in the backup. With etcd, a restore that was cut
+    short must be repeated: until then no control starts.
     """
     from agent.controlplane.server.settings import STORE_FILE  # noqa: PLC0415 - not for --help
     from agent.controlplane.store import sqlite_backup  # noqa: PLC0415 - as above
@@ -77,6 +92,10 @@ def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
         if not known:
             raise CliError(f"{data_dir / 'backups'} contains no backup; name a FILE")
         source = known[-1]
+    etcd = etcd_options.settings(store)
+    if etcd is not None:
+        _restore_etcd(etcd, source, as_json=as_json)
+        return
     report, old = sqlite_backup.restore(data_dir / STORE_FILE, source)
     if as_json:
         kept = str(old) if old is not None else None
@@ -91,8 +110,9 @@ def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
 @_data_dir
+@etcd_options.store_option
 @_json
-def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
+def check(file: Path | None, data_dir: Path, store: str, as_json: bool) -> int:
     """Check the store, or a backup of it, for damage; changes nothing.
 
     The store is copied first and the copy is checked, so control may keep running.
@@ -103,13 +123,18 @@ def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
     from agent.controlplane.store import sqlite_backup, sqlite_check  # noqa: PLC0415 - as above
     from agent.controlplane.store.contract import StoreDamaged  # noqa: PLC0415 - as above
 
-    what = file or data_dir / STORE_FILE
+    etcd = etcd_options.settings(store)
+    what = file or (etcd.shown if etcd is not None else data_dir / STORE_FILE)
     try:
         if file is not None:
             report = sqlite_check.check_copy(file)
         else:
             with tempfile.TemporaryDirectory(prefix="ecs-agent-check-") as directory:
-                report = sqlite_backup.back_up(what, Path(directory) / "copy.db")
+                copy = Path(directory) / "copy.db"
+                if etcd is not None:
+                    report = asyncio.run(_copy_of(etcd, copy))
+                else:
+                    report = sqlite_backup.back_up(data_dir / STORE_FILE, copy)
         faults = report.faults
     except StoreDamaged as damage:
         report, faults = sqlite_check.CheckReport(0, 0, []), [str(damage)]
@@ -121,3 +146,62 @@ def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
     else:
         output.line(f"{what}: no damage, {report.keys} records at revision {report.revision}")
     return ExitCode.ERROR if faults else ExitCode.SUCCESS
+
+
+@click.command("export")
+@click.argument("file", type=click.Path(path_type=Path))
+@_data_dir
+@etcd_options.store_option
+@_json
+@click.pass_context
+def export_command(
+    ctx: click.Context, file: Path, data_dir: Path, store: str, as_json: bool
+) -> None:
+    """Write the whole fleet to FILE, to move it to another store; the same as `backup`.
+
+    Stop control first: what it changes later is not in FILE.
+    """
+    ctx.invoke(backup, target=file, data_dir=data_dir, store=store, as_json=as_json)
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@_data_dir
+@etcd_options.store_option
+@_json
+@click.pass_context
+def import_command(
+    ctx: click.Context, file: Path, data_dir: Path, store: str, as_json: bool
+) -> None:
+    """Take the whole fleet from FILE, which `export` or `backup` wrote; the same as `restore`."""
+    ctx.invoke(restore, source=file, data_dir=data_dir, store=store, as_json=as_json)
+
+
+COMMANDS: Final = {
+    one.name: one for one in (backup, restore, check, export_command, import_command)
+}
+
+
+async def _copy_of(etcd: EtcdSettings, target: Path) -> CheckReport:
+    """Back up a store in etcd to a new file."""
+    from agent.controlplane.store import portable  # noqa: PLC0415 - not for --help
+    from agent.controlplane.store.etcd import EtcdStore  # noqa: PLC0415 - as above
+
+    store = await EtcdStore.open(etcd, makes=False)
+    try:
+        return await portable.back_up(store, target)
+    finally:
+        await store.close()
+
+
+def _restore_etcd(etcd: EtcdSettings, source: Path, *, as_json: bool) -> None:
+    from agent.controlplane.store import portable  # noqa: PLC0415 - not for --help
+
+    done = asyncio.run(portable.restore(etcd, source))
+    if as_json:
+        output.json({"restored": str(source), "keys": done.keys, "kept": None}, indent=0)
+        return
+    output.line(
+        f"restored {source} to {etcd.shown}: {done.keys} records at revision {done.revision}"
+    )
+    output.line("start control now; agents will report what is missing in the backup")

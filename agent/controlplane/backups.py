@@ -19,7 +19,14 @@ from agent.controlplane.store import sqlite_backup
 from agent.controlplane.store.contract import StoreFailure
 
 if TYPE_CHECKING:
-    from agent.controlplane.store.sqlite import SqliteStore
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from agent.controlplane.store.contract import Store
+    from agent.controlplane.store.sqlite_check import CheckReport
+
+    BackUp = Callable[[Path], Coroutine[Any, Any, CheckReport]]
+    """Writes a backup to a new file; raises ``StoreFailure``."""
 
 _TRY_AGAIN_S = 300.0
 _FIRST_S = 60.0
@@ -40,8 +47,9 @@ class Schedule(Struct, frozen=True, kw_only=True):
 class Backups:
     """Makes the backups of one store."""
 
-    def __init__(self, store: SqliteStore, schedule: Schedule) -> None:
+    def __init__(self, store: Store, back_up: BackUp, schedule: Schedule) -> None:
         self._store = store
+        self._back_up = back_up
         self._schedule = schedule
         self._copied_revision = 0
 
@@ -55,7 +63,7 @@ class Backups:
             if self._store.revision != self._copied_revision:
                 revision = self._store.revision
                 try:
-                    path = await asyncio.to_thread(self._copy)
+                    path = await self._copy()
                 except StoreFailure as error:
                     _log.error("backup failed", error=str(error))
                     wait_s = min(wait_s, _TRY_AGAIN_S)
@@ -64,16 +72,21 @@ class Backups:
                     _log.info("backup made", file=str(path))
             await asyncio.sleep(wait_s)
 
-    def _copy(self) -> Path:
+    async def _copy(self) -> Path:
+        path = await asyncio.to_thread(self._next_file)
+        await self._back_up(path)
+        await asyncio.to_thread(
+            sqlite_backup.keep_newest, self._schedule.directory, self._schedule.keep
+        )
+        return path
+
+    def _next_file(self) -> Path:
         directory = self._schedule.directory
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreFailure(f"{directory} cannot be created: {error}") from error
-        path = directory / sqlite_backup.name_at(time.time())
-        sqlite_backup.back_up(self._store.path, path)
-        sqlite_backup.keep_newest(directory, self._schedule.keep)
-        return path
+        return directory / sqlite_backup.name_at(time.time())
 
     def _due_in_s(self) -> float:
         """Return the seconds until the next backup, by the age of the newest one on disk."""

@@ -110,7 +110,7 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     quiet_s: float = 0.5
     """The pool is refilled when no task was launched for this long."""
     check_interval_s: float = 15.0
-    """Interval of checks of bridge, links and firewall."""
+    """Interval of checks of the firewall; each fourth is of bridge and links, too."""
     parallel: int = 8
     """Sandboxes created in parallel; more would only wait for each other inside the engine."""
 

@@ -272,6 +272,8 @@ class Fleet:
     directory: Path
     extra: dict[str, str] = field(default_factory=dict)
     wire: str = LONG_POLL
+    store: str = ""
+    """Address of an etcd for the fleet; a file if empty."""
     control: Control = field(init=False)
     before: set[str] = field(default_factory=set)
     agents: list[Agent] = field(default_factory=list)
@@ -282,12 +284,14 @@ class Fleet:
         port = free_port()
         data = self.directory / "control"
         give_keys(data)
-        self.control = Control(
-            name="control",
-            arguments=["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(data)],
-            directory=self.directory,
-            port=port,
-        )
+        self.control = self.control_in(data, port)
+
+    def control_in(self, data: Path, port: int, name: str = "control") -> Control:
+        """Return a control with a data directory; it is not started yet."""
+        arguments = ["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(data)]
+        if self.store:
+            arguments += ["--store", self.store]
+        return Control(name=name, arguments=arguments, directory=self.directory, port=port)
 
     def add_agent(self, **environment: str) -> Agent:
         """Create an agent of this control; it is not started yet."""
@@ -415,10 +419,10 @@ def remove_containers(ids: set[str]) -> None:
 
 @contextlib.contextmanager
 def fleet(
-    directory: Path, *, agents: int = 1, wire: str = LONG_POLL, **extra: str
+    directory: Path, *, agents: int = 1, wire: str = LONG_POLL, store: str = "", **extra: str
 ) -> Iterator[Fleet]:
     """Run a control endpoint with agents for the duration of a test."""
-    made = Fleet(directory, extra=extra, wire=wire)
+    made = Fleet(directory, extra=extra, wire=wire, store=store)
     for _ in range(agents):
         made.add_agent()
     try:

@@ -183,7 +183,8 @@ class HostScalingLoop:
         for _ in range(_ROUNDS):
             hosts = await parts.fleet.read(cluster)
             waiting = await placing.waiting_tasks(parts, cluster)
-            if not await placing.place(parts, hosts, waiting, self._rng):
+            places = await parts.fleet.places(cluster)
+            if not await placing.place(parts, places, waiting, self._rng):
                 break
         tasks = [one.record for one in waiting]
         moments = [task.created_at + placing.WAIT_LIMIT_S for task in tasks]

@@ -19,12 +19,11 @@ from agent.controlplane.tasks.stopping import order_stop
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Parts
-    from agent.controlplane.scheduler.fleet import FleetHost
-    from agent.controlplane.scheduler.placement import PlacementOutcome
+    from agent.controlplane.scheduler.fleet import Chosen, Places
 
 WAIT_LIMIT_S: Final = 30 * 60.0
 """How long a task waits at most."""
@@ -76,7 +75,7 @@ async def _give_up(parts: Parts, task: TaskRecord, now: float) -> None:
 
 async def place(
     parts: Parts,
-    hosts: Mapping[str, FleetHost],
+    places: Places,
     tasks: Sequence[Found[TaskRecord]],
     rng: random.Random,
 ) -> bool:
@@ -86,7 +85,7 @@ async def place(
 
     Args:
         parts: the store.
-        hosts: of the cluster of the tasks, just read.
+        places: of the cluster of the tasks, just read.
         tasks: that wait.
         rng: chooses among equal hosts.
 
@@ -95,10 +94,11 @@ async def place(
     """
     by_id = {one.record.id: one for one in tasks}
     for group in waiting.alike([one.record for one in tasks]):
-        outcome = _placement(hosts, group, rng)
-        chosen = outcome.placed[:_AT_ONCE] if outcome is not None else []
-        if not chosen:
+        found = _placement(places, group, rng)
+        chosen = found.outcome.placed[:_AT_ONCE] if found is not None else []
+        if found is None or not chosen:
             continue
+        hosts = found.hosts
         compares: list[Compare] = []
         then: list[Op] = []
         for task, on in zip(group, chosen, strict=False):
@@ -114,14 +114,11 @@ async def place(
     return False
 
 
-def _placement(
-    hosts: Mapping[str, FleetHost], group: Sequence[TaskRecord], rng: random.Random
-) -> PlacementOutcome | None:
+def _placement(places: Places, group: Sequence[TaskRecord], rng: random.Random) -> Chosen | None:
     first = group[0]
     rules = first.waiting or records.WaitingRecord()
     try:
-        return placement.place(
-            (host.instance for host in hosts.values()),
+        return places.choose(
             waiting.needs_of(first),
             len(group),
             constraints=placement.parse_constraints(rules.constraints),

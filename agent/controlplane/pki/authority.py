@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-AUTHORITY_FILE: Final = "authority.pem"
 TRUSTED_FILE: Final = "trusted.pem"
 AUTHORITY_DAYS: Final = 3650
 SERVER_DAYS: Final = 90
@@ -81,7 +80,7 @@ class Authority:
         Raises:
             ConfigError: its files cannot be used; the text says how to fix it.
         """
-        file, others = directory / AUTHORITY_FILE, directory / TRUSTED_FILE
+        file, others = directory / names.AUTHORITY_FILE, directory / TRUSTED_FILE
         if not file.exists():
             return None
         key, (certificate, *bridge) = _pair(_Pem.read(file), _Pem.read(file))
@@ -121,7 +120,7 @@ class Authority:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(directory / TRUSTED_FILE, self.trusted_pem, mode=0o644)
         parts = [_key_pem(self._key), self.pem, *map(_pem, self._bridge)]
-        replace_file(directory / AUTHORITY_FILE, b"".join(parts), mode=0o600)
+        replace_file(directory / names.AUTHORITY_FILE, b"".join(parts), mode=0o600)
 
     def followed_by(self, other: Authority, *, now: float) -> Authority:
         """Return another authority in place of this one, trusted by all who trust this one."""

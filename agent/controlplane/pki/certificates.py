@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from agent.controlplane.store.contract import Store
 
-DIRECTORY: Final = "pki"
 SERVER_FILE: Final = "server.pem"
 REVOKED_FILE: Final = "revoked"
 """The ids of revoked identities, a line each: the store can be replaced by an older backup, and must not admit them again."""

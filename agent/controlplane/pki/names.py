@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+DIRECTORY: Final = "pki"
+"""In the data directory of control."""
+AUTHORITY_FILE: Final = "authority.pem"
 BEGINS_BEFORE_S: Final = 3600.0
 """Certificates are valid from this long before they are made, for hosts whose clocks are slow."""
 URI_PREFIX: Final = "urn:ecs-host-agent:host:"

@@ -14,21 +14,25 @@ import asyncio
 import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct, field
 
 from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.scheduler.instance import Instance
+from agent.controlplane.scheduler.pool import Pool
 from agent.controlplane.store.contract import Compare, Event, KeyValue, Put
 from agent.controlplane.store.following import Follower
 from agent.model.resources import Needs, room_to_share
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Set
+    import random
+    from collections.abc import Callable, Collection, Mapping, Sequence, Set
 
     from agent.controlplane.access import Found
+    from agent.controlplane.scheduler.instance import TaskNeeds
+    from agent.controlplane.scheduler.placement import Constraint, PlacementOutcome, Strategy
     from agent.controlplane.store.contract import Store
 
 LENT = "ecs-host-agent.fargate-all-clusters"
@@ -62,6 +66,54 @@ class FleetHost:
         return Put(records.placement_key(self.record.id), b"")
 
 
+class Chosen(NamedTuple):
+    """The result of a placement."""
+
+    outcome: PlacementOutcome
+    hosts: dict[str, FleetHost]
+    """The instances that were chosen, by ARN, as they were then: with the conditions to commit it."""
+
+
+class Places:
+    """Where tasks of one cluster may be placed; choosing takes as long for many instances as for few."""
+
+    def __init__(self, pool: Pool, host_of: Callable[[str], FleetHost]) -> None:
+        """Take what is needed.
+
+        Args:
+            pool: the instances.
+            host_of: returns one of them by its ARN.
+        """
+        self.pool = pool
+        self._host_of = host_of
+
+    def choose(
+        self,
+        needs: TaskNeeds,
+        count: int,
+        *,
+        constraints: Sequence[Constraint] = (),
+        strategies: Sequence[Strategy] = (),
+        providers: Sequence[str] | None = None,
+        rng: random.Random,
+    ) -> Chosen:
+        """Choose an instance for each of ``count`` copies: see ``Pool.place``.
+
+        Raises:
+            PlacementError: no instance is ACTIVE.
+        """
+        outcome = self.pool.place(
+            needs,
+            count,
+            constraints=constraints,
+            strategies=strategies,
+            providers=providers,
+            rng=rng,
+        )
+        arns = {one.instance_arn for one in outcome.placed}
+        return Chosen(outcome, {arn: self._host_of(arn) for arn in arns})
+
+
 class Fleet:
     """The instances of all clusters, kept in memory and updated by each ``read``.
 
@@ -78,25 +130,35 @@ class Fleet:
             _Instances,
         )
 
-    async def read(self, cluster: str, *, borrows: bool = False) -> dict[str, FleetHost]:
-        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
+    async def read(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN; takes longer if there are more.
 
         Includes everything that was committed before the call.
+        """
+        async with self._turn:
+            return (await self._renewed()).of_cluster(cluster)
+
+    async def places(self, cluster: str, *, borrows: bool = False) -> Places:
+        """Return where tasks of the named cluster may be placed.
+
+        Includes everything that was committed before the call. It goes on changing with later calls.
 
         Args:
             cluster: its name.
-            borrows: also those of other clusters that are lent (``LENT``).
+            borrows: also on instances of other clusters that are lent (``LENT``).
         """
         async with self._turn:
-            instances = await self._follower.read()
-            number = 0
-            while instances.renew_one():
-                number += 1
-                if number % _AT_ONCE == 0:
-                    await asyncio.sleep(0)
-            self._unplaced = instances.unplaced
-            found = instances.of_cluster(cluster)
-            return instances.lent() | found if borrows else found
+            return (await self._renewed()).places(cluster, borrows=borrows)
+
+    async def _renewed(self) -> _Instances:
+        instances = await self._follower.read()
+        number = 0
+        while instances.renew_one():
+            number += 1
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        self._unplaced = instances.unplaced
+        return instances
 
     def unplaced(self, cluster: str) -> Set[str]:
         """Return the keys of the tasks that have no host yet, as they were at the last ``read``."""
@@ -121,6 +183,10 @@ class _Instances:
         """By cluster name and instance ARN."""
         self._lent: dict[str, FleetHost] = {}
         """Those of all clusters that are lent, by ARN."""
+        self._pools: dict[str, Pool] = {}
+        """The instances of each cluster, by its name."""
+        self._borrowing: dict[str, Pool] = {}
+        """The same and all that are lent, for clusters that borrow."""
         self._stale: set[str] = set()
         """Ids of the instances whose host must be rebuilt."""
 
@@ -128,9 +194,17 @@ class _Instances:
         """Return the instances of a cluster by ARN, as they were rebuilt last."""
         return dict(self._hosts[cluster])
 
-    def lent(self) -> dict[str, FleetHost]:
-        """Return the instances that are lent to all clusters by ARN, as they were rebuilt last."""
-        return dict(self._lent)
+    def places(self, cluster: str, *, borrows: bool) -> Places:
+        """Return the same to place tasks on; ``borrows`` also has those that are lent to all clusters."""
+        if not borrows:
+            pool = self._pools.get(cluster) or Pool()
+            return Places(pool, self._hosts[cluster].__getitem__)
+        found = self._borrowing.get(cluster)
+        if found is None:
+            found = self._borrowing[cluster] = Pool()
+            for host in [*self._lent.values(), *self._hosts[cluster].values()]:
+                found.put(host.instance)
+        return Places(found, lambda arn: self._hosts[cluster].get(arn) or self._lent[arn])
 
     def renew_one(self) -> bool:
         """Rebuild one instance that has changed; False if none has."""
@@ -151,8 +225,7 @@ class _Instances:
                 self._records[name] = found
             self._stale.add(name)
             if found is None and (gone := self._records.pop(name, None)) is not None:
-                self._hosts[gone.record.cluster].pop(gone.record.arn, None)
-                self._lent.pop(gone.record.arn, None)
+                self._forget(gone.record)
         elif kv.key.startswith(records.PLACEMENT):
             self._guards[name] = kv.mod_revision
             if not there:
@@ -185,17 +258,33 @@ class _Instances:
         if found is None:
             return
         kv, record = found
-        hosts = self._hosts[record.cluster]
-        self._lent.pop(record.arn, None)
         if record.status == "INACTIVE":
-            hosts.pop(record.arn, None)
+            self._forget(record)
             return
         bookings = list(self._bookings[instance_id].values())
         instance = _instance(record, bookings, connected=instance_id in self._alive)
         compares = _compares(kv, instance_id, self._guards.get(instance_id, 0))
-        hosts[record.arn] = FleetHost(record, instance, compares, tuple(bookings))
+        host = FleetHost(record, instance, compares, tuple(bookings))
+        was_lent = self._lent.pop(record.arn, None) is not None
+        self._hosts[record.cluster][record.arn] = host
+        self._pools.setdefault(record.cluster, Pool()).put(instance)
         if LENT in record.attributes:
-            self._lent[record.arn] = hosts[record.arn]
+            self._lent[record.arn] = host
+        for cluster, pool in self._borrowing.items():
+            if cluster == record.cluster or LENT in record.attributes:
+                pool.put(instance)
+            elif was_lent:
+                pool.discard(record.arn)
+
+    def _forget(self, record: InstanceRecord) -> None:
+        """Take out an instance that is gone."""
+        self._hosts[record.cluster].pop(record.arn, None)
+        was_lent = self._lent.pop(record.arn, None) is not None
+        if record.cluster in self._pools:
+            self._pools[record.cluster].discard(record.arn)
+        for cluster, pool in self._borrowing.items():
+            if was_lent or cluster == record.cluster:
+                pool.discard(record.arn)
 
 
 def instance_with(host: FleetHost, groups: Collection[str]) -> Instance:

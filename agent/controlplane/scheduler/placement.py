@@ -1,4 +1,4 @@
-"""Placement: chooses an instance for each copy of a task, by the rules of Amazon ECS.
+"""The rules of placement on Amazon ECS: which instances may take a copy of a task, and which of them are better.
 
 In this order: instances that are not ACTIVE are ignored; the agent must be connected; the instance
 must have the attributes; the constraints (``memberOf``, ``distinctInstance``) must hold; and CPU,
@@ -9,8 +9,7 @@ another, each seeing what the previous ones use.
 Source of the rules: the Amazon ECS developer guide, "Task placement" and "API failure reasons".
 ``distinctInstance`` and ``spread`` count tasks of the same group that are not being stopped.
 
-Pure: the same arguments (and the same ``rng`` state) give the same result. Cost: one pass over the
-instances, and one over those that fit for each copy and strategy.
+The rules for one instance are here; ``pool`` and ``search`` find the best ones. Pure.
 """
 
 from __future__ import annotations
@@ -20,14 +19,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from agent.controlplane.scheduler import query
 from agent.controlplane.scheduler.host_room import HostRoom
+from agent.controlplane.scheduler.instance import Instance
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    import random
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from agent.controlplane.scheduler.instance import Instance, TaskNeeds
+    from agent.controlplane.scheduler.instance import TaskNeeds
 
+INSTANCE_ID = "instanceId"
+"""Field of the strategy that spreads over hosts."""
 MAX_CONSTRAINTS = 10
 MAX_STRATEGIES = 5
 
@@ -57,6 +58,15 @@ class Constraint:
     kind: Literal["distinctInstance", "memberOf"]
     matcher: query.Matcher | None = None
     """Set for ``memberOf``."""
+    attribute: str = ""
+    """The attribute by whose value alone the matcher decides; empty if there is none."""
+
+    def takes(self, value: str | None) -> bool:
+        """Return whether the matcher selects an instance with a value of ``attribute``, or without it."""
+        if self.matcher is None:
+            return True
+        attributes = {} if value is None else {self.attribute: value}
+        return self.matcher(Instance(arn="", cpu_units=0, memory_mib=0, attributes=attributes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +76,11 @@ class Strategy:
     kind: Literal["random", "spread", "binpack"]
     field: str = ""
     """``cpu`` or ``memory``; or ``instanceId`` or ``attribute:NAME`` for spread."""
+
+    @property
+    def is_by_attribute(self) -> bool:
+        """Whether it spreads over the values of an attribute."""
+        return self.kind == "spread" and self.field != INSTANCE_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +130,19 @@ def parse_constraints(items: Iterable[Mapping[str, Any]]) -> list[Constraint]:
         elif kind == "memberOf":
             if not expression:
                 raise PlacementError("memberOf placement constraint needs an expression.")
-            constraints.append(Constraint("memberOf", query.parse(expression)))
+            constraints.append(_member_of(expression))
         else:
             raise PlacementError(f"Invalid placement constraint type: {kind}.")
     if len(constraints) > MAX_CONSTRAINTS:
         raise PlacementError(f"At most {MAX_CONSTRAINTS} placement constraints are allowed.")
     return constraints
+
+
+def _member_of(expression: str) -> Constraint:
+    found = query.read(expression)
+    kind, _, name = next(iter(found.subjects)).partition(":")
+    is_of_attribute = len(found.subjects) == 1 and kind == "attribute"
+    return Constraint("memberOf", found.matcher, name if is_of_attribute else "")
 
 
 def parse_strategies(items: Iterable[Mapping[str, Any]]) -> list[Strategy]:
@@ -157,61 +179,6 @@ def _strategy(item: Mapping[str, Any]) -> Strategy:
     raise PlacementError(f"Invalid placement strategy type: {kind}.")
 
 
-def place(
-    instances: Iterable[Instance],
-    needs: TaskNeeds,
-    count: int,
-    *,
-    constraints: Sequence[Constraint] = (),
-    strategies: Sequence[Strategy] = (),
-    providers: Sequence[str] | None = None,
-    rng: random.Random,
-) -> PlacementOutcome:
-    """Choose an instance for each of ``count`` copies, as far as there is room.
-
-    With ``providers``, which has one of each copy, a copy only goes to a host of its capacity provider; an empty name
-    stands for the launch type FARGATE. A copy whose provider has no room does not keep others back, and takes no room
-    of theirs.
-
-    Raises:
-        PlacementError: no instance is ACTIVE.
-    """
-    hosts = [HostRoom(instance, needs.group) for instance in instances if instance.active]
-    if not hosts:
-        raise PlacementError(NO_INSTANCES)
-    distinct = any(constraint.kind == "distinctInstance" for constraint in constraints)
-    outcome = PlacementOutcome()
-    buckets = [_Buckets(strategy, hosts) for strategy in strategies]
-    room: list[HostRoom] = []
-    for host in hosts:
-        reason = _unfit(host.instance, needs, constraints) or _refusal(host, needs, distinct)
-        if reason:
-            detail = _detail(host.instance, needs, reason)
-            outcome.refused.append(Rejection(host.instance.arn, reason, detail))
-        else:
-            room.append(host)
-    for number in range(count):
-        provider = "" if providers is None else providers[number]
-        fitting = room if providers is None else _of_provider(room, provider)
-        if not fitting:
-            continue
-        host = _best(fitting, buckets, rng)
-        outcome.placed.append(Placed(host.instance.arn, host.take(needs), provider))
-        for bucket in buckets:
-            bucket.took(host)
-        reason = _refusal(host, needs, distinct)
-        if reason:
-            room.remove(host)
-            outcome.refused.append(Rejection(host.instance.arn, reason))
-    # Those with room left are of another capacity provider.
-    outcome.refused += [
-        Rejection(host.instance.arn, ATTRIBUTE, _other_provider(host.instance)) for host in room
-    ]
-    if len(outcome.placed) == count:
-        outcome.refused.clear()
-    return outcome
-
-
 def place_on(
     instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint] = ()
 ) -> Placed | Rejection:
@@ -222,24 +189,26 @@ def place_on(
     host = HostRoom(instance, needs.group)
     distinct = any(constraint.kind == "distinctInstance" for constraint in constraints)
     reason = "" if instance.active else INACTIVE
-    reason = reason or _unfit(instance, needs, constraints) or _refusal(host, needs, distinct)
+    reason = (
+        reason or unfit(instance, needs, constraints) or refusal(host, needs, distinct=distinct)
+    )
     if reason:
-        return Rejection(instance.arn, reason, _detail(instance, needs, reason))
+        return Rejection(instance.arn, reason, detail(instance, needs, reason))
     return Placed(instance.arn, host.take(needs))
 
 
 def suits(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> bool:
     """Return whether a task may be on the instance at all, whatever is free and connected there."""
-    return not _missing(instance, needs) and all(
+    return not missing_name(instance, needs) and all(
         constraint.matcher(instance) for constraint in constraints if constraint.matcher is not None
     )
 
 
-def _unfit(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> str:
+def unfit(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> str:
     """Return a reason that free resources would not fix, or an empty string."""
     if not instance.agent_connected:
         return AGENT
-    if _missing(instance, needs):
+    if missing_name(instance, needs):
         return ATTRIBUTE
     for constraint in constraints:
         if constraint.matcher is not None and not constraint.matcher(instance):
@@ -247,27 +216,49 @@ def _unfit(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constrain
     return ""
 
 
-def _missing(instance: Instance, needs: TaskNeeds) -> str:
-    """Return the first attribute that is missing or has another value, or an empty string."""
+def missing_name(instance: Instance, needs: TaskNeeds) -> str:
+    """Return the name of the first attribute that is missing or has another value, or an empty string."""
+    attributes = instance.attributes
     for name, value in needs.attributes.items():
-        has = instance.attributes.get(name)
+        has = attributes.get(name)
         if has is None or (value and has != value):
-            return f"{name}={value}" if value else name
+            return name
     return ""
 
 
-def _detail(instance: Instance, needs: TaskNeeds, reason: str) -> str:
+def _missing(instance: Instance, needs: TaskNeeds) -> str:
+    """Return the same as a person reads it, with the value."""
+    name = missing_name(instance, needs)
+    value = needs.attributes.get(name)
+    return f"{name}={value}" if value else name
+
+
+def bucket_of(instance: Instance, field: str) -> str | None:
+    """Return in which bucket of a ``spread`` strategy by an attribute an instance is; None if it lacks it."""
+    return instance.attributes.get(attribute_of(field))
+
+
+def attribute_of(field: str) -> str:
+    """Return the attribute of a ``spread`` strategy."""
+    return field.removeprefix("attribute:")
+
+
+def detail(instance: Instance, needs: TaskNeeds, reason: str) -> str:
+    """Return a sentence that explains why an instance is refused; empty if the reason does."""
     if reason != ATTRIBUTE:
         return ""
     return f"The container instance lacks the attribute {_missing(instance, needs)}."
 
 
-def _of_provider(room: Iterable[HostRoom], provider: str) -> list[HostRoom]:
-    """Return the hosts that are for a capacity provider alone; if there are none, those that may be for it."""
+def provider_values(provider: str) -> tuple[str, ...]:
+    """Return whose hosts take a copy of a capacity provider, by their attribute; the second only without the first.
+
+    Args:
+        provider: that of the copy; empty for the launch type FARGATE.
+    """
     if provider and provider not in FOR_ALL_HOSTS:
-        return [host for host in room if _provider(host.instance) == provider]
-    known = [host for host in room if _provider(host.instance) in ("", provider or FARGATE)]
-    return [host for host in known if _provider(host.instance)] or known
+        return (provider,)
+    return (provider or FARGATE, "")
 
 
 def _provider(instance: Instance) -> str:
@@ -275,64 +266,22 @@ def _provider(instance: Instance) -> str:
     return instance.attributes.get(CAPACITY_PROVIDER, "")
 
 
-def _other_provider(instance: Instance) -> str:
+def other_provider(instance: Instance) -> str:
+    """Return a sentence that says for which capacity provider an instance is, as it is not for that of a copy."""
     provider = _provider(instance)
     if not provider:
         return f"The container instance lacks the attribute {CAPACITY_PROVIDER}."
     return f"The container instance is for the capacity provider {provider} alone."
 
 
-def _refusal(host: HostRoom, needs: TaskNeeds, distinct: bool) -> str:
+def refusal(host: HostRoom, needs: TaskNeeds, *, distinct: bool) -> str:
+    """Return why a host has no room for a copy; empty if it has.
+
+    Args:
+        host: as it is, with the copies that were chosen before.
+        needs: of a copy.
+        distinct: whether there must be no other task of its group.
+    """
     if distinct and host.group_tasks:
         return DISTINCT_INSTANCE
     return host.shortage(needs)
-
-
-class _Buckets:
-    """Ranks hosts by one strategy: the lowest number is best."""
-
-    def __init__(self, strategy: Strategy, hosts: Sequence[HostRoom]) -> None:
-        self._strategy = strategy
-        self._counts: dict[str | None, int] = {}
-        self.rank: Callable[[HostRoom], int] = _anyone
-        if strategy.kind == "binpack":
-            self.rank = _free_cpu if strategy.field == "cpu" else _free_memory
-        if strategy.kind == "spread":
-            self.rank = self._crowd
-            for host in hosts:
-                bucket = self._bucket(host)
-                self._counts[bucket] = self._counts.get(bucket, 0) + host.group_tasks
-
-    def took(self, host: HostRoom) -> None:
-        """Count a copy that went to the host."""
-        if self._strategy.kind == "spread":
-            self._counts[self._bucket(host)] += 1
-
-    def _crowd(self, host: HostRoom) -> int:
-        return self._counts[self._bucket(host)]
-
-    def _bucket(self, host: HostRoom) -> str | None:
-        if self._strategy.field == "instanceId":
-            return host.instance.arn
-        return host.instance.attributes.get(self._strategy.field.removeprefix("attribute:"))
-
-
-def _anyone(_: HostRoom) -> int:
-    return 0
-
-
-def _free_cpu(host: HostRoom) -> int:
-    return host.cpu
-
-
-def _free_memory(host: HostRoom) -> int:
-    return host.memory
-
-
-def _best(room: list[HostRoom], buckets: Sequence[_Buckets], rng: random.Random) -> HostRoom:
-    left = room
-    for bucket in buckets:
-        ranks = [bucket.rank(host) for host in left]
-        lowest = min(ranks)
-        left = [host for host, rank in zip(left, ranks, strict=True) if rank == lowest]
-    return rng.choice(left)

@@ -45,15 +45,33 @@ class QueryError(AgentError):
     """An expression is invalid. The text is that of ECS's InvalidParameterException."""
 
 
+class Query(NamedTuple):
+    """A compiled expression."""
+
+    matcher: Matcher
+    subjects: frozenset[str]
+    """What it is about, such as ``attribute:rack``; never empty."""
+
+
 def parse(expression: str) -> Matcher:
     """Compile an expression.
 
     Raises:
         QueryError: the expression is malformed or too long; the text names the place.
     """
+    return read(expression).matcher
+
+
+def read(expression: str) -> Query:
+    """Compile an expression, and return what it is about, too.
+
+    Raises:
+        QueryError: the expression is malformed or too long; the text names the place.
+    """
     if len(expression) > MAX_LENGTH:
         raise QueryError(f"Invalid expression: it is longer than {MAX_LENGTH} characters.")
-    return _Parser(expression).parse()
+    parser = _Parser(expression)
+    return Query(parser.parse(), frozenset(parser.subjects))
 
 
 class _Subject(NamedTuple):
@@ -107,6 +125,7 @@ class _Parser:
         self._text = text
         self._at = 0
         self._depth = 0
+        self.subjects: set[str] = set()
 
     def parse(self) -> Matcher:
         matcher = self._any_of()
@@ -171,6 +190,7 @@ class _Parser:
 
     def _condition(self) -> Matcher:
         subject = self._subject()
+        self.subjects.add(subject.name)
         operator = self._operator()
         positive = _OPPOSITES.get(operator, operator)
         matcher = self._positive(subject, positive)

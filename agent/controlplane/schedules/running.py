@@ -103,11 +103,10 @@ async def _place(
     strategies = placement.parse_strategies(request.get("placementStrategy", ()))
     needs = launch.needs(order, task_orders.required_attributes(order))
     may_wait = await waiting.MayWait.of(parts.store, parts.fleet, parts.names, order)
-    hosts = await parts.fleet.read(order.cluster, borrows=order.capacity.is_fargate)
+    places = await parts.fleet.places(order.cluster, borrows=order.capacity.is_fargate)
     wanted = order.capacity.hosts_for(count)
     try:
-        found = placement.place(
-            (host.instance for host in hosts.values()),
+        found, hosts = places.choose(
             needs,
             count,
             constraints=constraints,
@@ -118,7 +117,7 @@ async def _place(
     except placement.PlacementError:
         if not may_wait.any_of(wanted):
             raise
-        found = placement.PlacementOutcome()
+        found, hosts = placement.PlacementOutcome(), {}
     tasks = [
         launch.place_task(
             order,

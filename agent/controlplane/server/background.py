@@ -78,10 +78,11 @@ def _of_records(data_dir: Path, opened: Opened) -> Jobs:
 def _of_optional(settings: ControlSettings, opened: Opened) -> Jobs:
     """Return what is on only if it was asked for."""
     found: Jobs = {f"logs to {one.name}": one.run for one in opened.logs.forwarders}
+    found |= {f"store {place}": run for place, run in enumerate(opened.kept.jobs)}
     if opened.webhook is not None:
         found["events to a webhook"] = opened.webhook.run
     if settings.backups is not None:
-        found["backups"] = Backups(opened.store, settings.backups).run
+        found["backups"] = Backups(opened.store, opened.kept.back_up, settings.backups).run
     return found
 
 

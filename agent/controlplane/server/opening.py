@@ -35,17 +35,19 @@ from agent.controlplane.metric_store.store import FILE as METRICS_FILE
 from agent.controlplane.metric_store.store import MetricStore
 from agent.controlplane.names import Names
 from agent.controlplane.parts import Parts
+from agent.controlplane.pki.names import DIRECTORY
 from agent.controlplane.roles.issuer import RoleIssuer
 from agent.controlplane.roles.local import LocalRoles
 from agent.controlplane.roles.sts import StsRoles
 from agent.controlplane.secrets.keeper import SecretKeeper
-from agent.controlplane.server.settings import SECRET_KEYS, STORE_FILE
+from agent.controlplane.server.settings import SECRET_KEYS
+from agent.controlplane.server.store_opening import OpenedStore, open_store
 from agent.controlplane.store.contract import Put, StoreFailure, absent
-from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     import contextlib
+    from collections.abc import Callable
 
     from agent.controlplane.audit.files import AuditSettings
     from agent.controlplane.events.webhook import EventWebhook
@@ -59,7 +61,8 @@ if TYPE_CHECKING:
 class Opened(NamedTuple):
     """What is open, and used by calls and loops alike."""
 
-    store: SqliteStore
+    kept: OpenedStore
+    store: Store
     keeper: SecretKeeper
     directory: Directory
     parts: Parts
@@ -74,16 +77,26 @@ class Opened(NamedTuple):
     certificates: Certificates | None
 
 
-async def open_all(settings: ControlSettings, cleanup: contextlib.AsyncExitStack) -> Opened:
+async def open_all(
+    settings: ControlSettings,
+    cleanup: contextlib.AsyncExitStack,
+    standing_by: Callable[[str], None] | None = None,
+) -> Opened:
     """Open the store and everything around it; ``cleanup`` closes it.
+
+    Args:
+        settings: what to open.
+        cleanup: closes everything.
+        standing_by: called with the name of another control that leads, for which this waits.
 
     Raises:
         StoreFailure: the store cannot be opened, or another process has it open.
         ConfigError: files of TLS, keys, tokens or programs cannot be used.
     """
+    # First, because a control that stands by must not make files that it should have got from the other.
+    kept = await open_store(settings, cleanup, standing_by)
+    store = kept.store
     agent_tokens = await asyncio.to_thread(AgentTokens.load, settings.token_file)
-    store = await SqliteStore.open(settings.data_dir / STORE_FILE)
-    cleanup.push_async_callback(store.close)
     certificates = await _certificates(settings, store)
     logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
     wakeups, refusals = WakeUps(store), Refusals()
@@ -126,19 +139,20 @@ async def open_all(settings: ControlSettings, cleanup: contextlib.AsyncExitStack
         audit=audit,
         host_hooks=hooks,
         certificates=certificates,
-        problems=tuple(one.problem for one in told if one is not None),
+        problems=(kept.warning, *(one.problem for one in told if one is not None)),
     )
     agent_parts = AgentParts.build(
         parts,
         agent_tokens,
         control_id=(control_id := await _control_id(store)),
-        history=await History.open(store, control_id, seen_revision=store.seen_revision),
+        history=await History.open(store, control_id, seen_revision=kept.seen_revision),
         wakeups=wakeups,
         lease_s=settings.lease_s,
         fleet_plan=settings.fleet,
         refusals=refusals,
     )
     return Opened(
+        kept,
         store,
         keeper,
         directory,
@@ -169,7 +183,7 @@ async def _certificates(settings: ControlSettings, store: Store) -> Certificates
             f"--tls and {certificate.CERTIFICATE} contradict each other; give only one of them"
         )
     # Takes a quarter of a second, and many have no TLS.
-    from agent.controlplane.pki.certificates import DIRECTORY, Certificates  # noqa: PLC0415
+    from agent.controlplane.pki.certificates import Certificates  # noqa: PLC0415
 
     return await Certificates.open(
         settings.data_dir / DIRECTORY,

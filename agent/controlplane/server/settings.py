@@ -16,6 +16,7 @@ from agent.controlplane.front.forward_targets import Target
 from agent.controlplane.log_settings import LogSettings
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION
 from agent.controlplane.roles.settings import RoleSettings
+from agent.controlplane.store.etcd_settings import EtcdSettings
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
 STORE_FILE = "control.db"
@@ -27,6 +28,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
 
     data_dir: Path
     """Created if missing, mode 0700."""
+    etcd: EtcdSettings | None = None
+    """Where the fleet is kept; None for a file in ``data_dir``."""
     listen: str = DEFAULT_LISTEN
     """``HOST:PORT`` or ``[V6]:PORT``. Port 0 picks a free port; ``ready`` gets its number."""
     agent_listen: tuple[str, ...] = ()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Parts
     from agent.controlplane.records import TaskRecord
-    from agent.controlplane.scheduler.fleet import FleetHost
+    from agent.controlplane.scheduler.fleet import FleetHost, Places
     from agent.controlplane.scheduler.instance import TaskNeeds
     from agent.controlplane.scheduler.placement import Constraint, Placed, Rejection
     from agent.controlplane.services.observed import Observed
@@ -189,10 +189,14 @@ async def start(
     """
     service, now = plan.service, parts.clock()
     is_fargate = order.task.capacity.is_fargate
-    hosts = await parts.fleet.read(service.cluster, borrows=is_fargate)
     own = Wanted.of(replace(service, deployments=[plan.deployment]), seen, now).good
     providers = split.of_new(order.task.capacity, service.desired_count, own, plan.start)
-    placed, refused = _place(order, plan, hosts, providers, rng)
+    if service.is_daemon:
+        hosts: Mapping[str, FleetHost] = await parts.fleet.read(service.cluster)
+        placed, refused = _place_daemons(order, plan, hosts)
+    else:
+        places = await parts.fleet.places(service.cluster, borrows=is_fargate)
+        placed, refused, hosts = _place(order, plan, places, providers, rng)
     tasks = [
         launch.place_task(
             order.task,
@@ -276,25 +280,28 @@ async def explain(
         await parts.store.txn([unchanged(found.kv)], [put, *ops])
 
 
+def _place_daemons(
+    order: Order, plan: Plan, hosts: Mapping[str, FleetHost]
+) -> tuple[list[Placed], list[Rejection]]:
+    by_id = {host.record.id: host for host in hosts.values()}
+    answers = [
+        placement.place_on(by_id[name].instance, order.needs, order.constraints)
+        for name in plan.hosts
+        if name in by_id
+    ]
+    placed = [answer for answer in answers if isinstance(answer, placement.Placed)]
+    return placed, [a for a in answers if isinstance(a, placement.Rejection)]
+
+
 def _place(
     order: Order,
     plan: Plan,
-    hosts: Mapping[str, FleetHost],
+    places: Places,
     providers: Sequence[str] | None,
     rng: random.Random,
-) -> tuple[list[Placed], list[Rejection]]:
-    if plan.service.is_daemon:
-        by_id = {host.record.id: host for host in hosts.values()}
-        answers = [
-            placement.place_on(by_id[name].instance, order.needs, order.constraints)
-            for name in plan.hosts
-            if name in by_id
-        ]
-        placed = [answer for answer in answers if isinstance(answer, placement.Placed)]
-        return placed, [a for a in answers if isinstance(a, placement.Rejection)]
+) -> tuple[list[Placed], list[Rejection], Mapping[str, FleetHost]]:
     try:
-        outcome = placement.place(
-            (host.instance for host in hosts.values()),
+        outcome, hosts = places.choose(
             order.needs,
             plan.start,
             constraints=order.constraints,
@@ -303,5 +310,5 @@ def _place(
             rng=rng,
         )
     except placement.PlacementError:
-        return [], []  # there are no hosts
-    return outcome.placed, outcome.refused
+        return [], [], {}  # there are no hosts
+    return outcome.placed, outcome.refused, hosts

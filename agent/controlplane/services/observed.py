@@ -224,7 +224,7 @@ class Wanted:
                 (good if task.started_by == service.primary.id else old).append(task)
                 continue
             host = seen.hosts.get(task.instance_id)
-            if host is None or host.is_lost(now, service.replace_after_s):
+            if host is None or host.is_lost(now, lost_after_s(service, task)):
                 lost.append(task)
                 continue
             if task.is_healthy(now):
@@ -247,3 +247,15 @@ class Wanted:
             tuple(lost),
             frozenset(healthy),
         )
+
+
+def lost_after_s(service: ServiceRecord, task: SeenTask) -> float:
+    """Return how long the host of a task may be cut off before the task is replaced; endless if it is kept. Pure.
+
+    A task that was never seen to run serves nobody, so nothing is gained by waiting for its host, unless the
+    operator says how long to wait. The usual case: a host is cut off, its tasks fail their health checks, and
+    a replacement is placed on it before control knows.
+    """
+    if not task.is_running and not service.says_replace_after:
+        return 0.0
+    return service.replace_after_s

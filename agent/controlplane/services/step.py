@@ -30,6 +30,7 @@ from agent.controlplane.services.observed import (
     SETTLED_AFTER_S,
     Observed,
     Wanted,
+    lost_after_s,
 )
 from agent.controlplane.services.plan import Decision, Plan, Stop, Why
 from agent.controlplane.services.record import (
@@ -179,15 +180,15 @@ def _stop_events(service: ServiceRecord, stops: Sequence[Stop], seen: Observed) 
         for stop in stops
         if stop.why is Why.UNHEALTHY and stop.task.fails_check
     ]
+    after_s = service.replace_after_s
     lost: dict[str, list[str]] = {}
     unheard: dict[str, list[str]] = {}
     for stop in stops:
         host = seen.hosts.get(stop.task.instance_id)
-        if stop.why is Why.LOST:
+        if stop.why is Why.LOST and lost_after_s(service, stop.task) == after_s:
             lost.setdefault(stop.task.instance_id, []).append(stop.task.id)
         elif host is not None and host.lost_since is not None:
             unheard.setdefault(stop.task.instance_id, []).append(stop.task.id)
-    after_s = service.replace_after_s
     events += [
         wording.replaces_lost(service.name, host, ids, after_s) for host, ids in lost.items()
     ]

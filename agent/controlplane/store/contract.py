@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-TXN_LIMIT = 128
-"""Maximum number of compares, and of operations in either branch, of a transaction (as in etcd)."""
+TXN_LIMIT = 127
+"""Maximum number of compares, and of operations in either branch, of a transaction.
+
+etcd takes 128 by default (``--max-txn-ops``), of which one is for the question whether the writer still leads.
+"""
 
 
 class StoreFailure(AgentError):

@@ -20,12 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 
-from agent.controlplane.store import sqlite_check, sqlite_file
+from agent.controlplane.store import sqlite_backup, sqlite_check, sqlite_file
 from agent.controlplane.store import sqlite_schema as schema
+from agent.controlplane.store.checks import check_many, check_txn
 from agent.controlplane.store.contract import (
-    TXN_LIMIT,
     Compare,
-    DeletePrefix,
     Event,
     InvalidTransaction,
     KeyValue,
@@ -53,13 +52,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
+    from agent.controlplane.store.sqlite_check import CheckReport
+
 ResultT = TypeVar("ResultT")
 
 _log = structlog.get_logger(__name__)
 
 READERS = 2
-_REVISION_LIMIT = 1 << 42
-"""Well below the last revision that fits in the id of a row."""
 
 
 class _Opened(NamedTuple):
@@ -121,15 +120,17 @@ class SqliteStore:
         """The newest revision."""
         return self._revision
 
+    async def back_up(self, target: Path) -> CheckReport:
+        """Write a backup to a new file; raises ``StoreFailure``."""
+        return await asyncio.to_thread(sqlite_backup.back_up, self._path, target)
+
     async def get(self, key: str) -> KeyValue | None:
         """Return a key, or None if it does not exist."""
         return await self._read(lambda connection: schema.read_key(connection, key))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, KeyValue]:
         """Return those of at most ``TXN_LIMIT`` keys that exist."""
-        wanted = list(dict.fromkeys(keys))
-        if len(wanted) > TXN_LIMIT:
-            raise InvalidTransaction(f"{len(wanted)} keys at once, at most {TXN_LIMIT}")
+        wanted = check_many(keys)
 
         def read(connection: sqlite3.Connection) -> dict[str, KeyValue]:
             with schema.snapshot(connection):
@@ -161,9 +162,7 @@ class SqliteStore:
         above: int = 0,
     ) -> TxnResult:
         """Compare and change, all or nothing; durable on return."""
-        check_txn(compares, then, otherwise)
-        if above >= _REVISION_LIMIT:
-            raise InvalidTransaction(f"no store can have the revision {above}")
+        check_txn(compares, then, otherwise, above)
         job = Txn(tuple(compares), tuple(then), tuple(otherwise), urgent=urgent, above=above)
         result: TxnResult = await self._submit(job)
         return result
@@ -285,44 +284,6 @@ class SqliteStore:
             connection = self._reader.connection = sqlite_file.connect(self._path)
             self._reader_connections.append(connection)
         return read(connection)
-
-
-def check_txn(compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> None:
-    """Raise ``InvalidTransaction`` if a transaction breaks the contract."""
-    if len(compares) > TXN_LIMIT:
-        raise InvalidTransaction(f"{len(compares)} compares in a transaction, at most {TXN_LIMIT}")
-    for compare in compares:
-        _check_key(compare.key)
-        if isinstance(compare.value, bytes) != (compare.field == "value"):
-            raise InvalidTransaction(
-                f"{compare.field} of {compare.key} compared with {compare.value!r}"
-            )
-    _check_ops(then)
-    _check_ops(otherwise)
-
-
-def _check_ops(ops: Sequence[Op]) -> None:
-    if len(ops) > TXN_LIMIT:
-        raise InvalidTransaction(f"{len(ops)} operations in a transaction, at most {TXN_LIMIT}")
-    keys = [op.key for op in ops if not isinstance(op, DeletePrefix)]
-    prefixes = [op.prefix for op in ops if isinstance(op, DeletePrefix)]
-    for key in keys + prefixes:
-        _check_key(key)
-    twice = len(set(keys)) != len(keys)
-    overlapping = any(key.startswith(prefix) for prefix in prefixes for key in keys) or any(
-        a.startswith(b) for i, a in enumerate(prefixes) for j, b in enumerate(prefixes) if i != j
-    )
-    if twice or overlapping:
-        raise InvalidTransaction("a transaction touches a key twice")
-
-
-def _check_key(key: str) -> None:
-    if not key:
-        raise InvalidTransaction("a key or prefix in a transaction is empty")
-    try:
-        key.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidTransaction(f"key {key!a} is not valid text: {error}") from None
 
 
 def _open(path: Path) -> _Opened:

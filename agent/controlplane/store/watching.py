@@ -58,11 +58,28 @@ class Hub:
         for watch, chosen in matched.items():
             watch.offer(WatchBatch(revision, chosen))
 
+    def progress(self, revision: int) -> None:
+        """Tell all live watches that everything up to a revision was published."""
+        for watch in self._live():
+            watch.progress(revision)
+
+    def begin_again(self) -> None:
+        """Have every watch read history again, because some of it was not published."""
+        for watch in self._live():
+            watch.fall_behind()
+
+    def end_all(self) -> None:
+        """End every watch that waits with ``StoreUnavailable``; new ones can be made."""
+        for watch in self._live():
+            watch.end()
+
     def close(self) -> None:
         """End every watch with ``StoreUnavailable``."""
         self._closed = True
-        for watch in [watch for watches in self._by_prefix.values() for watch in watches]:
-            watch.end()
+        self.end_all()
+
+    def _live(self) -> list[PrefixWatch]:
+        return [watch for watches in self._by_prefix.values() for watch in watches]
 
     def add(self, watch: PrefixWatch) -> None:
         """Start to pass commits to a watch."""
@@ -149,10 +166,20 @@ class PrefixWatch:
         if batch.revision <= self._position:
             return
         if self._backlog_events >= BACKLOG_LIMIT:
-            self._fall_behind()
+            self.fall_behind()
             return
         self._backlog.append(batch)
         self._backlog_events += len(batch.events)
+        self._wake.set()
+
+    def progress(self, revision: int) -> None:
+        """Note that everything up to a revision was offered; wakes a reader that waits for it."""
+        last = self._backlog[-1].revision if self._backlog else self._position
+        if self._behind or revision <= last:
+            return
+        if self._backlog and not self._backlog[-1].events:
+            self._backlog.pop()
+        self._backlog.append(WatchBatch(revision, []))
         self._wake.set()
 
     def _take(self) -> WatchBatch:
@@ -161,7 +188,8 @@ class PrefixWatch:
         self._position = batch.revision
         return batch
 
-    def _fall_behind(self) -> None:
+    def fall_behind(self) -> None:
+        """Go on with history; nothing that was offered and not read is kept."""
         if self._backlog and not self._behind:
             self._position = max(self._position, self._backlog[0].revision - 1)
         self._hub.remove(self)
@@ -169,6 +197,7 @@ class PrefixWatch:
         self._behind = True
         self._backlog.clear()
         self._backlog_events = 0
+        self._wake.set()
 
     async def _catch_up(self) -> WatchBatch | None:
         self._backlog.clear()
@@ -179,7 +208,7 @@ class PrefixWatch:
         if self._ended:
             return None
         if more or not self._attached:
-            self._fall_behind()
+            self.fall_behind()
         else:
             self._behind = False
             while self._backlog and self._backlog[0].revision <= reached:

@@ -73,6 +73,8 @@ class Part(enum.Flag):
 
 NOTHING: Final = Part(0)
 EVERYTHING: Final = ~NOTHING
+FOR_EACH_TASK: Final = Part.BRIDGE | Part.PORTS | Part.OUTSIDE
+"""Parts whose check looks at every link of the host; the kernel reports every change of them."""
 
 
 class Ours(NamedTuple):

@@ -6,6 +6,10 @@
     clock ─────────────────────────────┘  └─► repaired: logged, kept ──► pause, longer if repeated
                                           └─► failed: tried again, later each time
 
+The regular check is a second safety: the kernel reports what it looks at. So what costs more the more tasks
+there are, the links of all of them, is checked by the clock only each ``WHOLE_EVERY``-th time. What others can
+change without a message of the kernel (rules of ``iptables-legacy``, peers of WireGuard) is checked each time.
+
 Events that arrive together (a bridge and all its ports) cause one check and one log line. Checks
 that find nothing are cheap and do not count; our own changes, which the kernel also reports, end
 there. If somebody breaks the same thing repeatedly, repairs become slower, down to the regular
@@ -24,7 +28,7 @@ import structlog
 
 from agent.errors import AgentError
 from agent.model.views import RepairView
-from agent.network.host.kernel_messages import EVERYTHING, NOTHING, Part
+from agent.network.host.kernel_messages import EVERYTHING, FOR_EACH_TASK, NOTHING, Part
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,6 +41,8 @@ _PATIENCE: Final = 20
 """Repairs per minute that are made at once; further ones wait longer and longer."""
 _WITHIN_S: Final = 60.0
 _RETRY_FIRST_S: Final = 0.25
+WHOLE_EVERY: Final = 4
+"""Of so many regular checks, one is of everything."""
 _REMEMBERED: Final = 20
 _LOG_AGAIN_S: Final = 60.0
 
@@ -106,6 +112,8 @@ class RepairLoop:
         self._look = look
         self._interval_s = interval_s
         self._suspicions = suspicions
+        self._checks = 0
+        """By the clock, since the last one of everything."""
         self._recent: deque[float] = deque()
         self._told: dict[tuple[str, ...], float] = {}
         self._untold = 0
@@ -144,7 +152,11 @@ class RepairLoop:
                 await self._suspicions.wait()
             await asyncio.sleep(GATHER_S)
         parts = self._suspicions.take()
-        return (parts, "at once") if parts else (EVERYTHING, "by the regular check")
+        return (parts, "at once") if parts else (self._due(), "by the regular check")
+
+    def _due(self) -> Part:
+        self._checks = (self._checks + 1) % WHOLE_EVERY
+        return EVERYTHING & ~FOR_EACH_TASK if self._checks else EVERYTHING
 
     def tell(self, found: list[str], *, took_s: float, noticed: str) -> None:
         """Remember and log a repair; the same one again within a minute is only counted."""

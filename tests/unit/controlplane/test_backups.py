@@ -51,7 +51,7 @@ async def test_copies_are_made_when_something_changed_and_the_newest_are_kept(
 ) -> None:
     directory = tmp_path / "backups"
     task = asyncio.create_task(
-        Backups(store, Schedule(directory=directory, every_s=0.05, keep=2)).run()
+        Backups(store, store.back_up, Schedule(directory=directory, every_s=0.05, keep=2)).run()
     )
     (first,) = await some(directory, 1)
     await asyncio.sleep(0.3)
@@ -77,7 +77,9 @@ async def test_a_copy_that_fails_is_told_of_and_tried_again(
     blocked = tmp_path / "backups"
     blocked.write_bytes(b"")
     with capture_logs() as logs:
-        task = asyncio.create_task(Backups(store, Schedule(directory=blocked, every_s=60)).run())
+        task = asyncio.create_task(
+            Backups(store, store.back_up, Schedule(directory=blocked, every_s=60)).run()
+        )
         async with asyncio.timeout(10):
             while not [log for log in logs if log["event"] == "backup failed"]:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)
@@ -94,8 +96,8 @@ async def test_a_new_process_copies_no_sooner_than_it_is_due(
     young = directory / "control-20260101T000000Z.db"
     young.write_bytes(b"")
     schedule = Schedule(directory=directory, every_s=3600)
-    assert 3500 < await asyncio.to_thread(Backups(store, schedule)._due_in_s) <= 3600
+    assert 3500 < await asyncio.to_thread(Backups(store, store.back_up, schedule)._due_in_s) <= 3600
     os.utime(young, (time.time() - 7200,) * 2)
-    assert await asyncio.to_thread(Backups(store, schedule)._due_in_s) < 0
+    assert await asyncio.to_thread(Backups(store, store.back_up, schedule)._due_in_s) < 0
     async with asyncio.timeout(1):
-        await Backups(store, Schedule(directory=directory, every_s=0)).run()
+        await Backups(store, store.back_up, Schedule(directory=directory, every_s=0)).run()

@@ -82,7 +82,8 @@ async def test_what_is_judged_again_costs_nothing_and_sees_where_paths_lead_now(
     (tmp_path / "good").mkdir()
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "good")
-    judge, task = gate(f'host_paths = ["{tmp_path}/good"]'), bound(str(link))
+    judge = await asyncio.to_thread(gate, f'host_paths = ["{tmp_path}/good"]')
+    task = bound(str(link))
     real = HostPolicyGate._judged
     judged = []
 

@@ -94,11 +94,10 @@ class _Placer:
             if earlier is not None:
                 return earlier
             borrows = order.capacity.is_fargate
-            hosts = await parts.fleet.read(order.cluster, borrows=borrows)
+            places = await parts.fleet.places(order.cluster, borrows=borrows)
             wanted = order.capacity.hosts_for(count)
             try:
-                outcome = placement.place(
-                    (host.instance for host in hosts.values()),
+                outcome, hosts = places.choose(
                     needs,
                     count,
                     constraints=constraints,
@@ -109,7 +108,7 @@ class _Placer:
             except placement.PlacementError as error:
                 if not may_wait.any_of(wanted):
                     raise InvalidParameterException(str(error)) from None
-                outcome = placement.PlacementOutcome()
+                outcome, hosts = placement.PlacementOutcome(), {}
             missing = waiting.unplaced(wanted, outcome.placed)
             now = parts.clock()
             late = may_wait.new_tasks(order, needs, missing, placement=request, now=now)

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.controlplane.pki import names
-from agent.controlplane.pki.authority import AUTHORITY_FILE, Authority
+from agent.controlplane.pki.authority import Authority
+from agent.controlplane.pki.names import AUTHORITY_FILE
 from agent.errors import ConfigError
 from agent.model.wire import CONTROL_NAME
 from tests.support import certificates

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.controlplane import records
-from agent.controlplane.records import AliveRecord, InstanceRecord, TaskRecord
-from agent.controlplane.scheduler.fleet import Fleet
+from agent.controlplane.records import AliveRecord, AttributeRecord, InstanceRecord, TaskRecord
+from agent.controlplane.scheduler.fleet import LENT, Fleet
 from agent.controlplane.store.contract import Delete, Op, Put, StoreUnavailable
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.resources import Gpu, HostResources, Needs
@@ -18,6 +18,8 @@ from agent.model.resources import Gpu, HostResources, Needs
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from agent.controlplane.scheduler.pool import Pool
 
 CLUSTERS = ("one", "two")
 
@@ -37,6 +39,10 @@ def an_instance(dice: random.Random, number: int) -> Put:
         cluster=cluster,
         client_token=name,
         status=dice.choice(["ACTIVE", "ACTIVE", "DRAINING", "INACTIVE"]),
+        attributes={
+            "zone": AttributeRecord(value=dice.choice("xy")),
+            **dice.choice([{}, {LENT: AttributeRecord()}]),
+        },
         resources=HostResources(
             cpu_units=dice.randint(1000, 2000), memory_mib=4096, gpus=(Gpu(uuid="GPU-0"),)
         ),
@@ -84,6 +90,21 @@ def an_op(dice: random.Random, lease: int) -> Op:
             return a_task(dice, dice.randrange(12))
 
 
+def content(pool: Pool) -> list[object]:
+    """All that a pool says of its hosts."""
+    fields = ("cpu", "memory")
+    zones = pool.connected.parts("zone")
+    return [
+        pool.hosts,
+        [pool.connected.order_of(field) for field in fields],
+        {zone: [part.order_of(field) for field in fields] for zone, part in zones.items()},
+        [
+            (found.hosts, found.levels, found.by_bucket("attribute:zone", pool.hosts))
+            for found in map(pool.group, ("a", "b"))
+        ],
+    ]
+
+
 @pytest.mark.parametrize("seed", range(5))
 async def test_following_is_reading(store: SqliteStore, seed: int) -> None:
     dice = random.Random(seed)
@@ -100,6 +121,10 @@ async def test_following_is_reading(store: SqliteStore, seed: int) -> None:
             for cluster in CLUSTERS:
                 told, fresh = await followed.read(cluster), await Fleet(store).read(cluster)
                 assert told == fresh, f"step {step}"
+                for borrows in (False, True):
+                    kept = await followed.places(cluster, borrows=borrows)
+                    made = await Fleet(store).places(cluster, borrows=borrows)
+                    assert content(kept.pool) == content(made.pool), f"step {step}"
 
 
 async def test_one_that_fell_far_behind_reads_all_again(store: SqliteStore) -> None:

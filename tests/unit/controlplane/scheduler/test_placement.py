@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from agent.controlplane.scheduler import host_room, placement
 from agent.controlplane.scheduler.instance import Instance, TaskNeeds
+from agent.controlplane.scheduler.pool import Pool
 from agent.controlplane.scheduler.query import QueryError
 
 
@@ -27,15 +28,18 @@ def run(
     constraints: list[dict[str, str]] | None = None,
     strategies: list[dict[str, str]] | None = None,
     providers: list[str] | None = None,
+    seed: int = 1,
 ) -> placement.PlacementOutcome:
-    return placement.place(
-        instances,
+    pool = Pool()
+    for instance in instances:
+        pool.put(instance)
+    return pool.place(
         needs,
         count,
         constraints=placement.parse_constraints(constraints or []),
         strategies=placement.parse_strategies(strategies or []),
         providers=providers,
-        rng=random.Random(1),
+        rng=random.Random(seed),
     )
 
 
@@ -163,12 +167,12 @@ def test_a_capacity_provider_without_room_keeps_no_other_back() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_hosts_of_one_capacity_provider_are_used_before_those_of_all(seed: int) -> None:
-    outcome = placement.place(
+    outcome = run(
         [a_host_for("FARGATE"), a_host_for("")],
         TaskNeeds(memory_mib=100),
         2,
         providers=["FARGATE", "FARGATE_SPOT"],
-        rng=random.Random(seed),
+        seed=seed,
     )
     assert arns(outcome) == ["FARGATE", "both"]
 

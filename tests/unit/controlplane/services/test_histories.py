@@ -238,7 +238,9 @@ class Watched(World):
         host = self.hosts.get(task.instance_id)
         if host is None:
             return True
-        return host.lost_since is not None and self.now >= host.lost_since + LOST_AFTER_S
+        # What was never seen to run serves nobody: it is replaced at once.
+        after_s = LOST_AFTER_S if task.last_status == "RUNNING" else 0
+        return host.lost_since is not None and self.now >= host.lost_since + after_s
 
     def work(self, most: int) -> None:
         """Carry out at most so many plans."""

@@ -411,6 +411,24 @@ def test_tasks_of_a_lost_host_are_replaced_after_five_minutes_and_that_is_said(
     assert all(not world.tasks[t.id].is_wanted for t in lost), "stopped when the host is back"
 
 
+@pytest.mark.parametrize(("tags", "are_kept"), [({}, False), ({REPLACE_AFTER: "never"}, True)])
+def test_a_task_that_never_ran_is_replaced_as_soon_as_its_host_is_lost(
+    world: World, tags: dict[str, str], are_kept: bool
+) -> None:
+    """A host is cut off, and before control knows, a replacement of its task is placed on it."""
+    world.record = replace(world.record, tags=tags)
+    world.settle()
+    waiting = world.wanted(instance_id="host-0")
+    assert waiting
+    assert all(task.last_status == "PENDING" for task in waiting)
+    world.lose("host-0")
+    world.settle()
+    assert bool(world.wanted(instance_id="host-0")) is are_kept
+    assert len(world.wanted()) == 4
+    told = wording.stops_unheard("web", "host-0", [task.id for task in waiting])
+    assert (told in world.events) is not are_kept
+
+
 def test_tasks_of_lost_hosts_are_kept_while_nothing_takes_their_place(world: World) -> None:
     world.steady()
     for host in ("host-0", "host-1", "host-2"):

@@ -11,8 +11,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.errors import NetworkFailure
-from agent.network.host.kernel_messages import EVERYTHING, Part
-from agent.network.host.repair_loop import CALM_S, RepairLoop, RepairResult, Suspicions, pause_s
+from agent.network.host.kernel_messages import EVERYTHING, FOR_EACH_TASK, Part
+from agent.network.host.repair_loop import (
+    CALM_S,
+    WHOLE_EVERY,
+    RepairLoop,
+    RepairResult,
+    Suspicions,
+    pause_s,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sized
@@ -73,11 +80,13 @@ async def test_what_comes_in_one_breath_is_one_look_and_one_line() -> None:
     assert guard.problem == ""
 
 
-async def test_without_news_everything_is_looked_at_regularly() -> None:
+async def test_without_news_the_links_of_all_tasks_are_looked_at_each_fourth_time() -> None:
     looks = Looks()
     async with running(RepairLoop(looks, Suspicions(), interval_s=0.01)):
-        await until(lambda: len(looks.asked) >= 2)
-    assert set(looks.asked) == {EVERYTHING}
+        await until(lambda: len(looks.asked) >= 2 * WHOLE_EVERY)
+    few = EVERYTHING & ~FOR_EACH_TASK
+    assert few == Part.RULES | Part.FLEET | Part.FORWARDING | Part.AGENT_ADDRESS
+    assert looks.asked[: 2 * WHOLE_EVERY] == [*[few] * (WHOLE_EVERY - 1), EVERYTHING] * 2
 
 
 async def test_a_look_that_fails_is_repeated_and_its_problem_told_once() -> None:

@@ -1,0 +1,248 @@
+"""Which of several control processes over one etcd leads: the one whose key is there, under a lease.
+
+Only what leads writes: each of its transactions has the condition that its key is still the same
+(``EtcdStore.fence``), so a process that was stopped for a while and goes on can do no harm. Others wait for the
+key to go: at once when the leader ends in order, and within ``LEASE_S`` and a second otherwise.
+
+Tests: ``tests/unit/controlplane/store/test_leading.py``, ``tests/integration/controlplane/test_etcd_control.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Final, Self
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from agent.controlplane.store.contract import (
+    LeaseUnknown,
+    StoreFailure,
+    StoreFull,
+    StoreUnavailable,
+)
+from agent.controlplane.store.etcd import Fence, NotLeading
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.controlplane.store.etcd import EtcdStore
+    from agent.controlplane.store.etcd_words import RawKv
+
+LEASE_S: Final = 3
+RENEW_S: Final = 0.7
+FIT_S: Final = 30.0
+_LOOK_S: Final = 1.0
+"""A wait for the leader's end looks again after this time, in case a watch has not told."""
+_END_S: Final = 1.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Leader(Struct, frozen=True):
+    """Who leads, for a person."""
+
+    host: str = ""
+    pid: int = 0
+    since: float = 0.0
+    """Unix seconds."""
+    what: str = "control"
+
+    @classmethod
+    def here(cls, what: str) -> Self:
+        """Return this process."""
+        return cls(socket.gethostname(), os.getpid(), time.time(), what)
+
+    def __str__(self) -> str:
+        return f"{self.what} on {self.host} (process {self.pid})"
+
+
+class Leadership:
+    """This process leads until ``close``, or until ``lost`` is set."""
+
+    def __init__(self, store: EtcdStore, me: Leader) -> None:
+        self._store = store
+        self._me = me
+        self._lease = 0
+        self._renewing: asyncio.Task[None] | None = None
+        self.lost = asyncio.Event()
+        """Set once another process leads: this one must end."""
+
+    @classmethod
+    async def acquire(
+        cls,
+        store: EtcdStore,
+        *,
+        what: str = "control",
+        standing_by: Callable[[Leader], None] | None = None,
+        fit: Callable[[], Awaitable[None]] | None = None,
+    ) -> Self:
+        """Return once this process leads; from then on only what it writes counts.
+
+        Args:
+            store: whose leader is wanted.
+            what: what this process is, for a person.
+            standing_by: called with each other process that leads meanwhile; None to refuse at once.
+            fit: raises ``ConfigError`` while this process must not lead; asked now and then while it stands by.
+
+        Raises:
+            StoreFailure: etcd refuses, or another process leads and ``standing_by`` is None.
+        """
+        made = cls(store, Leader.here(what))
+        candidate = _Candidate(store, standing_by, fit)
+        while True:
+            store.leader_gone.clear()
+            try:
+                if await candidate.may_lead() and await made._take():
+                    break
+            except StoreUnavailable as error:
+                if standing_by is None:
+                    raise
+                _log.warning("this control cannot lead yet", error=str(error))
+                if isinstance(error, StoreFull):
+                    # Nobody leads, so nobody else makes space for the lease.
+                    store.health.may_mend = True
+                    store.health.look_soon()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await store.leader_gone.wait()
+        made._renewing = asyncio.create_task(made._renew(), name="leader")
+        try:
+            await store.reload_own()
+        except BaseException:
+            await made.close()
+            raise
+        return made
+
+    async def close(self) -> None:
+        """Lead no longer: another process may at once. May be repeated."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+            self._renewing = None
+        lease, self._lease = self._lease, 0
+        if lease:
+            with contextlib.suppress(StoreFailure, TimeoutError):
+                async with asyncio.timeout(_END_S):
+                    await self._store.revoke_lease(lease)
+
+    async def _take(self) -> bool:
+        """Try to lead; False if another process does."""
+        store, key = self._store, self._store.words.own("leader")
+        if await store.own("leader") is not None:
+            return False
+        self._lease = await store.grant_lease(LEASE_S)
+        put = {"key": key, "value": msgspec.json.encode(self._me), "lease": self._lease}
+        body = {
+            "compare": [{"key": key, "target": "CREATE", "result": "EQUAL", "create_revision": 0}],
+            "success": [{"request_put": put}],
+        }
+        with contextlib.suppress(StoreUnavailable, LeaseUnknown):
+            # Whether it was done is read below.
+            await store.own_txn(body)
+        found = await store.own("leader")
+        if found is None or found.lease != self._lease:
+            lease, self._lease = self._lease, 0
+            with contextlib.suppress(StoreFailure):
+                await store.revoke_lease(lease)
+            return False
+        store.fence = Fence(key, found.create_revision)
+        store.health.may_mend = True
+        return True
+
+    async def _renew(self) -> None:
+        """Keep the lease; take it again if it ended and nobody else leads."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RENEW_S):
+                    await self._store.fenced.wait()
+            try:
+                if self._store.fenced.is_set():
+                    raise LeaseUnknown("a transaction was refused")
+                await self._store.keep_alive(self._lease, limit_s=RENEW_S)
+            except LeaseUnknown:
+                if not await self._taken_again():
+                    _log.critical("another control leads this fleet now; this one ends")
+                    self.lost.set()
+                    return
+            except StoreFailure as error:
+                _log.warning("leadership not renewed; trying again", error=str(error))
+
+    async def _taken_again(self) -> bool:
+        """Return whether this process still leads after its lease ended."""
+        while True:
+            try:
+                if await self._take():
+                    self._store.fenced.clear()
+                    _log.warning("leadership had ended, and was taken again")
+                    return True
+                found = await self._store.own("leader")
+                if found is not None:
+                    return False
+            except NotLeading:
+                return False
+            except StoreFailure as error:
+                _log.warning("leadership not taken again; trying again", error=str(error))
+            await asyncio.sleep(RENEW_S)
+
+
+class _Candidate:
+    """A process that waits to lead."""
+
+    def __init__(
+        self,
+        store: EtcdStore,
+        standing_by: Callable[[Leader], None] | None,
+        fit: Callable[[], Awaitable[None]] | None,
+    ) -> None:
+        self._store = store
+        self._standing_by = standing_by
+        self._fit = fit
+        self._told: Leader | None = None
+        self._next_look = 0.0
+
+    async def may_lead(self) -> bool:
+        """Return whether nobody leads and this process may; raises ``StoreFailure``."""
+        leader = await current(self._store)
+        if leader is not None and self._standing_by is None:
+            raise StoreFailure(f"{leader} leads this fleet; stop it first")
+        now = time.monotonic()
+        if leader is None or now >= self._next_look:
+            self._next_look = now + FIT_S
+            is_fit = await self._is_fit()
+        if leader is None:
+            return is_fit
+        if leader != self._told and self._standing_by is not None:
+            self._told = leader
+            self._standing_by(leader)
+        return False
+
+    async def _is_fit(self) -> bool:
+        if self._fit is None:
+            return True
+        try:
+            await self._fit()
+        except ConfigError as error:
+            _log.error("this control cannot take over", error=str(error))
+            return False
+        return True
+
+
+async def current(store: EtcdStore) -> Leader | None:
+    """Return who leads; None if nobody does."""
+    return _decoded(await store.own("leader"))
+
+
+def _decoded(kv: RawKv | None) -> Leader | None:
+    if kv is None:
+        return None
+    try:
+        return msgspec.json.decode(kv.value, type=Leader)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Leader(host="an unknown host")
