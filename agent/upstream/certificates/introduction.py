@@ -91,11 +91,12 @@ def _fingerprint(pem: str) -> str:
     import hashlib  # noqa: PLC0415 - with the library
 
     from cryptography import x509  # noqa: PLC0415 - only `join` needs it
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
     try:
         key = x509.load_pem_x509_certificate(pem.encode("ascii")).public_key()
-    except (ValueError, UnicodeEncodeError):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         return ""
     told = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

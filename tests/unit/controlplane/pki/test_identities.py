@@ -63,7 +63,7 @@ async def renewals(directory: Path, steps: list[Step]) -> tuple[list[Step], bool
         )
         first = await identities.issue(REQUEST)
         shown = [Shown(first.id, first.signed.serial, now[0])] * 2
-        answered = []
+        answered: list[Step] = []
         for step in steps:
             now[0] += 10.0
             try:
@@ -79,7 +79,7 @@ async def renewals(directory: Path, steps: list[Step]) -> tuple[list[Step], bool
 
 
 @given(lost=st.lists(st.booleans(), max_size=8))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_host_alone_is_never_refused_whatever_answers_are_lost(lost: list[bool]) -> None:
     with TemporaryDirectory() as directory:
         steps = [Step(0, one) for one in lost]
@@ -87,7 +87,7 @@ def test_a_host_alone_is_never_refused_whatever_answers_are_lost(lost: list[bool
 
 
 @given(before=STEPS, turns=st.lists(st.integers(0, 1), max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_host_and_copy_do_not_both_renew_for_long(before: list[Step], turns: list[int]) -> None:
     """Whatever came before, once both got a certificate of their own, the next round of both is refused."""
     settled = [Step(0, False), Step(1, False), *(Step(by, False) for by in turns)]
