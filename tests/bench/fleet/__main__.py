@@ -118,6 +118,7 @@ def _rows(found: list[Figures]) -> list[Row]:
         ),
         row("idle: polls/s", lambda f: f.polls_per_s, "{:.0f}"),
         row("memory of control (PSS)", lambda f: f.memory_mib, "{:.0f} MiB"),
+        row("the same, for each host", lambda f: f.kib_per_host, "{:.1f} KiB"),
         row(
             "memory for each held poll",
             lambda f: f.kib_per_poll,

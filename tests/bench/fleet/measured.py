@@ -62,8 +62,10 @@ class Figures(NamedTuple):
     polls_per_s: float
     """While it idles."""
     memory_mib: float
+    kib_per_host: float
+    """What each registered host adds to the memory of control with all that was done."""
     kib_per_poll: float
-    """What each connected host adds to the memory of control."""
+    """What each poll adds that is held."""
     refused: int
     """Calls of hosts that were not answered as they should be."""
 
@@ -97,9 +99,12 @@ async def _measured(
     number = len(fleet.hosts)
     warm = await operator.call("ListTasks", {})
     assert not warm["taskArns"]
+    empty = pss_mib(control.pid)
+    registered_s = await fleet.register()
+    await asyncio.sleep(1)
     before = pss_mib(control.pid)
-    registered_s = await fleet.open()
     say(f"{number} hosts registered after {registered_s:.1f} s")
+    await fleet.open()
     await _until(lambda: fleet.are_told)
     gc.collect()
     gc.freeze()
@@ -107,7 +112,8 @@ async def _measured(
     await asyncio.sleep(2)
     memory = pss_mib(control.pid)
     idle, polls = await _idle(control, fleet, effort.idle_s)
-    say(f"idle: {idle:.1%} of a core, {polls:.0f} polls/s, {memory:.0f} MiB")
+    say(f"idle: {idle:.1%} of a core, {polls:.0f} polls/s")
+    say(f"memory: {empty:.0f} MiB, {before:.0f} registered, {memory:.0f} polling")
     await operator.stop(list((await operator.in_batches(BATCH)).at))
     floor_s = await _floor(operator)
     told = await operator.at_rate(effort.orders, RATE)
@@ -139,7 +145,8 @@ async def _measured(
         running_per_s=running,
         idle_core=idle,
         polls_per_s=polls,
-        memory_mib=memory,
+        memory_mib=(used := pss_mib(control.pid)),
+        kib_per_host=(used - empty) * 1024 / number,
         kib_per_poll=(memory - before) * 1024 / number,
         refused=fleet.refused,
     )
