@@ -9,6 +9,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tests.bench.fleet import placing
 from tests.bench.fleet.hosts import Fleet
 from tests.bench.fleet.operator import BATCH, Operator
 from tests.bench.floor import cpu_seconds, pss_mib
@@ -55,6 +56,8 @@ class Figures(NamedTuple):
     """By strategy, until the last order was answered."""
     placed_cpu_s: dict[str, float]
     """Processor time of control for one task of these, reports of hosts included."""
+    placing_cpu_s: dict[str, float]
+    """Processor time of RunTask alone for one task, without HTTP, hosts and operator."""
     running_per_s: float
     """Until the last host has reported, without a strategy."""
     idle_core: float
@@ -74,6 +77,8 @@ async def measured(
     directory: Path, hosts: int, effort: Effort, say: Callable[[str], None]
 ) -> Figures:
     """Return the figures for so many hosts."""
+    alone = await placing.measured(directory, hosts, STRATEGIES)
+    say(", ".join(f"{name}: {cpu_s * 1000:.2f} ms" for name, cpu_s in alone.items()))
     port = free_port()
     arguments = ["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(directory)]
     control = Control(name="control", arguments=arguments, directory=directory, port=port)
@@ -83,7 +88,8 @@ async def measured(
     try:
         await asyncio.to_thread(control.ready)
         await operator.open()
-        return await _measured(control, operator, fleet, effort, say)
+        found = await _measured(control, operator, fleet, effort, say)
+        return found._replace(placing_cpu_s=alone)
     except BaseException:
         say(control.tail(8))
         raise
@@ -142,6 +148,7 @@ async def _measured(
         wake_p99_s=p99,
         placed_per_s=rates,
         placed_cpu_s=cpu,
+        placing_cpu_s={},
         running_per_s=running,
         idle_core=idle,
         polls_per_s=polls,
