@@ -49,7 +49,7 @@ test: tools ## Run the whole test suite, on hosts of their own with a real Docke
 	  $(if $(findstring tests/,$(PYTEST)),,tests/integration tests/unit) $(PYTEST)
 
 test-vm: vm-disk ## Boot Debian hosts in qemu and test the package of this commit in them
-	@$(MAKE) --no-print-directory package
+	@$(MAKE) --no-print-directory package PACKAGE="--arch amd64 --only wheel --only deb"
 	@$(call again,--files --most 2 '.venv/bin/python -m pytest --log-cli-level=INFO $(filter-out tests/%,$(PYTEST))') \
 	  .venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/vm) -n $(VMS) --dist loadfile --log-cli-level=INFO \
 	  --durations=15 --durations-min=20 $(PYTEST)
@@ -59,7 +59,9 @@ vm-disk: setup # The disk that the hosts of test-vm are booted from; minutes, on
 	@.venv/bin/python -m tests.vm.base >/dev/null
 
 unit: setup ## Run the tests that need neither root nor an engine
-	@.venv/bin/python -m pytest -m "not integration" -n $(WORKERS) --dist loadfile $(PYTEST)
+	@$(call again,'.venv/bin/python -m pytest') \
+	  .venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/unit) -m "not integration" \
+	  -n $(WORKERS) --dist loadfile --durations=15 --durations-min=5 $(PYTEST)
 
 check: tools ## Lint, check formatting, types, shell scripts, what is tracked, and what is installed
 	.venv/bin/ruff check .
