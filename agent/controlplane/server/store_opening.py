@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from agent.controlplane.front.applications import load_models
 from agent.controlplane.parts import StorePlace
 from agent.controlplane.server.settings import STORE_FILE
 from agent.controlplane.store.sqlite import SqliteStore
@@ -79,6 +80,9 @@ async def _open_etcd(
     store = await EtcdStore.open(etcd, data_dir=settings.data_dir)
     cleanup.push_async_callback(store.close)
     await site_files.check(store, settings)
+
+    # What takes long and does not need to lead is done before.
+    await load_models()
 
     def tell(leader: Leader) -> None:
         _log.info("standing by", leader=str(leader))
