@@ -29,6 +29,7 @@ from agent.controlplane.agents.wakeups import Quiet
 from agent.controlplane.definition import overrides, payload
 from agent.controlplane.recent import Recent
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
+from agent.errors import BAD_JSON
 from agent.model import payload as payload_model
 from agent.model.payload import Credentials, RoleType
 from agent.model.wire import Assignment, Assignments, TaskCredentials
@@ -410,6 +411,6 @@ def _readable(kv: KeyValue) -> AssignRecord | None:
     """Return an assignment; None if it cannot be read, so that it does not hide the others."""
     try:
         return records.decode(AssignRecord, kv)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         _log.error("assignment is unreadable", key=kv.key, error=str(error))
         return None

@@ -54,6 +54,7 @@ from agent.controlplane.store.etcd_words import (
 )
 from agent.controlplane.store.sqlite_file import Watermark
 from agent.controlplane.store.watching import Hub, PrefixWatch
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -573,5 +574,5 @@ def _revisions(kv: RawKv | None) -> Revisions:
         return Revisions()
     try:
         return Revisions.decode(kv.value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BAD_JSON as error:
         raise StoreFailure(f"{kv.key.decode()} in etcd cannot be read: {error}") from None

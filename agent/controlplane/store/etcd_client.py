@@ -31,6 +31,7 @@ from agent.controlplane.store.contract import (
     StoreFull,
     StoreUnavailable,
 )
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     import ssl
@@ -259,7 +260,7 @@ class EtcdClient:
         try:
             cluster_id = msgspec.json.decode(answer, type=_Headed, strict=False).header.cluster_id
             found = msgspec.json.decode(answer, type=kind, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except BAD_JSON as error:
             raise StoreUnavailable(f"{endpoint} is no etcd: its answer is wrong: {error}") from None
         self._check_cluster(endpoint, cluster_id)
         self.reached = endpoint
@@ -336,7 +337,7 @@ def failure_of(endpoint: str, answer: bytes) -> StoreFailure:
     """Return what an error of etcd means to a user of the store."""
     try:
         problem = msgspec.json.decode(answer, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         if answer.startswith(b"CommonName of client"):
             return StoreFailure(
                 f"{endpoint} with users admits no client certificate that has a common name; use one without"

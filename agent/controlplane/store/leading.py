@@ -28,7 +28,7 @@ from agent.controlplane.store.contract import (
     StoreUnavailable,
 )
 from agent.controlplane.store.etcd import Fence
-from agent.errors import ConfigError
+from agent.errors import BAD_JSON, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -265,5 +265,5 @@ def _decoded(kv: RawKv | None) -> Leader | None:
         return None
     try:
         return msgspec.json.decode(kv.value, type=Leader)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         return Leader(host="an unknown host")
