@@ -166,8 +166,15 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         names = TaskNames(networks_wanted, namespace_of)
         cleanup.push_async_callback(names.close)
         networks.on_rules_checked(names.look_again)
+        groups = await task_groups(settings, info, owner)
+        cleanup.push_async_callback(groups.close)
         namespaces = NamespaceHolders(
-            runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
+            runtime,
+            owner=owner,
+            image=pause,
+            load_image=load_pause,
+            records=restored.records,
+            groups=groups,
         )
         cleanup.callback(namespaces.close)
         ports = HostPorts(settings.dynamic_host_port_range)
@@ -183,8 +190,6 @@ async def serve(  # noqa: PLR0915 - the whole agent, in order
         await container_sandboxes.take_over(
             await restored.container_sandboxes(runtime, owner), restored.stopped()
         )
-        groups = await task_groups(settings, info, owner)
-        cleanup.push_async_callback(groups.close)
         ledger = Ledger(host)
         drain = await Drain.open(store)
         credentials = RoleCredentials()

@@ -11,6 +11,8 @@
     │   ├── NameConflict        the container name is taken (409)
     │   ├── NoSuchImage         the image is not on the host or not in the registry
     │   └── EngineRefused       any other answer: bad request, start failure, ...
+    │       ├── PortTaken       a host port of a container is somebody else's
+    │       └── StartForgotten  a start was cut off by the end of the engine, which has forgotten it
     ├── NetworkFailure     a namespace, address or rule could not be made (agent/network)
     ├── CgroupFailure      a task's control group could not be made or removed (agent/cgroups)
     ├── StateFailure       the local store cannot be read or written (agent/state)
@@ -33,10 +35,16 @@ Errors never log themselves. They are logged once, where they are handled.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+BAD_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""All that msgspec raises for what it cannot read. Text that is no UTF-8 is a ``UnicodeError`` and no ``DecodeError``;
+``ValidationError`` is one."""
 
 
 class ExitCode(IntEnum):
@@ -107,6 +115,17 @@ class NoSuchImage(RuntimeFailure):
 
 class EngineRefused(RuntimeFailure):
     """The engine understood the call and refused it; the text is the engine's own."""
+
+
+class StartForgotten(EngineRefused):
+    """An engine that died while it started a container has forgotten so, and can never start this one.
+
+    What it had started may still be there, unknown to it.
+    """
+
+
+class PortTaken(EngineRefused):
+    """A port of the host that a container was to publish is somebody else's."""
 
 
 class NetworkFailure(AgentError):

@@ -9,9 +9,6 @@ Tests: ``tests/unit/cgroups/test_groups.py``, ``tests/integration/e2e/test_task_
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -20,9 +17,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import structlog
 from msgspec import Struct
 
+from agent.cgroups import strays
 from agent.cgroups.files import FileGroups
 from agent.cgroups.limits import DEFAULT_PERIOD_US, limits_of
-from agent.cgroups.mount import CgroupMount, processes
+from agent.cgroups.mount import CgroupMount, of_container
 from agent.cgroups.slices import SliceGroups
 from agent.errors import CgroupFailure, RuntimeFailure
 from agent.model import ids
@@ -137,6 +135,11 @@ class TaskGroups:
         return self._settings.enabled and not self.problem and self._driver is not None
 
     @property
+    def are_there(self) -> bool:
+        """Whether this host has control groups, whoever makes them."""
+        return bool(self._mount.version)
+
+    @property
     def problems(self) -> list[str]:
         """One sentence for what does not work; empty when all is well."""
         return [f"tasks are not limited as a whole: {self.problem}"] if self.problem else []
@@ -226,11 +229,30 @@ class TaskGroups:
         try:
             await self._remove(name)
         except CgroupFailure:
-            if strays := await self._block(partial(self._kill_strays, name)):
-                _log.warning("processes of removed containers killed", task=task_arn, pids=strays)
+            if killed := await self._block(partial(self._kill_strays, name)):
+                _log.warning("processes of removed containers killed", task=task_arn, pids=killed)
             raise
         self._made.discard(name)
         self._paths.pop(task_arn, None)
+
+    async def end_forgotten(self, task_arn: str, container_id: str) -> None:
+        """End what an engine has started in a container before it died, and has forgotten; idempotent.
+
+        Returns when none of it runs any more.
+
+        Only where groups ``are_there``, in which it is found.
+
+        Raises:
+            CgroupFailure: something does not end.
+        """
+        top = self._mount.tops()[0]  # a process is in all of them
+        ended = await self._block(lambda: strays.kill(of_container(top, container_id)))
+        _log.warning(
+            "the engine died while it started a container, and has forgotten so; making it anew",
+            task=task_arn,
+            container=container_id[:12],
+            killed=ended,
+        )
 
     async def reconcile(self, task_arns: Iterable[str]) -> None:
         """Remove the groups of all tasks that are not listed; what cannot be removed is logged.
@@ -273,16 +295,11 @@ class TaskGroups:
 
     def _kill_strays(self, name: str) -> list[int]:
         """Kill all processes in a task's group, and return their ids. Blocks."""
-        strays = {
-            pid
+        return strays.kill(
+            top / driver.path_of(name)
             for driver in self._drivers.values()
             for top in self._mount.tops()
-            for pid in processes(top / driver.path_of(name))
-        }
-        for pid in strays:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        return sorted(strays)
+        )
 
     async def _block(self, work: Callable[[], T]) -> T:
         """Run blocking work in the thread; raises ``CgroupFailure`` for whatever goes wrong."""

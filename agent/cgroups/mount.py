@@ -84,6 +84,16 @@ def processes(group: Path) -> set[int]:
     return found
 
 
+def of_container(top: Path, container_id: str) -> list[Path]:
+    """Return the groups of a container below the top of a hierarchy, wherever its engine has put them."""
+    return [
+        Path(folder, name)
+        for folder, names, _ in os.walk(top)
+        for name in names
+        if container_id in name
+    ]
+
+
 def remove_tree(group: Path) -> None:
     """Remove a group and those below it, innermost first; an absent one is success.
 

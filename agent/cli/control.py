@@ -47,13 +47,15 @@ class _StoreCommands(click.Group):
     """Looks up the commands for the store and for certificates; loads them only when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["backup", "restore", "check", "export", "import", "pki"]
+        return ["status", "backup", "restore", "check", "export", "import", "pki"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from agent.cli import control_store, pki  # noqa: PLC0415 - not needed to run control
+        from agent.cli import control_status, control_store, pki  # noqa: PLC0415 - not needed to run control
 
         if cmd_name == "pki":
             return pki.pki
+        if cmd_name == "status":
+            return control_status.status
         return control_store.COMMANDS.get(cmd_name)
 
 
@@ -346,11 +348,14 @@ def _check(option: str, text: str, parse: Callable[[str], object]) -> None:
 def without_those_of_agents(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without the agent's settings: log settings and unknown names stay.
 
-    This way a control endpoint can be started from a shell that has the settings of an agent.
+    This way a control endpoint can be started from a shell that has the settings of an agent. Those of control's
+    store are looked at elsewhere.
     """
-    of_agents = {
+    from agent.controlplane.store import etcd_settings  # noqa: PLC0415 - not for --help
+
+    others = {
         variable.name
         for field_name, variable in variables().items()
         if not field_name.startswith("log_")
-    }
-    return {name: value for name, value in environ.items() if name not in of_agents}
+    } | {etcd_options.VARIABLE, *etcd_settings.VARIABLES}
+    return {name: value for name, value in environ.items() if name not in others}

@@ -1,6 +1,6 @@
 """The option ``--store`` of ``control`` and of the commands for its store.
 
-Tests: ``tests/unit/cli/test_etcd_options.py``.
+Tests: ``tests/unit/cli/test_command_line.py``.
 """
 
 from __future__ import annotations

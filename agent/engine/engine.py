@@ -390,6 +390,10 @@ class Engine:
         """Return whether the host holds this task, running or stopped."""
         return task_arn in self._runners
 
+    def is_over(self, task_arn: str) -> bool:
+        """Return whether a task has ended here and was forgotten, or was refused: nothing more comes of it."""
+        return task_arn in self._forgetting
+
     def listed(self) -> None:
         """Record that control has listed everything it wants: leftovers may be removed."""
         self._confirm(self._runners)

@@ -25,13 +25,20 @@ import structlog
 
 from agent.engine import shared_namespaces
 from agent.engine.labels import LABEL_NAMESPACES, LABEL_OWNER, LABEL_TASK
-from agent.errors import EngineRefused, NameConflict, NoSuchImage, RuntimeFailure
+from agent.errors import (
+    EngineRefused,
+    NameConflict,
+    NoSuchImage,
+    RuntimeFailure,
+    StartForgotten,
+)
 from agent.model import ids
 from agent.network.kernel import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Iterable
 
+    from agent.cgroups.groups import TaskGroups
     from agent.model.payload import TaskPayload
     from agent.model.task import AgentTask
     from agent.runtime.protocol import (
@@ -63,6 +70,7 @@ class NamespaceHolders:
         load_image: Callable[[], Awaitable[object]],
         records: Iterable[AgentTask] = (),
         identify: Identify = namespaces.identify,
+        groups: TaskGroups | None = None,
     ) -> None:
         """Hold nothing yet; what an earlier process left is taken over once ``run`` runs.
 
@@ -73,8 +81,10 @@ class NamespaceHolders:
             load_image: loads it again after it was removed.
             records: the tasks of an earlier process.
             identify: finds the process of a pid; blocks.
+            groups: finds what an engine has forgotten.
         """
         self._identify = identify
+        self._groups = groups
         self._restored = [r for r in records if shared_namespaces.needs_holder(r.payload)]
         """Until the engine has been asked which of their holders run."""
         self._runtime = runtime
@@ -122,7 +132,14 @@ class NamespaceHolders:
                 made = await self._create(payload, name)
             except NameConflict:
                 made = self._own(await self._runtime.inspect_container(name)).id
-            await self._runtime.start_container(made)
+            try:
+                await self._runtime.start_container(made)
+            except StartForgotten:
+                if self._groups is not None:
+                    await self._groups.end_forgotten(payload.arn, made)
+                await self._runtime.remove_container(made, force=True)
+                made = await self._create(payload, name)
+                await self._runtime.start_container(made)
             seen = await self._runtime.inspect_container(made)
             if not seen.running:
                 why = seen.error or f"exit code {seen.exit_code}"

@@ -1,7 +1,7 @@
 """The host ports of a task: pick them, take over those that the engine published, show them.
 
-``pick`` leaves what is to be recorded to the runner; the other two are called on the runner's turn and
-change the record.
+``pick`` leaves what is to be recorded to the runner; ``give_up``, ``take_over`` and ``show`` are called on the
+runner's turn and change the record.
 
 Tests: ``tests/unit/engine/test_ports.py``, ``tests/unit/engine/test_engine_restart.py``.
 """
@@ -53,6 +53,18 @@ class PortSteps:
             for key, mapping in missing:
                 self._picker.release(mapping.protocol or "tcp", picked.get(key, ()))
             raise
+
+    def picked(self, definition: Container) -> dict[str, list[int]]:
+        """Return the ports that were picked for a container, by the keys of its mappings."""
+        known = self._record.host_ports
+        return {key: known[key] for key, _ in ports.keyed_mappings(definition) if key in known}
+
+    def give_up(self, definition: Container) -> None:
+        """Forget the ports that were picked for a container, so that it gets others."""
+        picked = self.picked(definition)
+        for key, numbers in picked.items():
+            self._picker.release(key.rsplit("/", 1)[-1], numbers)
+        _drop(self._record.host_ports, picked)
 
     async def have(self, definition: Container, bindings: Mapping[str, list[int]]) -> None:
         """Give a container the ports of its sandbox, and save them first, as ``pick`` does."""

@@ -104,7 +104,7 @@ def _stop_without_network(record: AgentTask, why: str) -> None:
 
 
 def forget_creation(container: AgentContainer, live: LiveState) -> None:
-    """Mark a container that never ran to be created again: it is in a lost network."""
+    """Mark a container that never ran to be created again: it is removed, since it could never start."""
     container.known = ContainerStatus.PULLED
     container.runtime_id = ""
     live.joined.pop(container.name, None)

@@ -37,12 +37,15 @@ from agent.engine.preparations import table as preparations
 from agent.engine.preparations.contract import HostAccess, Provision
 from agent.engine.settle import forget_creation
 from agent.errors import (
+    AgentError,
     EngineRefused,
     NameConflict,
     NoSuchContainer,
     NoSuchImage,
     PayloadError,
+    PortTaken,
     RuntimeFailure,
+    StartForgotten,
 )
 from agent.model import ids, reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
@@ -58,6 +61,8 @@ if TYPE_CHECKING:
 ROUTER_ADDRESS_S: Final = 60.0
 """How long a container waits for the address of its log router."""
 ROUTER_LOOK_S: Final = 0.5
+OTHER_PORTS_TRIES: Final = 3
+"""How often the containers of a task get other ports: whoever takes them all does not do so by chance."""
 
 _log = structlog.get_logger()
 
@@ -92,6 +97,8 @@ class Steps:
         )
         self._writer = writer
         self._files = MountedFiles(record, tools)
+        self._other_ports = 0
+        """How often a container got other ports, since those picked for it were taken."""
         self._made_here: set[str] = set()
         """Containers that this process has created."""
         self._network = NetworkSteps(record, live, tools, writer)
@@ -282,15 +289,48 @@ class Steps:
         )
         try:
             await self._network.within(start())
-        except (EngineRefused, NoSuchContainer):
-            if not self._network.can_never_start(container):
-                if not await self._files.write_lost(self._definition(name)):
-                    raise
-                await self._network.within(start())
-                return self._started(name)
-            await self._tools.runtime.remove_container(container.runtime_id, force=True)
-            return lambda _now: forget_creation(container, self._live)
+        except (EngineRefused, NoSuchContainer) as error:
+            return await self._after_refusal(name, error, start)
         return self._started(name)
+
+    async def _after_refusal(
+        self, name: str, error: AgentError, start: Callable[[], Awaitable[None]]
+    ) -> Outcome:
+        """Start a container once more that was not started, or have it made anew; else raise ``error``."""
+        container, definition = self._record.containers[name], self._definition(name)
+        has_run = bool(container.started_at) or name in self._live.restarting
+        if isinstance(error, StartForgotten):
+            if has_run or not self._tools.groups.are_there:
+                raise error  # what it has written would go, or what is left of it cannot be found
+            await self._tools.groups.end_forgotten(self._record.arn, container.runtime_id)
+            return await self._make_anew(container)
+        if isinstance(error, PortTaken):
+            is_fixed = has_run or not self._ports.picked(definition)
+            if is_fixed or self._other_ports >= OTHER_PORTS_TRIES:
+                raise error
+            return await self._make_with_other_ports(definition)
+        if self._network.can_never_start(container):
+            return await self._make_anew(container)
+        if not await self._files.write_lost(definition):
+            raise error
+        await self._network.within(start())
+        return self._started(name)
+
+    async def _make_with_other_ports(self, definition: Container) -> Outcome:
+        """Have a container made anew whose ports are taken, by an engine that has forgotten who has them, say."""
+        forgotten = await self._make_anew(self._record.containers[definition.name])
+        self._other_ports += 1
+
+        def outcome(now: float) -> None:
+            self._ports.give_up(definition)
+            forgotten(now)
+
+        return outcome
+
+    async def _make_anew(self, container: AgentContainer) -> Outcome:
+        """Have a container that has never run removed and created once more."""
+        await self._tools.runtime.remove_container(container.runtime_id, force=True)
+        return lambda _now: forget_creation(container, self._live)
 
     def _started(self, name: str) -> Outcome:
         container, payload = self._record.containers[name], self._record.payload

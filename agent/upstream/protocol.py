@@ -106,6 +106,9 @@ class TaskHost(Protocol):
     def knows(self, task_arn: str) -> bool:
         """Return whether the host holds this task, running or stopped."""
 
+    def is_over(self, task_arn: str) -> bool:
+        """Return whether a task has ended here and was forgotten, or was refused: nothing more comes of it."""
+
     def listed(self) -> None:
         """Record that control has listed everything it wants: leftovers may be removed."""
 

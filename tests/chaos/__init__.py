@@ -24,6 +24,7 @@ directory of the host and what the engine told, never with what agents or contro
     oracle       what came of each order: pure
     leftovers    what is still on the host in the end
     history      the time line, and what is printed meanwhile
+    evidence     what the history and the logs tell about what went wrong
     report       what is printed in the end
     run          all of it in order
 

@@ -34,6 +34,13 @@ def main() -> int:
     parser.add_argument("--fault-gap", type=float, default=4.0, help="mean seconds between faults")
     parser.add_argument("--work-gap", type=float, default=2.5, help="mean seconds between orders")
     parser.add_argument(
+        "--within",
+        type=float,
+        default=90.0,
+        metavar="SECONDS",
+        help="in which all has to be as ordered in the end; up to five times longer on a slow machine",
+    )
+    parser.add_argument(
         "--clock", action="store_true", help="step the clock too: only on a host that has its own"
     )
     parser.add_argument("--keep", type=Path, default=Path("build/chaos"), help="where histories go")
@@ -58,6 +65,7 @@ def main() -> int:
             keep=options.keep,
             is_quiet=False,
             always_keep=options.always_keep,
+            within_s=options.within,
         )
     )
     text = json.dumps(report.as_json(), indent=2) if options.json else report.as_text()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,13 +48,21 @@ def paused(scene: Scene, fault: Fault) -> Iterator[None]:
 
 @contextlib.contextmanager
 def engine_killed(scene: Scene, fault: Fault) -> Iterator[None]:
-    """Kill the engine with SIGKILL; its containers go on."""
+    """Kill the engine with SIGKILL; its containers go on.
+
+    An agent that is just starting may say so and end: it is started again. One that has started has to wait.
+    """
     del fault
-    scene.world.engine.kill()
-    try:
-        yield
-    finally:
-        scene.world.engine.start()
+    began = time.time()
+    with contextlib.ExitStack() as stack:
+        for agent in scene.world.agents:
+            stack.enter_context(agent.may_fail_to_start())
+        scene.world.engine.kill()
+        try:
+            yield
+        finally:
+            scene.world.engine.start()
+            scene.excuses.engine_deaths.append((began, time.time()))
 
 
 @contextlib.contextmanager

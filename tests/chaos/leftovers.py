@@ -42,19 +42,32 @@ def sort(lines: Iterable[str]) -> dict[str, list[str]]:
     return dict(found)
 
 
-def forgotten_proxies() -> dict[int, int]:
-    """Return the engine's proxies of published ports on this host, by port, with their process ids.
+def with_owners(listeners: Iterable[str]) -> list[str]:
+    """Return listeners as ``HostSnapshot`` tells them, each with the processes that hold its port."""
+    holders: dict[str, set[str]] = defaultdict(set)
+    for each in psutil.net_connections("tcp"):
+        if each.status == psutil.CONN_LISTEN and each.pid is not None and each.laddr:
+            with contextlib.suppress(psutil.Error):
+                holders[str(each.laddr.port)].add(f"{psutil.Process(each.pid).name()} {each.pid}")
+    return [
+        f"{listener} of {', '.join(sorted(holders[listener.split()[-1]])) or 'nobody'}"
+        for listener in listeners
+    ]
 
-    An engine that is killed while it starts or ends a container forgets its proxy, which runs on for ever. This
-    is a fault of the engine, and no agent can know of it: a published port is the engine's own.
+
+def forgotten_proxies() -> list[int]:
+    """Return the process ids of the engine's proxies of published ports on this host.
+
+    A port has one for each family of addresses. An engine that is killed while it starts or ends a container
+    forgets them, and they run on for ever. This is a fault of the engine, and no agent can know of it: a
+    published port is the engine's own.
     """
     here = Path("/proc/self/ns/net").readlink()
-    found: dict[int, int] = {}
-    for process in psutil.process_iter(["name", "cmdline"]):
-        words = process.info["cmdline"] or []
-        with contextlib.suppress(OSError, ValueError):
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(OSError):
             if process.info["name"] == "docker-proxy" and here == _network_of(process.pid):
-                found[int(words[words.index("-host-port") + 1])] = process.pid
+                found.append(process.pid)
     return found
 
 

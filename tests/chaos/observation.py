@@ -49,7 +49,9 @@ def read_lines(runs: Path) -> dict[tuple[str, str], list[Line]]:
         order, _, container = file.name.partition("-")
         with contextlib.suppress(OSError):
             words = [line.split() for line in file.read_text().splitlines()]
-            found[order, container] = [Line(each[0], each[1]) for each in words if len(each) > 1]
+            found[order, container] = [
+                Line(word, run, int(at_s)) for word, run, at_s in (x for x in words if len(x) == 3)
+            ]
     return found
 
 

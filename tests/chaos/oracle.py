@@ -42,6 +42,8 @@ class Line(NamedTuple):
     """``start``, ``term`` or ``end``."""
     run: str
     """Differs for each start."""
+    at_s: int = 0
+    """In seconds of the wall clock."""
 
 
 @dataclass
@@ -195,7 +197,31 @@ def _addresses(seen: Seen) -> Iterable[Violation]:
 
 
 def _words(seen: Seen, order: Order, container: str) -> list[str]:
-    return [line.word for line in seen.lines.get((order.name, container), ())]
+    forgotten = forgotten_runs(seen, order, container)
+    lines = seen.lines.get((order.name, container), ())
+    return [line.word for line in lines if line.run not in forgotten]
+
+
+def forgotten_runs(seen: Seen, order: Order, container: str) -> set[str]:
+    """Return the runs of a container that the engine began, was killed before it wrote so down, and repeated.
+
+    To the engine, such a container has only been created, and its start is asked for again. This excuses no
+    agent: who has a container started while the engine lives has the engine tell so, and what it has told is
+    always counted.
+    """
+    begun = [x for x in seen.lines.get((order.name, container), ()) if x.word == "start"]
+    untold = len(begun) - max(1, len(seen.starts.get((order.arn, container), ())))
+    dying = [line.run for line in begun if seen.excuses.engine_died_at(line.at_s)]
+    return set(dying[: max(0, untold)])
+
+
+def count_forgotten(seen: Seen) -> int:
+    """Return how many starts the engine has forgotten."""
+    return sum(
+        len(forgotten_runs(seen, order, container))
+        for order in seen.orders
+        for container in ("first", "main")
+    )
 
 
 def _reasons(task: Mapping[str, Any]) -> str:

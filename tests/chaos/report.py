@@ -32,10 +32,14 @@ class Report:
     leftovers: dict[str, list[str]] = field(default_factory=dict)
     forgotten_by_engine: int = 0
     """Proxies of published ports that an engine forgot as it was killed; no agent can know of them."""
+    starts_forgotten: int = 0
+    """Starts that an engine made, forgot as it was killed, and made again."""
     trouble: list[str] = field(default_factory=list)
     """Processes that ended by themselves, calls that were refused, faults that failed."""
     quiet_after_s: float = 0.0
     """How long it took from the last fault until everything was as ordered."""
+    evidence: list[str] = field(default_factory=list)
+    """What the history and the logs tell about what went wrong."""
     kept: str = ""
     """Where the history is kept."""
 
@@ -80,6 +84,7 @@ class Report:
             f"doubles           {counts[DOUBLE]}",
             f"needless restarts {counts[NEEDLESS]}",
             f"leftovers         {self.left}   ({self._left_by_kind()})",
+            f"starts that a killed engine forgot and made again: {self.starts_forgotten}",
             f"port proxies that a killed engine forgot: {self.forgotten_by_engine}",
         ]
         if not self.is_clean:
@@ -96,7 +101,7 @@ class Report:
             lines.append(f"and {len(self.violations) - _SHOWN} more")
         for kind, things in self.leftovers.items():
             lines += [f"left over: {kind}: {thing}" for thing in things[:_SHOWN]]
-        lines += self.trouble[:_SHOWN]
+        lines += [*self.trouble[:_SHOWN], *self.evidence, ""]
         lines.append(f"The history is in {self.kept}")
         lines.append(f"To repeat the plan: make chaos SEED={self.seed} MINUTES={self.minutes:g}")
         return lines

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.chaos import leftovers, oracle, plan, work_plan
+from tests.chaos import evidence, leftovers, oracle, plan, work_plan
 from tests.chaos.conductor import Conductor
 from tests.chaos.history import History
 from tests.chaos.observation import observe
@@ -35,10 +35,14 @@ if TYPE_CHECKING:
 
 _SAY_EVERY_S = 10.0
 _LOOK_EVERY_S = 3.0
-_QUIET_LIMIT_S = 420.0
-"""How long everything may take to become as ordered: nobody waits for that, and the machine may be busy."""
-_EMPTY_LIMIT_S = 240.0
-_CLEAN_LIMIT_S = 60.0
+_START_S = 8.0
+"""How long control and agents take to start and to know each other, on a machine with nothing else to do."""
+_MOST_PATIENCE = 5.0
+
+
+def patience(start_s: float) -> float:
+    """Return how many times longer everything may take here, from how long the start took."""
+    return min(max(1.0, start_s / _START_S), _MOST_PATIENCE)
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Options:
     keep: Path
     is_quiet: bool
     always_keep: bool
+    within_s: float
+    """How long everything may take to become as ordered, and again to end, if the machine is idle."""
 
 
 def run(options: Options) -> Report:
@@ -68,7 +74,10 @@ def run(options: Options) -> Report:
             except BaseException as error:
                 history.note("failed", error=repr(error))
                 _keep(directory, options, report)
+                history.say(f"failed; the history is in {report.kept}")
                 raise
+            if not report.is_clean:
+                report.evidence = evidence.gather(directory, report)
             if not report.is_clean or options.always_keep:
                 _keep(directory, options, report)
             remove_groups(directory)  # those of tasks that were not stopped
@@ -81,7 +90,9 @@ def run(options: Options) -> Report:
 def _run(made: World, options: Options, report: Report) -> None:
     history = made.history
     before = HostSnapshot.take(agents=made.directory)
+    began = time.monotonic()
     start(made)
+    within_s = options.within_s * patience(time.monotonic() - began)
     workload = Workload(made)
     workload.prepare()
     history.begin()
@@ -102,15 +113,15 @@ def _run(made: World, options: Options, report: Report) -> None:
         except BaseException:
             workload.given_up.set()
             raise
-    history.say("all is mended; waiting until it is quiet")
+    history.say(f"all is mended; waiting until it is quiet, {within_s:.0f} s at most")
     ended_s = history.now_s()
-    report.violations = _until_quiet(scene, workload, options.seed)
+    report.violations = _until_quiet(scene, workload, report, within_s)
     report.quiet_after_s = history.now_s() - ended_s
     for violation in report.violations:
         history.note("violation", **violation._asdict())
     _fill(report, conductor, workload)
     history.say("ending all tasks")
-    report.leftovers = _end(made, workload, before, report)
+    report.leftovers = _end(made, workload, before, report, within_s)
     report.trouble += [each for process in made.processes for each in process.unexpected]
     for kind, things in report.leftovers.items():
         history.note("left", kind=kind, things=things)
@@ -151,16 +162,20 @@ def _progress(conductor: Conductor, workload: Workload) -> Iterator[None]:
         thread.join()
 
 
-def _until_quiet(scene: Scene, workload: Workload, seed: int) -> list[Violation]:
+def _until_quiet(
+    scene: Scene, workload: Workload, report: Report, within_s: float
+) -> list[Violation]:
     """Wait until nothing violates a promise; return what still does when it can heal no more."""
-    chance = random.Random(f"end {seed}")
+    chance = random.Random(f"end {report.seed}")
     workload.settle_services({name: chance.randint(1, 4) for name in work_plan.SERVICES})
-    deadline = time.monotonic() + _QUIET_LIMIT_S
+    deadline = time.monotonic() + within_s
     found: list[Violation] = []
     while time.monotonic() < deadline:
         settled = all(scene.world.is_settled(n) for n in range(len(scene.world.agents)))
         with contextlib.suppress(BotoCoreError, ClientError):
-            found = oracle.judge(observe(scene, workload))
+            seen = observe(scene, workload)
+            found = oracle.judge(seen)
+            report.starts_forgotten = oracle.count_forgotten(seen)
             if settled and not any(each.may_heal for each in found):
                 return found
             waits = [f"{each.task[-12:]} {each.what}" for each in found if each.may_heal]
@@ -189,7 +204,7 @@ def _fill(report: Report, conductor: Conductor, workload: Workload) -> None:
 
 
 def _end(
-    made: World, workload: Workload, before: HostSnapshot, report: Report
+    made: World, workload: Workload, before: HostSnapshot, report: Report, within_s: float
 ) -> dict[str, list[str]]:
     """End all tasks like an operator, then agents and control; return what is left."""
     client = workload.client
@@ -198,16 +213,19 @@ def _end(
     for page in client.get_paginator("list_tasks").paginate(desiredStatus="RUNNING"):
         for arn in page["taskArns"]:
             client.stop_task(task=arn)
-    deadline = time.monotonic() + _EMPTY_LIMIT_S
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and not all(a.has_no_tasks() for a in made.fleet.agents):
         time.sleep(0.5)
     for process in (*made.agents, made.control):
         process.stop()
     proxies = leftovers.forgotten_proxies()
-    for pid in proxies.values():
-        os.kill(pid, signal.SIGKILL)
-    left = leftovers.sort(before.wait_until_clean(limit_s=_CLEAN_LIMIT_S, agents=made.directory))
+    for pid in proxies:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    left = leftovers.sort(before.wait_until_clean(limit_s=within_s / 2, agents=made.directory))
     report.forgotten_by_engine = len(proxies)
+    if "listeners" in left:
+        left["listeners"] = leftovers.with_owners(left["listeners"])
     for kind, things in leftovers.of_state(made).items():
         left[kind] = [*left.get(kind, []), *things]
     return {kind: things for kind, things in left.items() if things}

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from tests.chaos.world import World
 
 
+STARTING_S = 3.0
+"""How long an engine takes at most, on a busy machine, to write down that it has started a container."""
+
+
 class Skip(Exception):
     """A fault has nothing to strike now, and says why."""
 
@@ -27,6 +31,13 @@ class Excuses:
     """Tasks with an ended container that was started again by hand."""
     gone_back: list[tuple[float, float]] = field(default_factory=list)
     """Times, in seconds since the beginning, of which control has forgotten everything."""
+
+    engine_deaths: list[tuple[float, float]] = field(default_factory=list)
+    """When the engine was killed, and when it answered again, in seconds of the wall clock."""
+
+    def engine_died_at(self, at_s: float) -> bool:
+        """Return whether the engine was killed right after some time, or was dead then."""
+        return any(begin - STARTING_S <= at_s <= end for begin, end in self.engine_deaths)
 
     def was_forgotten(self, from_s: float, to_s: float) -> bool:
         """Return whether control has forgotten a part of a time."""

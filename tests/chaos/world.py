@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 DISK_MIB = {"agent": 16, "control": 96}
 """Sizes of the disks for state: small enough to be filled at once."""
+STARTED = b'"agent started"'
+"""What an agent logs once it has begun to work."""
 _LOOK_EVERY_S = 0.3
 _RESTART_AFTER_S = 0.5
 _EXCUSED_FOR_S = 15.0
@@ -42,6 +44,9 @@ class Supervised:
     _is_wanted: bool = False
     _excuses: int = 0
     _excused_until_s: float = 0.0
+    _lacks_something: int = 0
+    _log_begins: int = 0
+    """Where the log of the process that runs now begins."""
 
     @contextlib.contextmanager
     def may_exit(self) -> Iterator[None]:
@@ -53,12 +58,30 @@ class Supervised:
             self._excuses -= 1
             self._excused_until_s = time.monotonic() + _EXCUSED_FOR_S
 
+    @contextlib.contextmanager
+    def may_fail_to_start(self) -> Iterator[None]:
+        """Let it end with a message now if it is still starting; what has started has to go on."""
+        self._lacks_something += 1
+        try:
+            yield
+        finally:
+            self._lacks_something -= 1
+
     def start(self) -> None:
         """Start it, and keep it running from now on."""
         with self.lock:
             if not self.process.is_alive():
-                self.process.start()
+                self._start()
             self._is_wanted = True
+
+    def _start(self) -> None:
+        self._log_begins = self.process.log.stat().st_size if self.process.log.exists() else 0
+        self.process.start()
+
+    def _has_started(self) -> bool:
+        with self.process.log.open("rb") as log:
+            log.seek(self._log_begins)
+            return STARTED in log.read()
 
     def kill(self) -> None:
         """Kill it, and leave it dead."""
@@ -80,11 +103,13 @@ class Supervised:
                 return
             name, code = self.process.name, popen.returncode
             excused = bool(self._excuses) or time.monotonic() < self._excused_until_s
+            if self._lacks_something and code == 1 and not self._has_started():
+                excused = True
             self.history.note("exit", process=name, code=code, excused=excused)
             if not excused:
                 self.unexpected.append(f"{name} ended by itself with exit code {code}")
             time.sleep(_RESTART_AFTER_S)
-            self.process.start()
+            self._start()
 
 
 @dataclass

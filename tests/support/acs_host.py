@@ -62,6 +62,8 @@ class FakeTasks:
         self.taken: list[tuple[Assignments, str]] = []
         self.held: dict[str, str] = {}
         """Desired status by ARN."""
+        self.over: set[str] = set()
+        """Tasks that have ended and are forgotten, or were refused."""
         self.lists = 0
         self.failure: Exception | None = None
         self.poison: set[str] = set()
@@ -93,6 +95,9 @@ class FakeTasks:
 
     def knows(self, task_arn: str) -> bool:
         return task_arn in self.held
+
+    def is_over(self, task_arn: str) -> bool:
+        return task_arn in self.over
 
     def listed(self) -> None:
         self.lists += 1

@@ -36,6 +36,17 @@ def make(directory: Path, *, names: str = "DNS:localhost,IP:127.0.0.1") -> Certi
     return made
 
 
+def client(of: Certificates, subject: str) -> tuple[Path, Path]:
+    """Make a client's certificate and key, signed by the same authority."""
+    directory = of.ca.parent
+    certificate, key, request = (directory / f"client.{end}" for end in ("pem", "key", "csr"))
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    _openssl("req", *curve, "-subj", subject, "-keyout", f"{key}", "-out", f"{request}")
+    by = ["-CA", f"{of.ca}", "-CAkey", f"{directory / 'ca.key'}", "-CAcreateserial"]
+    _openssl("x509", "-req", "-in", f"{request}", *by, "-days", "2", "-out", f"{certificate}")
+    return certificate, key
+
+
 def _openssl(*words: str) -> None:
     done = subprocess.run(["openssl", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -31,6 +31,8 @@ class PrivateEngine:
     directory: Path
     live_restore: bool = True
     """Containers survive a stop of the engine; without it, the stop ends them all."""
+    more: tuple[str, ...] = ()
+    """More arguments of dockerd."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -57,6 +59,7 @@ class PrivateEngine:
                     "--iptables=false",
                     "--ip6tables=false",
                     *(["--live-restore"] if self.live_restore else []),
+                    *self.more,
                 ],
                 stdout=log,
                 stderr=log,
@@ -78,11 +81,20 @@ class PrivateEngine:
             self.process = None
 
     def kill(self) -> None:
-        """Kill it, to simulate a crash; its containers keep running."""
+        """Kill it, to simulate a crash; its containers keep running.
+
+        Its containerd dies with it. A new engine that finds that one still alive would wait for it in vain.
+        """
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             self.process = None
+            pid_file = self.directory / "exec/containerd/containerd.pid"
+            with contextlib.suppress(OSError, ValueError):
+                comm = Path(f"/proc/{int(pid_file.read_text())}/comm")
+                while "containerd" in comm.read_text():
+                    time.sleep(0.01)
+            pid_file.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def stalled(self) -> Iterator[None]:

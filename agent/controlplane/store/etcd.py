@@ -40,7 +40,7 @@ from agent.controlplane.store.contract import (
     StoreUnavailable,
     TxnResult,
 )
-from agent.controlplane.store.etcd_client import READ_S, EtcdClient, Header
+from agent.controlplane.store.etcd_client import EtcdClient, Header
 from agent.controlplane.store.etcd_health import Health
 from agent.controlplane.store.etcd_words import (
     FORMAT,
@@ -54,6 +54,7 @@ from agent.controlplane.store.etcd_words import (
 )
 from agent.controlplane.store.sqlite_file import Watermark
 from agent.controlplane.store.watching import Hub, PrefixWatch
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -143,6 +144,7 @@ class EtcdStore:
         self._settling: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._closed = False
+        self._moving = False
         self._problem = ""
         self.health = Health(self)
         self._running: list[asyncio.Task[None]] = []
@@ -174,15 +176,13 @@ class EtcdStore:
             words = Words(settings.prefix)
             identity = await _prepare(client, settings, makes=makes)
             found = await _own_keys(client, words)
-            if words.own("moving") in found and not moving:
-                raise StoreFailure(
-                    f"an import into {settings.shown} has not finished; repeat `ecs-agent control import`"
-                )
+            _check_whole(found, words, moving=moving)
             words = replace(words, revisions=_revisions(found.get(words.own("revisions"))))
             watermark = None
             if data_dir is not None:
                 watermark = await asyncio.to_thread(Watermark, data_dir / f"etcd-{identity[:12]}")
             store = cls(client, words, found.revision, watermark)
+            store._moving = moving
         except BaseException:
             await client.close()
             raise
@@ -295,14 +295,20 @@ class EtcdStore:
         granted = await self._change("/v3/lease/grant", {"TTL": math.ceil(ttl_s)}, _Granted)
         return int(granted.id)
 
-    async def keep_alive(self, lease: int, *, limit_s: float = READ_S) -> None:
-        """Renew a lease for its full time, at any endpoint that answers within a time."""
+    async def keep_alive(self, lease: int) -> None:
+        """Renew a lease for its full time."""
         self._check_open()
         async with self._noted():
             # To renew twice does no harm.
-            answer = await self.client.read(
-                "/v3/lease/keepalive", {"ID": lease}, _KeptAlive, limit_s=limit_s
-            )
+            answer = await self.client.read("/v3/lease/keepalive", {"ID": lease}, _KeptAlive)
+        if answer.result.ttl <= 0:
+            raise LeaseUnknown(f"lease {lease} has ended or never existed")
+
+    async def keep_alive_at(self, endpoint: str, lease: int, limit_s: float) -> None:
+        """Renew a lease at one endpoint."""
+        self._check_open()
+        body = {"ID": lease}
+        answer = await self.client.at(endpoint, "/v3/lease/keepalive", body, _KeptAlive, limit_s)
         if answer.result.ttl <= 0:
             raise LeaseUnknown(f"lease {lease} has ended or never existed")
 
@@ -346,8 +352,13 @@ class EtcdStore:
         return (await self.own_txn({"success": [put]})).header.revision
 
     async def reload_own(self) -> None:
-        """Read again what another process may have written for the store's own use."""
+        """Read again what another process may have written for the store's own use.
+
+        Raises:
+            StoreFailure: it began an import and did not finish it.
+        """
         found = await _own_keys(self.client, self.words)
+        _check_whole(found, self.words, moving=self._moving)
         revisions = _revisions(found.get(self.words.own("revisions")))
         self.words = replace(self.words, revisions=revisions)
         self._note(found.revision)
@@ -524,6 +535,14 @@ async def _own_keys(client: EtcdClient, words: Words) -> _OwnKeys:
     return found
 
 
+def _check_whole(found: _OwnKeys, words: Words, *, moving: bool) -> None:
+    """Refuse a store that an import has left unfinished, unless this is for one."""
+    if words.own("moving") in found and not moving:
+        raise StoreFailure(
+            f"an import into {words.prefix} of etcd has not finished; repeat `ecs-agent control import`"
+        )
+
+
 async def _prepare(client: EtcdClient, settings: EtcdSettings, *, makes: bool) -> str:
     """Make a new store, or check the one that is there; returns what identifies it."""
     key = Words(settings.prefix).own("format")
@@ -555,5 +574,5 @@ def _revisions(kv: RawKv | None) -> Revisions:
         return Revisions()
     try:
         return Revisions.decode(kv.value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BAD_JSON as error:
         raise StoreFailure(f"{kv.key.decode()} in etcd cannot be read: {error}") from None

@@ -58,6 +58,8 @@ class Health:
     def __init__(self, store: EtcdStore) -> None:
         self._store = store
         self.quota_bytes = DEFAULT_QUOTA_BYTES
+        self.may_mend = False
+        """Whether this process makes space in a full etcd: only what leads, or wants to."""
         self.size_bytes = 0
         """Of the largest member's file; 0 while it is not known."""
         self.used_bytes = 0
@@ -69,7 +71,7 @@ class Health:
         self._denied = ""
 
     async def look(self) -> None:
-        """Ask for size and alarms, unless that was done a moment ago; mends a full etcd if this process leads.
+        """Ask for size and alarms, unless that was done a moment ago; mends a full etcd if this process may.
 
         Raises:
             StoreFailure: etcd does not answer.
@@ -80,7 +82,7 @@ class Health:
         self._next_look = now + LOOK_EVERY_S
         alarms = {one.alarm for one in await self._alarms()}
         await self._sizes()
-        if "NOSPACE" in alarms and self._store.fence is not None and now >= self._next_mend:
+        if "NOSPACE" in alarms and self.may_mend and now >= self._next_mend:
             self._next_mend = now + MEND_EVERY_S
             await self._mend()
             alarms = {one.alarm for one in await self._alarms()}

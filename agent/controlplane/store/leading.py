@@ -11,18 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 import structlog
 from msgspec import Struct
 
-from agent.controlplane.store.contract import LeaseUnknown, StoreFailure, StoreUnavailable
-from agent.controlplane.store.etcd import Fence, NotLeading
-from agent.errors import ConfigError
+from agent.controlplane.store.contract import (
+    LeaseUnknown,
+    StoreFailure,
+    StoreFull,
+    StoreUnavailable,
+)
+from agent.controlplane.store.etcd import Fence
+from agent.errors import BAD_JSON, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -93,8 +99,17 @@ class Leadership:
         candidate = _Candidate(store, standing_by, fit)
         while True:
             store.leader_gone.clear()
-            if await candidate.may_lead() and await made._take():
-                break
+            try:
+                if await candidate.may_lead() and await made._take():
+                    break
+            except StoreUnavailable as error:
+                if standing_by is None:
+                    raise
+                _log.warning("this control cannot lead yet", error=str(error))
+                if isinstance(error, StoreFull):
+                    # Nobody leads, so nobody else makes space for the lease.
+                    store.health.may_mend = True
+                    store.health.look_soon()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await store.leader_gone.wait()
@@ -119,16 +134,22 @@ class Leadership:
                     await self._store.revoke_lease(lease)
 
     async def _take(self) -> bool:
-        """Try to lead; False if another process does."""
-        store, key = self._store, self._store.words.own("leader")
+        """Try to lead, again only if nobody else has in between; False if another process does."""
+        store, key, led = self._store, self._store.words.own("leader"), self._store.words.own("led")
+        earlier = store.fence
         if await store.own("leader") is not None:
             return False
         self._lease = await store.grant_lease(LEASE_S)
         put = {"key": key, "value": msgspec.json.encode(self._me), "lease": self._lease}
-        body = {
+        body: dict[str, Any] = {
             "compare": [{"key": key, "target": "CREATE", "result": "EQUAL", "create_revision": 0}],
-            "success": [{"request_put": put}],
+            # Put whenever somebody begins to lead, so it tells who did last.
+            "success": [{"request_put": put}, {"request_put": {"key": led, "value": b""}}],
         }
+        if earlier is not None:
+            # What this process remembers is only true if nobody else has written.
+            revision = {"mod_revision": earlier.create_revision}
+            body["compare"].append({"key": led, "target": "MOD", "result": "EQUAL"} | revision)
         with contextlib.suppress(StoreUnavailable, LeaseUnknown):
             # Whether it was done is read below.
             await store.own_txn(body)
@@ -139,39 +160,54 @@ class Leadership:
                 await store.revoke_lease(lease)
             return False
         store.fence = Fence(key, found.create_revision)
+        store.health.may_mend = True
         return True
 
     async def _renew(self) -> None:
         """Keep the lease; take it again if it ended and nobody else leads."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RENEW_S):
-                    await self._store.fenced.wait()
-            try:
-                if self._store.fenced.is_set():
-                    raise LeaseUnknown("a transaction was refused")
-                await self._store.keep_alive(self._lease, limit_s=RENEW_S)
-            except LeaseUnknown:
-                if not await self._taken_again():
+        async with asyncio.TaskGroup() as group:
+            for turn in itertools.count():
+                # Not one after the other: an endpoint that hangs or is slow must not cost the lease.
+                renewal = group.create_task(self._renew_at(turn))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RENEW_S):
+                        await self._store.fenced.wait()
+                if self._store.fenced.is_set() and not await self._taken_again():
                     _log.critical("another control leads this fleet now; this one ends")
                     self.lost.set()
+                    renewal.cancel()
                     return
-            except StoreFailure as error:
-                _log.warning("leadership not renewed; trying again", error=str(error))
+
+    async def _renew_at(self, turn: int) -> None:
+        """Renew the lease once, at the endpoints in turn."""
+        lease, client = self._lease, self._store.client
+        endpoints = client.preferred()
+        try:
+            await self._store.keep_alive_at(endpoints[turn % len(endpoints)], lease, LEASE_S)
+        except LeaseUnknown:
+            if lease == self._lease:
+                self._store.fenced.set()
+        except StoreFailure as error:
+            _log.warning("leadership not renewed; trying again", error=str(error))
 
     async def _taken_again(self) -> bool:
-        """Return whether this process still leads after its lease ended."""
+        """Return whether this process still leads after its lease ended, or something was refused."""
         while True:
+            self._store.fenced.clear()
             try:
-                if await self._take():
-                    self._store.fenced.clear()
-                    _log.warning("leadership had ended, and was taken again")
-                    return True
                 found = await self._store.own("leader")
                 if found is not None:
+                    # Its own, if what was refused had begun before leadership was taken again.
+                    if found.lease != self._lease:
+                        return False
+                    self._store.fence = Fence(found.key, found.create_revision)
+                    return True
+                last, fence = await self._store.own("led"), self._store.fence
+                if last is not None and fence and last.mod_revision > fence.create_revision:
                     return False
-            except NotLeading:
-                return False
+                if await self._take():
+                    _log.warning("leadership had ended, and was taken again")
+                    return True
             except StoreFailure as error:
                 _log.warning("leadership not taken again; trying again", error=str(error))
             await asyncio.sleep(RENEW_S)
@@ -194,21 +230,15 @@ class _Candidate:
 
     async def may_lead(self) -> bool:
         """Return whether nobody leads and this process may; raises ``StoreFailure``."""
-        try:
-            leader = await current(self._store)
-            if leader is not None and self._standing_by is None:
-                raise StoreFailure(f"{leader} leads this fleet; stop it first")
-            now = time.monotonic()
-            if leader is None or now >= self._next_look:
-                self._next_look = now + FIT_S
-                is_fit = await self._is_fit()
-            if leader is None:
-                return is_fit
-        except StoreUnavailable as error:
-            if self._standing_by is None:
-                raise
-            _log.warning("etcd does not answer; still standing by", error=str(error))
-            return False
+        leader = await current(self._store)
+        if leader is not None and self._standing_by is None:
+            raise StoreFailure(f"{leader} leads this fleet; stop it first")
+        now = time.monotonic()
+        if leader is None or now >= self._next_look:
+            self._next_look = now + FIT_S
+            is_fit = await self._is_fit()
+        if leader is None:
+            return is_fit
         if leader != self._told and self._standing_by is not None:
             self._told = leader
             self._standing_by(leader)
@@ -235,5 +265,5 @@ def _decoded(kv: RawKv | None) -> Leader | None:
         return None
     try:
         return msgspec.json.decode(kv.value, type=Leader)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         return Leader(host="an unknown host")

@@ -84,6 +84,8 @@ class SandboxLifecycle:
         self._exits = namespaces.ExitWatch()
         self._background = BackgroundTasks()
         self._sweep: asyncio.Task[None] | None = None
+        self._unfinished: set[str] = set()
+        """Addresses at which a failed creation may have left something."""
 
     def take_over(self, plan: RecoveryPlan) -> None:
         """Go on with the sandboxes of an earlier process, which the table knows already."""
@@ -178,7 +180,9 @@ class SandboxLifecycle:
         for ipv4 in self._table.records:
             self.warm.take_out(ipv4)
         await self.empty_scrap()
-        return len(self._table.scrap)
+        unfinished, self._unfinished = self._unfinished, set()
+        await settle("sandbox not removed", [(x, self._remove_unfinished(x)) for x in unfinished])
+        return len(self._table.scrap) + len(self._unfinished)
 
     async def empty_scrap(self) -> None:
         """Remove unusable sandboxes; those that cannot be removed stay for the next time."""
@@ -230,11 +234,13 @@ class SandboxLifecycle:
                 self._addresses.give_back(ipv4, now())
                 _log.warning("address skipped", ipv4=ipv4, error=str(error))
             except BaseException:
+                self._unfinished.add(ipv4)
                 self._addresses.give_back(ipv4, now())
                 raise
 
     async def _make_at(self, ipv4: str, eni: TaskEni | None = None) -> SandboxRecord:
         """Make a sandbox with an address that is held for it."""
+        self._unfinished.discard(ipv4)
         record = await self._maker.make(ipv4, eni)
         self._table.records[ipv4] = record
         return record
@@ -262,6 +268,13 @@ class SandboxLifecycle:
             await self.remove(record)
         except BaseException:
             self._table.scrap[record.ipv4] = record
+            raise
+
+    async def _remove_unfinished(self, ipv4: str) -> None:
+        try:
+            await self._maker.remove_unfinished(ipv4)
+        except BaseException:
+            self._unfinished.add(ipv4)
             raise
 
     def _begin_watch(self, record: SandboxRecord) -> None:

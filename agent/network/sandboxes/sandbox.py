@@ -180,6 +180,15 @@ class SandboxMaker:
         await self._engine.stop_container(container_id, timeout_s=_STOP_S)
         await self._engine.remove_container(container_id, force=True)
 
+    async def remove_unfinished(self, ipv4: str) -> None:
+        """Remove what a failed ``make`` may have left, as when the engine died in the middle of it. Idempotent.
+
+        Only while nobody makes a sandbox with this address.
+        """
+        await self._host.detach(addresses.link_name_of(ipv4))
+        with contextlib.suppress(NameTaken):
+            await self._remove_leftover(addresses.container_name_of(ipv4))
+
     async def reattach(self, record: SandboxRecord) -> None:
         """Recreate the link of a living sandbox after somebody removed it, or part of it.
 

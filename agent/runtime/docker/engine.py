@@ -119,7 +119,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> None:
             client.start(container_id)
 
-        await self._calls.do(self._calls.launch, work, "started", limit_s, container_id)
+        await self._calls.do(self._calls.launch, work, faults.STARTED, limit_s, container_id)
 
     async def stop_container(
         self, container_id: str, *, timeout_s: int, limit_s: float = 120.0

@@ -6,6 +6,8 @@ client, because operators of Amazon ECS know this form from ``stoppedReason``.
 
 from __future__ import annotations
 
+import re
+
 import docker.errors
 import requests
 import urllib3.exceptions
@@ -17,16 +19,22 @@ from agent.errors import (
     NameConflict,
     NoSuchContainer,
     NoSuchImage,
+    PortTaken,
     RuntimeFailure,
+    StartForgotten,
 )
 from agent.model import reasons
 
 CREATED = "created"
+STARTED = "started"
 PULLED = "pulled"
 PULL_BEGIN = "pullBegin"
 """A pull of which the engine has not told anything yet."""
 MANIFEST_PULLED = "MANIFEST_PULLED"
 
+_FORGOTTEN = re.compile(r"^(task [0-9a-f]{64}: already exists|id already in use)$")
+"""What engines answer to a start that they have forgotten; ``task`` is containerd's word for what runs."""
+_TAKEN = re.compile(r"port is already allocated|bind: address already in use")
 _SILENCE = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
 
 
@@ -52,6 +60,10 @@ def refused(status: int, explanation: str, *, operation: str, subject: str = "")
             kind = NoSuchImage
     elif status == 409 and "is already in use by container" in said:
         kind = NameConflict
+    elif operation == STARTED and _FORGOTTEN.match(explanation.strip()):
+        kind = StartForgotten
+    elif operation == STARTED and _TAKEN.search(explanation):
+        kind = PortTaken
     return kind(text, operation=operation)
 
 

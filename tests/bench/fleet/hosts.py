@@ -66,14 +66,16 @@ class Fleet:
         """Set by each report that was answered."""
         self._work: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> float:
-        """Register all hosts and begin to poll; returns the seconds that the registrations took."""
+    async def register(self) -> float:
+        """Register all hosts; returns the seconds that it took."""
         self._pool.open(REPORTING_LINES, self._port)
         began = time.monotonic()
         await self._all(Host.register)
-        took_s = time.monotonic() - began
+        return time.monotonic() - began
+
+    async def open(self) -> None:
+        """Have all hosts poll."""
         await self._all(lambda host: host.connect(self._port))
-        return took_s
 
     async def _all(self, act: Callable[[Host], Coroutine[None, None, None]]) -> None:
         """Have each host do something, a few at once: control closes connections of many strangers."""

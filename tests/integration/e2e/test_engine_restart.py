@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import tempfile
@@ -146,6 +147,91 @@ def test_tasks_outlive_their_engine(
         fleet.stop_tasks()
     except BaseException:
         print(agent.tail(60))  # noqa: T201 - for the failure's report
+        raise
+    finally:
+        agent.stop()
+        fleet.control.stop()
+
+
+HELD_RUNTIME = """#!/bin/sh
+# Starts containers, but not while it is told to wait.
+for word; do
+  if [ "$word" = start ]; then
+    while [ -e {here}/hold ]; do for id; do :; done; : >"{here}/waits-$id"; sleep 0.05; done
+  fi
+done
+exec runc "$@"
+"""
+
+
+@pytest.fixture
+def held_engine() -> Iterator[PrivateEngine]:
+    """An engine whose containers do not start while there is a file ``hold`` in its directory."""
+    directory = Path(tempfile.mkdtemp(prefix="ecs-"))
+    program = directory / "held-runc"
+    program.write_text(HELD_RUNTIME.format(here=directory))
+    program.chmod(0o755)
+    made = PrivateEngine(
+        directory, more=(f"--add-runtime=held={program}", "--default-runtime=held")
+    )
+    made.start()
+    yield made
+    made.end()
+    shutil.rmtree(directory)
+
+
+def processes_of(runtime_id: str) -> list[int]:
+    """Return the processes in the control groups of a container."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if runtime_id in (entry / "cgroup").read_text():
+                found.append(int(entry.name))
+    return found
+
+
+def containers_of(engine: PrivateEngine, task: str) -> list[str]:
+    label = f"label=com.amazonaws.ecs.task-arn={task}"
+    words = ["docker", "-H", engine.host, "ps", "-aq", "--no-trunc", "--filter", label]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.parametrize("shared", [{}, {"pidMode": "task"}], ids=["plain", "shared namespaces"])
+def test_an_engine_that_died_while_it_started_a_container_starts_it_once_more(
+    held_engine: PrivateEngine, tmp_path: Path, shared: dict[str, str]
+) -> None:
+    """What it had made of it is still there, and unknown to it: it ends before there is another one."""
+    image = held_engine.busybox()
+    hold = held_engine.directory / "hold"
+    fleet = Fleet(tmp_path)
+    agent = fleet.add_agent(DOCKER_HOST=held_engine.host)
+    try:
+        fleet.start()
+        client = fleet.client()
+        container = {"name": "c0", "image": image, "memory": 32, "command": ["sleep", "1000"]}
+        definition = client.register_task_definition(
+            family="held", networkMode="none", containerDefinitions=[container], **shared
+        )["taskDefinition"]["taskDefinitionArn"]
+        hold.touch()
+        tasks = run(client, definition)
+        (before,) = eventually(lambda: containers_of(held_engine, tasks[0]), what="a container")
+        waits = held_engine.directory / f"waits-{before}"
+        eventually(waits.exists, what="it is being started")
+        held_engine.kill()
+        hold.unlink()
+        assert processes_of(before), "it waits without its engine"
+        held_engine.start()
+
+        client.get_waiter("tasks_running").wait(tasks=tasks, WaiterConfig=FAST)
+        there = containers_of(held_engine, tasks[0])
+        assert before not in there
+        assert len(there) == (2 if shared else 1)
+        if not shared:
+            assert not processes_of(before)
+        fleet.stop_tasks()
+        eventually(lambda: not processes_of(before), what="nothing is left of it")
+    except BaseException:
+        print(agent.tail(80))  # noqa: T201 - for the failure's report
         raise
     finally:
         agent.stop()

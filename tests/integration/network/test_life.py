@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from agent.errors import NetworkFailure, StateFailure
+from agent.errors import EngineUnavailable, NetworkFailure, StateFailure
 from agent.network import addresses, sandbox_record
 from agent.network.sandboxes.recovery import Holder
 from agent.network.sandboxes.sandbox import SANDBOX_LABEL
@@ -244,6 +244,27 @@ async def test_a_left_over_of_the_same_name_is_replaced(host: Host) -> None:
     await host.engine.create_container(name, {"Image": host.image, "Labels": labels})
     ip("link", "add", addresses.link_name_of("10.218.77.2"), "type", "veth")
     assert (await networks.claim("a", ENI)).ipv4 == "10.218.77.2"
+
+
+async def test_what_a_claim_has_left_in_an_engine_that_died_goes_with_the_network(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    networks = await host.networks()
+
+    async def away(*_: object, **__: object) -> None:
+        raise EngineUnavailable("killed")
+
+    with monkeypatch.context() as engine:
+        for call in ("start_container", "stop_container", "remove_container"):
+            engine.setattr(host.engine, call, away)
+        with pytest.raises(EngineUnavailable):
+            await networks.claim("a", ENI)
+        assert len(await sandbox_ids(host)) == 1
+        await networks.release("a")
+        with pytest.raises(NetworkFailure, match="1 sandboxes could not be removed"):
+            await networks.remove_host_objects()
+    await networks.remove_host_objects()
+    await assert_empty(host)
 
 
 async def test_tasks_of_an_earlier_pool_keep_their_network(host: Host) -> None:

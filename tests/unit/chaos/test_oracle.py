@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.oracle import DOUBLE, LOSS, NEEDLESS, Line, Seen, judge
+from tests.chaos.oracle import DOUBLE, LOSS, NEEDLESS, Line, Seen, count_forgotten, judge
 from tests.chaos.scene import Excuses
 from tests.chaos.work_plan import ONCE, PAIR, STEADY, Act
 from tests.chaos.workload import Order
@@ -94,6 +94,32 @@ def test_the_first_container_of_a_pair_must_run_too() -> None:
 def test_a_task_that_was_stopped_and_runs() -> None:
     stopped = order(STEADY, stop_asked_s=12.0, stop_acknowledged_s=13.0)
     assert kinds(seen(stopped, task("RUNNING"), "start", **RUNS)) == [LOSS]
+
+
+def test_a_start_that_a_killed_engine_forgot_counts_once() -> None:
+    """It is made again; the engine has told of the second one alone."""
+    excuses = Excuses(engine_deaths=[(100.4, 104.0)])
+    ended = task("STOPPED", 5)
+
+    def repeated(*times: int, told: int = 1, **more: Any) -> Seen:
+        found = seen(order(ONCE), ended, starts={(ARN, "main"): ["c"] * told}, **more)
+        lines = [Line(word, str(at_s), at_s) for at_s in times for word in ("start", "end")]
+        found.lines["o1", "main"] = lines  # type: ignore[index]
+        return found
+
+    found = repeated(100, 106, excuses=excuses)
+    assert judge(found) == []
+    assert count_forgotten(found) == 1
+    assert judge(repeated(102, 106, excuses=excuses)) == [], "it had begun to start"
+    for times, told, why in (
+        ((100, 106), 2, "the engine knew of both"),
+        ((96, 106), 1, "the engine had the time to write it down"),
+        ((105, 106), 1, "the engine was there again"),
+        ((100, 106, 107), 1, "there is one more"),
+    ):
+        assert DOUBLE in kinds(repeated(*times, told=told, excuses=excuses)), why
+    assert DOUBLE in kinds(repeated(100, 106)), "the engine was not killed"
+    assert kinds(repeated(100, told=0, excuses=excuses)) == [], "the only run is never left out"
 
 
 def test_a_hit_excuses_an_end_but_no_second_start() -> None:

@@ -77,7 +77,9 @@ async def test_a_copy_that_fails_is_told_of_and_tried_again(
     blocked = tmp_path / "backups"
     blocked.write_bytes(b"")
     with capture_logs() as logs:
-        task = asyncio.create_task(Backups(store, store.back_up, Schedule(directory=blocked, every_s=60)).run())
+        task = asyncio.create_task(
+            Backups(store, store.back_up, Schedule(directory=blocked, every_s=60)).run()
+        )
         async with asyncio.timeout(10):
             while not [log for log in logs if log["event"] == "backup failed"]:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.01)

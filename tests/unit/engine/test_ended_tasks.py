@@ -12,6 +12,7 @@ from agent.engine.ended_tasks import EndedTask, EndedTasks
 from agent.model import payload as payloads
 from agent.model.changes import TaskChange
 from agent.model.status import DesiredStatus
+from agent.model.wire import Assignment
 from agent.state import Batch, StateStore
 from tests.support.task_host import CONTROL, TaskHost, assignment
 from tests.support.tasks import ARN, container
@@ -53,6 +54,17 @@ async def test_an_old_order_of_a_forgotten_task_is_answered_by_its_end(host: Tas
         await host.start()
     assert host.runtime.count("create") == 1
     assert len({change.id for change in host.reported}) == len(host.reported)
+
+
+async def test_what_has_ended_or_was_refused_is_over(host: TaskHost) -> None:
+    """So that nobody waits for it before leftovers are removed."""
+    assert not host.engine.is_over(ARN)
+    await end_and_forget(host)
+    assert host.engine.is_over(ARN)
+    unknown = ARN + "x"
+    assert not host.engine.is_over(unknown)
+    await host.send(Assignment(task_arn=unknown, desired_status=DesiredStatus.STOPPED))
+    assert host.engine.is_over(unknown)
 
 
 async def test_it_is_told_of_again_to_its_own_control(host: TaskHost) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.engine.steps import OTHER_PORTS_TRIES
+from agent.errors import PortTaken, StartForgotten
 from agent.model.payload import EngineConfig, PortMapping, RestartPolicy
 from agent.model.status import Health
 from agent.model.task import NetworkBinding
@@ -201,6 +203,38 @@ async def test_dynamic_ports_are_shown_and_given_back(host: TaskHost) -> None:
     await host.stop()
     await host.until_known("STOPPED")
     assert host.ports.held == set()
+
+
+async def test_a_container_whose_picked_port_is_taken_gets_another(host: TaskHost) -> None:
+    """An engine that was killed may hold a port of which it no longer knows whose it was."""
+    published = container("a", port_mappings=[PortMapping(container_port=80)])
+    host.runtime.fault("start", Fault(PortTaken("port is already allocated"), times=2))
+    await host.order(published, network_mode="bridge")
+    await host.until_known("RUNNING")
+    assert host.runtime.count("create", "a") == 3
+    picked = host.runtime.box("a").host_config["PortBindings"]["80/tcp"]
+    assert [int(each["HostPort"]) for each in picked] == host.record().host_ports["a/80/tcp"]
+
+
+@pytest.mark.parametrize("port", [0, 8080])
+async def test_a_container_whose_ports_are_always_taken_fails(host: TaskHost, port: int) -> None:
+    """At once if it needs a certain one."""
+    published = container("a", port_mappings=[PortMapping(container_port=80, host_port=port)])
+    host.runtime.fault("start", Fault(PortTaken("port is already allocated"), times=100))
+    await host.order(published, network_mode="bridge")
+    await host.until_known("STOPPED")
+    assert host.runtime.count("create", "a") == (1 if port else 1 + OTHER_PORTS_TRIES)
+    assert "already allocated" in host.container("a").reason
+
+
+async def test_a_start_that_the_engine_has_forgotten_fails_where_nothing_is_found_of_it(
+    host: TaskHost,
+) -> None:
+    """Without control groups: what is left of it might run beside the next one."""
+    host.runtime.fault("start", Fault(StartForgotten("already exists")))
+    await host.order(container("a"))
+    await host.until_known("STOPPED")
+    assert "already exists" in host.container("a").reason
 
 
 async def test_a_port_published_twice_gets_two_host_ports(host: TaskHost) -> None:

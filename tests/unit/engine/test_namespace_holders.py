@@ -9,7 +9,7 @@ import pytest
 
 from agent.engine.labels import LABEL_CONTAINER, LABEL_NAMESPACES
 from agent.engine.namespace_holders import LOST
-from agent.errors import EngineRefused, EngineUnavailable
+from agent.errors import EngineRefused, EngineUnavailable, StartForgotten
 from agent.model import ids
 from tests.support.memory_engine import Fault
 from tests.support.tasks import ARN, container, payload
@@ -154,3 +154,11 @@ async def test_many_ask_for_one_holder_and_get_the_same(host: TaskHost) -> None:
     await host.namespaces.remove(task)
     await host.namespaces.remove(task)
     assert not host.runtime.boxes
+
+
+async def test_a_holder_whose_start_the_engine_has_forgotten_is_made_anew(host: TaskHost) -> None:
+    host.runtime.fault("start", Fault(StartForgotten("already exists"), container=NAME))
+    await host.order(container("a"), **SHARED)
+    await host.until_known("RUNNING")
+    assert holder_of(host.runtime).status == "running"
+    assert host.runtime.count("create", NAME) == 2

@@ -14,7 +14,9 @@ from agent.errors import (
     NameConflict,
     NoSuchContainer,
     NoSuchImage,
+    PortTaken,
     RuntimeFailure,
+    StartForgotten,
 )
 from agent.runtime.docker import faults, pulls
 
@@ -40,6 +42,18 @@ from agent.runtime.docker import faults, pulls
         (409, "You cannot remove a running container", "removed", "abc", EngineRefused),
         (500, "No such container: abc", "started", "abc", EngineRefused),
         (400, "invalid reference format", "pulled", "", EngineRefused),
+        (409, f"task {'0f' * 32}: already exists", "started", "abc", StartForgotten),
+        (409, "id already in use", "started", "abc", StartForgotten),
+        (409, "id already in use", "created", "", EngineRefused),
+        (
+            500,
+            "driver failed: Bind for 0.0.0.0:80: port is already allocated",
+            "started",
+            "",
+            PortTaken,
+        ),
+        (500, "listen tcp4 0.0.0.0:80: bind: address already in use", "started", "", PortTaken),
+        (500, "exec: task 7: already exists", "started", "", EngineRefused),
     ],
 )
 def test_refusals(

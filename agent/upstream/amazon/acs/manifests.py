@@ -61,10 +61,16 @@ class ManifestHandler:
         self.latest = max(self.latest, seq_num)
 
     def settle(self) -> None:
-        """Tell the host, once, that everything ECS wants has arrived here."""
+        """Tell the host, once, that everything ECS wants has arrived here.
+
+        A task that is over here does not come any more: ECS has not heard of its end yet, or has forgotten it.
+        """
         if self._missing is None or self._listed:
             return
-        self._missing = frozenset(arn for arn in self._missing if not self._host.knows(arn))
+        host = self._host
+        self._missing = frozenset(
+            arn for arn in self._missing if not (host.knows(arn) or host.is_over(arn))
+        )
         if not self._missing:
             self._listed = True
             self._host.listed()

@@ -97,8 +97,12 @@ async def test_a_restore_that_was_cut_short_is_done_again_and_nothing_starts_bef
             raise StoreFailure("cut")
 
     monkeypatch.setattr(portable, "_file_pages", cut_short)
+    earlier = await EtcdStore.open(settings)
     with pytest.raises(StoreFailure, match="cut"):
         await portable.restore(settings, file)
+    with pytest.raises(StoreFailure, match="has not finished; repeat"):
+        await Leadership.acquire(earlier)
+    await earlier.close()
     with pytest.raises(StoreFailure, match="has not finished; repeat"):
         await EtcdStore.open(settings)
     monkeypatch.undo()

@@ -427,6 +427,22 @@ async def test_leftovers_stay_until_everything_that_is_wanted_has_come(host: Acs
     await play(host, script)
 
 
+async def test_leftovers_do_not_wait_for_what_is_over(host: AcsHost) -> None:
+    """A control whose store has gone back lists tasks as running that have ended here."""
+    host.tasks.over.add(arn("ended"))
+
+    async def script(peer: Peer) -> None:
+        await peer.say("TaskManifestMessage", **manifest(5, "ended", "refused"))
+        assert (await peer.hear())[0] == "AckRequest"
+        assert host.tasks.lists == 0
+        host.tasks.over.add(arn("refused"))
+        await peer.say("PayloadMessage", **told([task("refused") | {"desiredStatus": "STOPPED"}]))
+        assert (await peer.hear())[0] == "AckRequest"
+        assert host.tasks.lists == 1
+
+    await play(host, script)
+
+
 async def test_interfaces_are_expected_before_they_are_acknowledged(host: AcsHost) -> None:
     message = ORIGIN | {"messageId": "e-1", "waitTimeoutMs": 4000}
 

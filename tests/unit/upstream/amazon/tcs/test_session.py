@@ -62,6 +62,9 @@ class TaskHost:
     def knows(self, task_arn: str) -> bool:
         raise NotImplementedError
 
+    def is_over(self, task_arn: str) -> bool:
+        raise NotImplementedError
+
     def listed(self) -> None:
         raise NotImplementedError
 
