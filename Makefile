@@ -12,10 +12,11 @@ WORKERS ?= $(shell nproc)
 VMS ?= $(shell awk -v most=$$(nproc) \
   '/MemAvailable/ { n = int($$2 / 6291456); print n < 1 ? 1 : n < most ? n : most }' /proc/meminfo)
 BENCH ?=
-# What make chaos breaks comes from SEED; CHAOS is for other options, such as --json.
+# What make chaos breaks comes from SEED; CHAOS is for other options, such as --json, FUZZ for those of make fuzz.
 SEED ?= 1
 MINUTES ?= 5
 CHAOS ?=
+FUZZ ?=
 PACKAGE ?=
 # A file: if few tests fail, they run once more by themselves, and what came of it is added to it.
 AGAIN ?=
@@ -25,7 +26,7 @@ again = $(if $(AGAIN),scripts/again --note '$(AGAIN)' $(1) --)
 # anew: a second of a processor for each agent.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench bench-fleet chaos package lock clean
+.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench bench-fleet chaos fuzz package lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-11s %s\n", $$1, $$2 }'
@@ -48,7 +49,7 @@ test: tools ## Run the whole test suite, on hosts of their own with a real Docke
 	  $(if $(findstring tests/,$(PYTEST)),,tests/integration tests/unit) $(PYTEST)
 
 test-vm: vm-disk ## Boot Debian hosts in qemu and test the package of this commit in them
-	@$(MAKE) --no-print-directory package
+	@$(MAKE) --no-print-directory package PACKAGE="--arch amd64 --only wheel --only deb"
 	@$(call again,--files --most 2 '.venv/bin/python -m pytest --log-cli-level=INFO $(filter-out tests/%,$(PYTEST))') \
 	  .venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/vm) -n $(VMS) --dist loadfile --log-cli-level=INFO \
 	  --durations=15 --durations-min=20 $(PYTEST)
@@ -58,14 +59,18 @@ vm-disk: setup # The disk that the hosts of test-vm are booted from; minutes, on
 	@.venv/bin/python -m tests.vm.base >/dev/null
 
 unit: setup ## Run the tests that need neither root nor an engine
-	@.venv/bin/python -m pytest -m "not integration" -n $(WORKERS) --dist loadfile $(PYTEST)
+	@$(call again,'.venv/bin/python -m pytest') \
+	  .venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/unit) -m "not integration" \
+	  -n $(WORKERS) --dist loadfile --durations=15 --durations-min=5 $(PYTEST)
 
-check: tools ## Lint, check formatting, types, shell scripts and what is tracked
+check: tools ## Lint, check formatting, types, shell scripts, what is tracked, and what is installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	@scripts/check-shell
 	@scripts/check-tree
+	@.venv/bin/python scripts/check-locks
+	@.venv/bin/python scripts/audit
 
 docs: tools ## Write the parts of docs/ that are made from the code
 	@WRITE_DOCS=1 .venv/bin/python -m pytest -q tests/unit/config/test_documentation.py \
@@ -83,6 +88,10 @@ bench-fleet: setup ## Measure control with up to ten thousand simulated hosts
 
 chaos: setup ## Break control, agents, engine and host at random while they work
 	@scripts/own-host --no-engine .venv/bin/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) $(CHAOS)
+
+fuzz: setup ## Throw odd input at every decoder, API and address, MINUTES=… for each family
+	@.venv/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes --requirement requirements-fuzz.lock
+	@.venv/bin/python -m tests.fuzz --minutes '$(MINUTES)' $(FUZZ)
 
 package: setup ## Build .deb, .rpm sources and wheel into dist/, for amd64 and arm64
 	@.venv/bin/python packaging/build $(PACKAGE)

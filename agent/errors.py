@@ -35,10 +35,16 @@ Errors never log themselves. They are logged once, where they are handled.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+BAD_JSON: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""All that msgspec raises for what it cannot read. Text that is no UTF-8 is a ``UnicodeError`` and no ``DecodeError``;
+``ValidationError`` is one."""
 
 
 class ExitCode(IntEnum):

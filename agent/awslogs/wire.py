@@ -13,6 +13,8 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec import Struct
 
+from agent.errors import BAD_JSON
+
 T = TypeVar("T")
 
 TARGET: Final = "Logs_20140328."
@@ -145,7 +147,7 @@ def refusal(error: LogsRefused) -> bytes:
 def _read(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise LogsRefused("SerializationException", f"the body cannot be read: {error}") from None
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
-from agent.errors import AgentError, ExitCode
+from agent.errors import BAD_JSON, AgentError, ExitCode
 from agent.model.network_views import CheckOrder, NetworkCheckView, NetworkView, TraceView
 from agent.model.views import AgentView, DrainOrder, Problem, TaskView, UsageView
 
@@ -168,7 +168,7 @@ class AgentClient:
     def _read(body: bytes, kind: type[_View]) -> _View:
         try:
             return msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except BAD_JSON as error:
             raise CliError(
                 f"the agent sent an answer that this command cannot read ({error}); "
                 "use the ecs-agent command of the same version as the agent"
@@ -263,5 +263,5 @@ def _problem(response: http.client.HTTPResponse) -> str:
     body: Any = response.read()
     try:
         return msgspec.json.decode(body, type=Problem).message
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except BAD_JSON:
         return f"the agent answered {response.status} {response.reason}; look at its log"

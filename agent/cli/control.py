@@ -47,13 +47,15 @@ class _StoreCommands(click.Group):
     """Looks up the commands for the store and for certificates; loads them only when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["backup", "restore", "check", "export", "import", "pki"]
+        return ["status", "backup", "restore", "check", "export", "import", "pki"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from agent.cli import control_store, pki  # noqa: PLC0415 - not needed to run control
+        from agent.cli import control_status, control_store, pki  # noqa: PLC0415 - not needed to run control
 
         if cmd_name == "pki":
             return pki.pki
+        if cmd_name == "status":
+            return control_status.status
         return control_store.COMMANDS.get(cmd_name)
 
 

@@ -16,6 +16,7 @@ import msgspec
 
 from agent.cli import env
 from agent.cli.client import CliError
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,7 +144,7 @@ def _result(operation: str, status: int, raw: bytes) -> Element:
 def _fields(status: int, raw: bytes) -> dict[str, Any]:
     try:
         fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         raise CliError(
             f"the control endpoint answered {status} with something else than JSON; use the ecs-agent of "
             "its version"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from agent.cli import env, output, render
+from agent.cli import env, output, own_control_options, render
 from agent.cli.client import CliError
 from agent.cli.columns import Column
 from agent.cli.control_calls import ControlApi
@@ -30,13 +30,6 @@ _HOSTS: Final = (
     Column("STATE"),
 )
 
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Control's data directory. [default: that of standalone or of the service]",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 @click.group()
 def pki() -> None:
@@ -48,16 +41,16 @@ def pki() -> None:
 
 
 @pki.command()
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def show(data_dir: Path | None, as_json: bool) -> None:
     """Show control's authority and its certificate, and how hosts come to trust it."""
     _shown(ControlApi.find(data_dir).post(_PATH, {}), as_json=as_json)
 
 
 @pki.command("list")
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def list_command(data_dir: Path | None, as_json: bool) -> None:
     """List the identities of hosts, with their expiry; those that have ended stay for 30 days."""
     found = ControlApi.find(data_dir).post(_PATH, {})
@@ -71,8 +64,8 @@ def list_command(data_dir: Path | None, as_json: bool) -> None:
 @pki.command()
 @click.argument("host")
 @click.option("--reason", default="", metavar="TEXT", help="Why; it is listed with the identity.")
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def revoke(host: str, reason: str, data_dir: Path | None, as_json: bool) -> None:
     """Revoke the identity of HOST: the id of an identity, or the id or ARN of a container instance.
 
@@ -96,8 +89,8 @@ def revoke(host: str, reason: str, data_dir: Path | None, as_json: bool) -> None
     help="Make a new authority in place of the present one. Hosts go on without being touched: the old one vouches "
     "for the new one, and their certificates are renewed when they are due.",
 )
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def renew(authority: bool, data_dir: Path | None, as_json: bool) -> None:
     """Sign a new certificate for control now; it does so by itself at two thirds of its life."""
     control = ControlApi.find(data_dir)
@@ -119,8 +112,8 @@ def renew(authority: bool, data_dir: Path | None, as_json: bool) -> None:
     metavar="FILE",
     help="PEM file with its private key, without a passphrase. Control keeps a copy.",
 )
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def use(certificate: Path, key: Path, data_dir: Path | None, as_json: bool) -> None:
     """Sign with an authority of your own from now on, instead of the one that control made.
 
@@ -144,7 +137,7 @@ def use(certificate: Path, key: Path, data_dir: Path | None, as_json: bool) -> N
     metavar="NAME",
     help="Use the token of this host, by its name in the file.",
 )
-@_data_dir
+@own_control_options.data_dir
 def join_token(token_file: Path | None, name: str, data_dir: Path | None) -> None:
     """Print a token with which hosts join and trust control, without a file to copy.
 

@@ -18,7 +18,7 @@ import msgspec
 from agent.cli import output
 from agent.cli.client import CliError
 from agent.config import DEFAULT_FILES, load
-from agent.errors import ConfigError, ExitCode
+from agent.errors import BAD_JSON, ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -104,7 +104,7 @@ def _definition(path: Path) -> dict[str, Any]:
         given = msgspec.json.decode(path.read_bytes())
     except OSError as error:
         raise CliError(f"{path}: cannot be read ({error.strerror})") from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise CliError(f"{path}: is not JSON: {error}") from None
     if isinstance(given, dict) and isinstance(given.get("taskDefinition"), dict):
         given = given["taskDefinition"]  # what DescribeTaskDefinition answers

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli import output
+from agent.cli import output, own_control_options
 from agent.cli.client import CliError
 from agent.cli.control_calls import ControlApi
 from agent.errors import ExitCode
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 _LIMIT_BYTES: Final = 64 * 1024
 _ROTATE_PATH: Final = "/control/rotate-secret-keys"
-
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Control's data directory. [default: that of standalone or of the service]",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -53,8 +46,8 @@ def secret() -> None:
     "terminal, else standard input]",
 )
 @click.option("--description", help="What it is for; not secret.")
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def put(
     name: str,
     value_file: Path | None,
@@ -85,8 +78,8 @@ def put(
 
 
 @secret.command("list")
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def list_command(data_dir: Path | None, as_json: bool) -> None:
     """List the names of the secrets, without their values."""
     control = ControlApi.find(data_dir)
@@ -121,8 +114,8 @@ def list_command(data_dir: Path | None, as_json: bool) -> None:
 
 @secret.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def remove(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
     """Remove secrets for good. Tasks that run keep the values that they got."""
     control = ControlApi.find(data_dir)
@@ -148,8 +141,8 @@ def remove(names: tuple[str, ...], data_dir: Path | None, as_json: bool) -> int:
     is_flag=True,
     help="Remove the old keys. Older copies of the store then no longer give their secrets.",
 )
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def rotate_key(forget_old: bool, data_dir: Path | None, as_json: bool) -> int:
     """Encrypt all secrets with a new key.
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import click
 import msgspec
 
-from agent.cli import output
+from agent.cli import output, own_control_options
 from agent.cli.client import CliError
 from agent.cli.control_calls import ControlApi
 from agent.errors import ExitCode
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 _LIMIT_BYTES: Final = 64 * 1024
 _AWS_POLICY: Final = "arn:aws:iam::aws:policy/"
 
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    help="Control's data directory. [default: that of standalone or of the service]",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _policies = click.option(
     "--policy",
     "policies",
@@ -62,8 +56,8 @@ def user() -> None:
 @user.command()
 @click.argument("name")
 @_policies
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def add(name: str, policies: tuple[str, ...], data_dir: Path | None, as_json: bool) -> None:
     """Make the user NAME with an access key, and print the key.
 
@@ -87,8 +81,8 @@ def add(name: str, policies: tuple[str, ...], data_dir: Path | None, as_json: bo
 
 
 @user.command("list")
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def list_command(data_dir: Path | None, as_json: bool) -> None:
     """List the users, their keys and the names of their policies."""
     control = ControlApi.find(data_dir)
@@ -110,8 +104,8 @@ def list_command(data_dir: Path | None, as_json: bool) -> None:
 
 @user.command()
 @click.argument("name")
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def show(name: str, data_dir: Path | None, as_json: bool) -> None:
     """Show a user: its keys without their secrets, and its policies."""
     found = _shown(ControlApi.find(data_dir), name)
@@ -134,7 +128,7 @@ def show(name: str, data_dir: Path | None, as_json: bool) -> None:
 @user.command("policy")
 @click.argument("name")
 @_policies
-@_data_dir
+@own_control_options.data_dir
 def policy_command(name: str, policies: tuple[str, ...], data_dir: Path | None) -> None:
     """Replace all policies of the user NAME; without --policy, it may then do nothing."""
     given = [_policy(each) for each in policies]
@@ -159,8 +153,8 @@ def key() -> None:
     is_flag=True,
     help="Let the newest old key work until it is revoked, so that programs can change to the new one.",
 )
-@_data_dir
-@_json
+@own_control_options.data_dir
+@own_control_options.as_json
 def rotate(name: str, keep_old: bool, data_dir: Path | None, as_json: bool) -> None:
     """Give the user NAME a new key and revoke its old ones at once."""
     control = ControlApi.find(data_dir)
@@ -179,7 +173,7 @@ def rotate(name: str, keep_old: bool, data_dir: Path | None, as_json: bool) -> N
 @click.argument("name")
 @click.argument("key_ids", nargs=-1, metavar="[KEY_ID...]")
 @click.option("--all", "every", is_flag=True, help="Revoke all keys of the user.")
-@_data_dir
+@own_control_options.data_dir
 def revoke(name: str, key_ids: tuple[str, ...], every: bool, data_dir: Path | None) -> None:
     """Revoke keys of the user NAME for good; the next call with one of them is refused."""
     if bool(key_ids) == every:
@@ -192,7 +186,7 @@ def revoke(name: str, key_ids: tuple[str, ...], every: bool, data_dir: Path | No
 
 @user.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@_data_dir
+@own_control_options.data_dir
 def remove(names: tuple[str, ...], data_dir: Path | None) -> None:
     """Remove users with their keys and policies; their next call is refused."""
     control = ControlApi.find(data_dir)

@@ -11,12 +11,12 @@ import random
 import time
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-import msgspec
 import structlog
 from msgspec import Struct
 
 from agent.controlplane import records
 from agent.controlplane.store.contract import TXN_LIMIT, Put, StoreFailure, unchanged
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -167,6 +167,6 @@ def read(kind: type[RecordT], kv: KeyValue) -> Found[RecordT] | None:
     """Return the record of a key-value; log it and return None if it is unreadable."""
     try:
         return Found(kv, records.decode(kind, kv))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         _log.error("record is unreadable", key=kv.key, revision=kv.mod_revision, error=str(error))
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.controlplane.authorization.open_calls import OpenCalls
 from agent.controlplane.execute_command.sessions import CommandSessions
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.secrets.keeper import SecretKeeper
     from agent.controlplane.store.contract import Store
+
+
+class StorePlace(NamedTuple):
+    """Where the store is, for those who watch it."""
+
+    where: str = ""
+    """A file, or the endpoints of an etcd."""
+    size_bytes: Callable[[], int] = int
+    """Returns its size on disk, 0 if that is not known; may block for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +84,7 @@ class Parts:
     """Streams and sessions, which end with the right to have them."""
     commands: CommandSessions = field(default_factory=CommandSessions, repr=False)
     """Sessions with commands in containers."""
+    store_place: StorePlace = field(default_factory=StorePlace)
     figures: Figures = field(default_factory=Figures, repr=False)
     """Counts of what is done, for those who watch control."""
     fleet: Fleet = field(init=False, repr=False)

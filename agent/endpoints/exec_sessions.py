@@ -20,7 +20,7 @@ from aiohttp import WSMsgType, web
 
 from agent.endpoints.http import RequestRefused
 from agent.endpoints.lookup import container_of, find
-from agent.errors import RuntimeFailure
+from agent.errors import BAD_JSON, RuntimeFailure
 from agent.model.exec import (
     MESSAGE_LIMIT_BYTES,
     NOT_EXECUTABLE,
@@ -188,7 +188,7 @@ def decoded(text: str, kind: Any) -> Any:
     """Return a message of a client; raises ``RequestRefused``."""
     try:
         return msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except BAD_JSON as error:
         raise RequestRefused(400, f"a message of the session cannot be read: {error}") from None
 
 

@@ -35,7 +35,7 @@ from agent.endpoints import usage
 from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
 from agent.endpoints.lookup import container_of, find
-from agent.errors import RuntimeFailure
+from agent.errors import BAD_JSON, RuntimeFailure
 from agent.model.network_views import CheckOrder, TraceOrder
 from agent.model.views import DrainOrder
 from agent.runtime.protocol import LogSelection
@@ -119,7 +119,7 @@ class OperatorApi:
         body = await _body(request)
         try:
             order = msgspec.json.decode(body, type=_StopOrder)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except BAD_JSON as error:
             raise RequestRefused(400, f'the body must be {{"reason": "text"}}: {error}') from None
         await self._agent.stop_task(task.arn, order.reason or _DEFAULT_REASON)
         now = (view for view in self._agent.task_views() if view.arn == task.arn)
@@ -128,7 +128,7 @@ class OperatorApi:
     async def _drain(self, request: web.Request) -> web.Response:
         try:
             order = msgspec.json.decode(await _body(request), type=DrainOrder)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except BAD_JSON as error:
             raise RequestRefused(400, f"the body is not an order to drain: {error}") from None
         await self._agent.drain(wanted=order.wanted, deadline=order.deadline)
         return answer(self._agent.agent_view(), status=202)
@@ -139,7 +139,7 @@ class OperatorApi:
     async def _check_network(self, request: web.Request) -> web.Response:
         try:
             order = msgspec.json.decode(await _body(request), type=CheckOrder)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except BAD_JSON as error:
             raise RequestRefused(400, f"the body is not an order to check: {error}") from None
         return answer(await self._agent.network().check(repair=order.repair))
 
@@ -147,7 +147,7 @@ class OperatorApi:
         task = self._meant(request).task
         try:
             order = msgspec.json.decode(await _body(request), type=TraceOrder)
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except BAD_JSON as error:
             raise RequestRefused(400, f"the body is not an order to trace: {error}") from None
         created = [container.runtime_id for container in task.containers if container.runtime_id]
         if task.status == "STOPPED" or not created:

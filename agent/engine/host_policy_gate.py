@@ -10,6 +10,7 @@ Tests: ``tests/unit/engine/test_host_policy_gate.py``, ``tests/unit/engine/test_
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 _SANDBOX: Final = "sandbox-of-the-task"
 """Stands for the id of a container of the agent's own that is not there yet."""
+_REMEMBERED: Final = 64
 _ANY_HOST: Final = EfsSettings(plugin=True)
 _LABELS: Final = frozenset(
     (LABEL_TASK, LABEL_CONTAINER, LABEL_FAMILY, LABEL_REVISION, LABEL_CLUSTER, LABEL_OWNER)
@@ -72,13 +74,42 @@ class Added:
     """By which the engine knows the image; empty for the ordered name."""
 
 
+@dataclass(slots=True)
+class _Decided:
+    """What is known of one payload, which stays as it is."""
+
+    payload: TaskPayload
+    paths: list[str] | None = None
+    real: Mapping[str, str] | None = None
+    found: list[Refusal] = field(default_factory=list)
+    """What is refused if its paths lead to ``real``."""
+
+
+class _Decisions:
+    """Remembers the payloads that were judged last: each is judged again before each step of each of its containers."""
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[str, _Decided] = OrderedDict()
+
+    def about(self, payload: TaskPayload) -> _Decided:
+        """Return what is known of a payload."""
+        known = self._held.get(payload.arn)
+        if known is None or known.payload is not payload:
+            known = self._held[payload.arn] = _Decided(payload)
+        self._held.move_to_end(payload.arn)
+        while len(self._held) > _REMEMBERED:
+            self._held.popitem(last=False)
+        return known
+
+
 @dataclass(frozen=True, slots=True)
 class HostPolicyGate:
-    """The policy in force, and what of this host it depends on. Immutable."""
+    """The policy in force, and what of this host it depends on. Immutable, but for what it remembers."""
 
     policy: HostPolicy
     host: PolicyHost = field(default_factory=PolicyHost)
     gpus: GpuSettings = field(default_factory=GpuSettings)
+    _decisions: _Decisions = field(default_factory=_Decisions, repr=False, compare=False)
 
     # -- before a task is accepted ----------------------------------------------------------------
 
@@ -86,15 +117,24 @@ class HostPolicyGate:
         """Return where the paths that a task names lead; takes up to ``resolving.LIMIT_S``."""
         if not paths.judges_paths(self.policy):
             return {}
-        return await resolving.resolved(self._paths(payload))
+        known = self._decisions.about(payload)
+        if known.paths is None:
+            known.paths = self._paths(payload)
+        return await resolving.resolved(known.paths)
 
     def refusals(self, payload: TaskPayload, real: Mapping[str, str]) -> list[Refusal]:
-        """Return everything of a task that the policy refuses. Pure.
+        """Return everything of a task that the policy refuses.
 
         Args:
             payload: the task.
             real: where its paths lead, as ``resolve`` found out.
         """
+        known = self._decisions.about(payload)
+        if known.real != real:
+            known.found, known.real = self._judged(payload, real), real
+        return known.found
+
+    def _judged(self, payload: TaskPayload, real: Mapping[str, str]) -> list[Refusal]:
         bodies = _bodies(payload, self.gpus)
         found = [
             refusal

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.config.values import SecretText
-from agent.errors import ConfigError
+from agent.errors import BAD_JSON, ConfigError
 from agent.images.reference import DOCKER_HUB
 from agent.runtime.protocol import RegistryAuth
 
@@ -63,7 +63,7 @@ class Credentials:
 def _entries(text: str) -> dict[str, Any]:
     try:
         entries = msgspec.json.decode(text, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except BAD_JSON:
         raise ConfigError(f"{_VARIABLE} is not a JSON object of registries") from None
     # Operators often paste a whole ~/.docker/config.json; its ``auths`` has the entries.
     inner = entries.get("auths")

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from agent.errors import ControlFailure, ControlUnavailable
+from agent.errors import BAD_JSON, ControlFailure, ControlUnavailable
 from agent.model.ingress import Reported, Reports, Truth
 from agent.upstream.backoff import Backoff
 
@@ -154,5 +154,5 @@ class Link:
 def _read(raw: bytes, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BAD_JSON as error:
         raise ControlUnavailable(f"control's answer cannot be read: {error}") from None

@@ -5,7 +5,7 @@ aiohttp reads requests and writes responses; this module adds the limits that ai
 - The first head must be complete ten seconds after the connection, later ones ten seconds after
   their first byte.
 - Until the sender is proven, the connection serves one request, and answers are rate-limited.
-- A sender that does not read its answers is disconnected.
+- A sender that does not read its answers is disconnected; it is looked at while something is unsent.
 - Anything that is not HTTP gets a 400 and a rate-limited log line, without a traceback.
 
 Bodies are passed on as they were sent; nothing is decompressed here.
@@ -199,7 +199,13 @@ class Connection(web.RequestHandler):
         sent = await super().finish_response(request, resp, start_time)
         self._answered += 1
         self._body = request.content if self._wire is not None else None
+        self._watch_reader()
         return sent
+
+    def pause_writing(self) -> None:
+        """Take note that the sender reads more slowly than it is answered."""
+        super().pause_writing()
+        self._watch_reader()
 
     def handle_error(
         self,
@@ -228,6 +234,12 @@ class Connection(web.RequestHandler):
         """Log a connection error in one line, rate-limited."""
         self._note("connection error", cause=_shown(kw.get("exc_info")))
 
+    def _watch_reader(self) -> None:
+        """Look whether the sender reads, if something is unsent; a connection that only waits costs no timer."""
+        if self._look is None and self._wire is not None and self._wire.get_write_buffer_size():
+            self._unsent = self._stalled = 0
+            self._arm(self._shared.limits.stall_s)
+
     def _await_head(self) -> None:
         self._head_due = self._loop.time() + self._shared.limits.head_s
         self._arm(self._shared.limits.head_s)
@@ -238,7 +250,8 @@ class Connection(web.RequestHandler):
         self._look = self._loop.call_later(delay_s, self._look_at_it)
 
     def _look_at_it(self) -> None:
-        """Close the connection if its time is up, else schedule the next check."""
+        """Close the connection if its time is up, else schedule the next check if one is needed."""
+        self._look = None
         wire, now = self._wire, self._loop.time()
         if wire is None:
             return
@@ -255,10 +268,11 @@ class Connection(web.RequestHandler):
             self._note("answer not read")
             self._abort()
             return
-        due_s = self._shared.limits.stall_s
+        due_s = self._shared.limits.stall_s if unsent else None
         if self._head_due is not None:
-            due_s = min(due_s, self._head_due - now)
-        self._arm(due_s)
+            due_s = min(due_s or self._shared.limits.head_s, self._head_due - now)
+        if due_s is not None:
+            self._arm(due_s)
 
     def _abort(self) -> None:
         if self._wire is not None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta, Struct, field
 
-from agent.errors import PayloadError
+from agent.errors import BAD_JSON, PayloadError
 from agent.model import reasons
 from agent.model.security_groups import GROUPS_DETAIL
 from agent.model.status import Condition, DesiredStatus, NetworkMode
@@ -309,7 +309,7 @@ def decode(raw: bytes | msgspec.Raw) -> TaskPayload:
     """
     try:
         payload = _decoder.decode(raw)
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise PayloadError(str(error), name=reasons.UNRECOGNIZED_TASK) from None
     _check(payload)
     return _with_engine_objects(payload)
@@ -352,7 +352,7 @@ def decode_arn(raw: bytes | msgspec.Raw) -> str:
     """Return the ARN of a payload that may be broken elsewhere; empty if there is none."""
     try:
         return _arn_decoder.decode(raw).arn
-    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError):
+    except BAD_JSON:
         return ""
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from agent.errors import BAD_JSON
+
 
 class Values(Struct, frozen=True, kw_only=True):
     """The values that one of the two files holds."""
@@ -57,7 +59,7 @@ class MirrorFile:
             file = _file.decode(raw)
             if hashlib.sha256(file.kept).hexdigest() == file.sha256:
                 return _values.decode(file.kept), ""
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except BAD_JSON:
             pass
         return Values(), f"{self.path} was damaged"
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 import structlog
 
-from agent.errors import AwsFailure, ControlFailure, StateFailure
+from agent.errors import BAD_JSON, AwsFailure, ControlFailure, StateFailure
 from agent.model.views import DrainView
 from agent.state import Batch
 from agent.upstream.backoff import Backoff
@@ -73,7 +73,7 @@ class Drain:
         saved = await store.get_meta(_KEY)
         try:
             wish = msgspec.json.decode(saved, type=DrainWish) if saved else DrainWish()
-        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        except BAD_JSON as error:
             _log.error(
                 "the stored drain cannot be read; run 'ecs-agent drain' again", error=str(error)
             )

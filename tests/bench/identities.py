@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOSTS: Final = 200
-PHASE_S: Final = 20.0
-"""Over how long all hosts do one thing: as after a cut of the network, and far faster than they join or renew."""
+PHASE_S: Final = 60.0
+"""Over how long all hosts do one thing: the time of a lease, in which hosts come back after a cut without being missed. A host
+joins once and renews every twenty days."""
 MEAN_LIMIT: Final = 0.05
 """Of a core."""
 CALL_LIMIT_S: Final = 0.001

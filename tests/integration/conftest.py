@@ -11,7 +11,7 @@ import pytest
 from docker.errors import DockerException
 
 from agent.runtime.docker import DockerEngine
-from tests.support import images, leaks
+from tests.support import forked, images, leaks
 from tests.support.leaks import HostSnapshot
 
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DOCKER_HOST = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forking() -> Iterator[None]:
+    """Fork agents and controls, which would take a second each to import what they run."""
+    with forked.parents():
+        yield
 
 
 @pytest.fixture(scope="session")

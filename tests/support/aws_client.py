@@ -9,7 +9,6 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from botocore.loaders import Loader
 
 if TYPE_CHECKING:
     from tests.support.control_endpoint import Endpoint
@@ -18,10 +17,9 @@ if TYPE_CHECKING:
 class AwsClient:
     """Calls one service; errors must be ones that the service has for the call."""
 
-    def __init__(self, service: str, client: Any, unlisted: frozenset[str]) -> None:
+    def __init__(self, client: Any, unlisted: frozenset[str]) -> None:
         self._client = client
         self._unlisted = unlisted
-        self._model = Loader().load_service_model(service, "service-2")
 
     @classmethod
     async def of(
@@ -39,7 +37,7 @@ class AwsClient:
                 config=Config(retries={"total_max_attempts": 1}, inject_host_prefix=False),
             )
         )
-        return await asyncio.to_thread(cls, service, client, unlisted)
+        return cls(client, unlisted)
 
     async def call(self, operation: str, **request: Any) -> dict[str, Any]:
         """Make a call, by boto3's name of it."""
@@ -59,8 +57,9 @@ class AwsClient:
         with pytest.raises(ClientError) as caught:
             await self.call(operation, **request)
         error = caught.value.response["Error"]
-        name = self._client.meta.method_to_api_mapping[operation]
-        listed = {e["shape"] for e in self._model["operations"][name].get("errors", ())}
+        meta = self._client.meta
+        model = meta.service_model.operation_model(meta.method_to_api_mapping[operation])
+        listed = {shape.name for shape in model.error_shapes}
         assert error["Code"] in listed | self._unlisted, error
         return error["Code"], error["Message"]
 

@@ -19,6 +19,7 @@ TARGET_PREFIX = "AmazonEC2ContainerServiceV20141113"
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "string": (str,),
+    "blob": (str, bytes),
     "integer": (int,),
     "long": (int,),
     "boolean": (bool,),

@@ -23,6 +23,7 @@ import docker
 import msgspec
 
 from agent.cli.client import AgentClient, CliError
+from tests.support import forked
 from tests.support.leaks import agent_groups
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class Process:
     """A command that runs the process, such as one that drops privileges."""
     sockets: dict[str, int] = field(default_factory=dict)
     """Descriptors that a service manager passes to it, by name."""
-    popen: subprocess.Popen[bytes] | None = None
+    popen: subprocess.Popen[bytes] | forked.Forked | None = None
 
     @property
     def log(self) -> Path:
@@ -137,8 +138,16 @@ class Process:
         return self.popen.pid
 
     def start(self) -> None:
-        """Start it; ``ready`` waits until it serves."""
+        """Start it; ``ready`` waits until it serves.
+
+        Where parents to fork from are open, it is forked, unless it is started in a way of its own.
+        """
         keep = {k: v for k, v in os.environ.items() if not k.startswith("ECS_")}
+        parents = forked.current()
+        is_plain = not (self.wrapper or self.sockets) and self.arguments[0] in forked.KINDS
+        if parents is not None and is_plain:
+            self.popen = parents.start(self.arguments, {**keep, **self.environment}, self.log)
+            return
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
                 [*self._handing_over(), *self.wrapper, str(COMMAND), *self.arguments],

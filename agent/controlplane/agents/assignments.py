@@ -15,7 +15,8 @@ Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, NamedTuple
+import random
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -24,9 +25,11 @@ from agent.controlplane import access, records
 from agent.controlplane.agents.bound_hosts import NotItsHost
 from agent.controlplane.agents.held_polls import HeldPolls
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionCompacted
+from agent.controlplane.agents.wakeups import Quiet
 from agent.controlplane.definition import overrides, payload
 from agent.controlplane.recent import Recent
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
+from agent.errors import BAD_JSON
 from agent.model import payload as payload_model
 from agent.model.payload import Credentials, RoleType
 from agent.model.wire import Assignment, Assignments, TaskCredentials
@@ -49,6 +52,8 @@ if TYPE_CHECKING:
     from agent.model.payload import TaskPayload
 
 _REMEMBERED_DEFINITIONS = 512
+_SHORTEST: Final = 0.5
+"""What part of its time a poll is held at least after it had news."""
 
 _log = structlog.get_logger(__name__)
 
@@ -149,6 +154,15 @@ class AssignmentReader:
         return found.record
 
 
+class _Asked(NamedTuple):
+    """What a poll asks."""
+
+    generation: int
+    shown: Shown
+    after: int
+    credentials_after: int | None
+
+
 class Poller:
     """Answers polls; any number of polls can be held concurrently."""
 
@@ -177,6 +191,7 @@ class Poller:
         self._told: Recent[str, None] = Recent()
         """Instances that got their full set from this process."""
         self._held = HeldPolls()
+        self._draw = random.Random()  # noqa: S311 - it spreads load
         self._closing = False
 
     def close(self) -> None:
@@ -199,7 +214,8 @@ class Poller:
 
         The call renews the instance's lease; holding it does not: if a host loses its power, its
         connection looks the same as before. So a poll is held for half a lease at most, and a live
-        agent makes the next one in time.
+        agent makes the next one in time. The first poll after news is held for a shorter time, by chance: hosts
+        that were told something together do not come back together for ever.
 
         Args:
             instance_id: the calling instance.
@@ -215,7 +231,8 @@ class Poller:
             WireError: the instance is unknown, or the generation or the revision is not valid.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + min(wait_s, self._leases.ttl_s / 2)
+        began, held_s = loop.time(), min(wait_s, self._leases.ttl_s / 2)
+        asked = _Asked(generation, shown, after, credentials_after)
         renewed = False
         with (
             self._wakeups.taken(instance_id) as wakeup,
@@ -224,22 +241,67 @@ class Poller:
         ):
             while True:
                 wakeup.clear()
-                page, instance = await self._look(instance_id, generation, shown)
-                if not renewed:
+                quiet = None if renewed else self._known_quiet(instance_id, asked)
+                if quiet is not None:
                     self._registry.incumbents.heard(instance_id)
-                    await self._leases.renew(instance.record)
-                    renewed = True
-                answer = await self._answer(page, instance, after, credentials_after)
-                left_s = deadline - loop.time()
+                    answer = None
+                else:
+                    # What it reads is not kept in memory while the poll is held.
+                    answer = await self._read(instance_id, asked, wakeup, is_new=not renewed)
+                if not renewed and (quiet is None or quiet.had_news):
+                    held_s *= self._draw.uniform(_SHORTEST, 1)
+                renewed = True
+                left_s = began + held_s - loop.time()
                 is_over = held.is_ended or place.is_over or self._closing or is_gone()
                 if answer is not None or left_s <= 0 or is_over:
+                    if answer is not None:
+                        self._wakeups.answered(instance_id)
                     return answer
+                if not wakeup.is_set():
+                    self._wakeups.rest(instance_id, Quiet(asked))
+                # Not a timeout: that is a cancellation, which costs more than all else of a quiet poll.
+                end = loop.call_later(left_s, wakeup.set)
                 try:
-                    async with asyncio.timeout(left_s):
-                        await wakeup.wait()
-                except TimeoutError:
-                    # Nothing woke it, so there is nothing new: most polls of a quiet fleet end here.
+                    await wakeup.wait()
+                finally:
+                    end.cancel()
+                if loop.time() >= end.when() and self._wakeups.quiet(instance_id, asked):
+                    # Nothing else woke it, so there is nothing new: most polls of a quiet fleet end here.
                     return None
+
+    def _known_quiet(self, instance_id: str, asked: _Asked) -> Quiet | None:
+        """Return what is known of a poll for which nothing need be read, and renew its lease; else None.
+
+        So it is for most polls of a quiet fleet. What changes from now on wakes the poll.
+        """
+        quiet = self._wakeups.quiet(instance_id, asked)
+        if quiet is None or self._parts.commands.is_calling(instance_id):
+            return None  # sessions are told again after a time, and nothing wakes for that
+        if not self._leases.renew_soon(instance_id, asked.generation):
+            return None
+        return quiet
+
+    async def _read(
+        self, instance_id: str, asked: _Asked, wakeup: asyncio.Event, *, is_new: bool
+    ) -> Assignments | None:
+        """Look for news; for a new poll, renew the lease."""
+        page, instance = await self._look(instance_id, asked.generation, asked.shown)
+        if is_new:
+            self._registry.incumbents.heard(instance_id)
+        if is_new or not self._leases.is_known(instance_id):
+            await self._leases.renew(instance.record)
+        answer = await self._answer(page, instance, asked.after, asked.credentials_after)
+        if (
+            answer is not None
+            and not answer.commands
+            and not wakeup.is_set()
+            and instance.kv.mod_revision <= answer.revision
+        ):
+            # There is nothing newer than this answer, so the agent's next poll need not look.
+            serial = None if asked.credentials_after is None else answer.credentials_serial
+            after = asked._replace(after=answer.revision, credentials_after=serial)
+            self._wakeups.rest(instance_id, Quiet(after, had_news=True))
+        return answer
 
     async def _look(
         self, instance_id: str, generation: int, shown: Shown
@@ -363,6 +425,6 @@ def _readable(kv: KeyValue) -> AssignRecord | None:
     """Return an assignment; None if it cannot be read, so that it does not hide the others."""
     try:
         return records.decode(AssignRecord, kv)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         _log.error("assignment is unreadable", key=kv.key, error=str(error))
         return None

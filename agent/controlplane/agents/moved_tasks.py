@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
@@ -20,7 +19,7 @@ from agent.controlplane.names import parse_arn
 from agent.controlplane.records import AssignRecord, TaskRecord
 from agent.controlplane.scheduler.fleet import LENT
 from agent.controlplane.store.contract import Delete, Put, absent, present, unchanged
-from agent.errors import PayloadError
+from agent.errors import BAD_JSON, PayloadError
 from agent.model import payload as payload_model
 from agent.model.wire import ELSEWHERE, ChangeAnswer, ChangesAnswer
 
@@ -131,7 +130,7 @@ def _is_proved(task: TaskRecord, told: HeldTask) -> bool:
         return False
     try:
         payload = payload_model.decode(told.payload)
-    except (PayloadError, msgspec.DecodeError):
+    except (*BAD_JSON, PayloadError):
         return False
     said = {container.container_arn for container in payload.containers}
     known = {container.arn for container in task.containers}

@@ -22,7 +22,7 @@ from agent.controlplane.names import parse_arn
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.store.contract import Delete, Op, Put, StoreFailure, unchanged
 from agent.controlplane.tasks import changes as task_changes
-from agent.errors import AgentError
+from agent.errors import BAD_JSON, AgentError
 from agent.model import changes as change_model
 from agent.model.changes import TaskChange
 from agent.model.wire import ChangeAnswer, ChangesAnswer
@@ -64,7 +64,7 @@ def read(body: bytes) -> list[TaskChange | ChangeAnswer]:
         batch = _batch.decode(body)
     except OutOfBounds as error:
         raise InvalidRequest(f"changes are refused: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"changes cannot be read: {error}") from None
     if len(batch.changes) > report_rules.BATCH_MOST:
         raise InvalidRequest(f"more than {report_rules.BATCH_MOST} changes in one call")
@@ -75,13 +75,13 @@ def _read_one(raw: msgspec.Raw) -> TaskChange | ChangeAnswer:
     try:
         change = change_model.decode(raw)
         report_rules.check(change)
-    except (OutOfBounds, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (*BAD_JSON, OutOfBounds) as error:
         text = str(error)
     else:
         return change
     try:
         change_id = _id_only.decode(raw).id
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BAD_JSON:
         change_id = ""
     return _rejected(change_id, text)
 

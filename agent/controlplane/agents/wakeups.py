@@ -4,6 +4,8 @@ One watch of the store per kind of key serves all polls, and each poll has its o
 instance, so that a commit only wakes the polls of one instance. A poll registers its event **before**
 it reads the store: later commits set the event, and earlier ones are seen by the read.
 
+It is also known which instances have had nothing new since their last poll, so that the next one need not look.
+
 ``run`` belongs in the server's task group. If a watch was too slow and lost its place, all events are
 set: the polls read the store again.
 
@@ -14,21 +16,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
 from agent.controlplane import records
 from agent.controlplane.loadbalancing import ingress_view
+from agent.controlplane.recent import Recent
 from agent.controlplane.store.contract import Compacted, StoreFailure
+from agent.model.histogram import Histogram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from agent.controlplane.store.contract import Store
 
 _RETRY_S = 1.0
+WAKE_BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
 _log = structlog.get_logger(__name__)
 
@@ -37,12 +44,29 @@ INGRESSES: Final = "ingresses"
 """Woken as an instance would be, by what ingresses are told."""
 
 
+class Quiet(NamedTuple):
+    """A poll for which there is nothing new."""
+
+    asked: Hashable
+    """What it asks."""
+    had_news: bool = False
+    """Whether the poll before it had news."""
+
+
 class WakeUps:
     """The events of held polls by instance; for one event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._quiet: Recent[str, Quiet] = Recent()
+        """The instances for which there is nothing new, until the next wake-up."""
+        self.times = Histogram(WAKE_BOUNDS_S)
+        """From a wake-up to the answer of the poll."""
+        self._woken_at: dict[str, float] = {}
+        """Since when held polls are to be answered, by instance; monotonic seconds."""
+        self._left_at: Recent[str, float] = Recent()
+        """Since when an instance holds no poll."""
 
     async def run(self) -> None:
         """Wake polls until cancelled."""
@@ -60,6 +84,7 @@ class WakeUps:
         """Register an event for the instance, a given or a new one; every later commit sets it."""
         wakeup = wakeup or asyncio.Event()
         self._waiting[instance_id].add(wakeup)
+        self._left_at.pop(instance_id, None)
         try:
             yield wakeup
         finally:
@@ -67,6 +92,39 @@ class WakeUps:
             waiting.discard(wakeup)
             if not waiting:
                 del self._waiting[instance_id]
+                self._woken_at.pop(instance_id, None)
+                self._left_at[instance_id] = time.monotonic()
+
+    def quiet(self, instance_id: str, asked: Hashable) -> Quiet | None:
+        """Return what is known of a poll that finds nothing new; None if that is not known.
+
+        Args:
+            instance_id: whose poll.
+            asked: what it asks.
+        """
+        found = self._quiet.get(instance_id)
+        return found if found is not None and found.asked == asked else None
+
+    def rest(self, instance_id: str, quiet: Quiet) -> None:
+        """Note for which poll there is nothing new; only while an event that was taken before looking is not set."""
+        self._quiet[instance_id] = quiet
+
+    def answered(self, instance_id: str) -> None:
+        """Note that a held poll of an instance is answered, with what it was woken for if it was."""
+        began = self._woken_at.pop(instance_id, None)
+        if began is not None:
+            self.times.observe(time.monotonic() - began)
+
+    def silent(self, least_s: float) -> list[tuple[str, float]]:
+        """Return the instances that have held no poll for some time, and for how long, longest first."""
+        now = time.monotonic()
+        # They are in order of time, so that only those that count are looked at.
+        found = itertools.takewhile(lambda one: now - one[1] >= least_s, self._left_at.items())
+        return [(instance_id, now - at) for instance_id, at in found if instance_id != INGRESSES]
+
+    def forget(self, instance_id: str) -> None:
+        """Have an instance not count as silent: it is gone."""
+        self._left_at.pop(instance_id, None)
 
     @property
     def held(self) -> int:
@@ -75,6 +133,7 @@ class WakeUps:
 
     def wake_all(self) -> None:
         """Wake every held poll: the server stops, or something may have been missed."""
+        self._quiet.clear()
         for wakeups in self._waiting.values():
             for wakeup in wakeups:
                 wakeup.set()
@@ -96,5 +155,9 @@ class WakeUps:
 
     def wake(self, instance_id: str) -> None:
         """Wake the held polls of an instance."""
-        for wakeup in self._waiting.get(instance_id, ()):
-            wakeup.set()
+        self._quiet.pop(instance_id, None)
+        waiting = self._waiting.get(instance_id)
+        if waiting:
+            self._woken_at.setdefault(instance_id, time.monotonic())
+            for wakeup in waiting:
+                wakeup.set()

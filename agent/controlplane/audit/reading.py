@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.controlplane.audit.files import numbered, numbers
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +212,7 @@ def _forwards(handle: int, number: int, place: Place) -> tuple[list[dict[str, An
 def _decoded(line: bytes) -> dict[str, Any] | None:
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         return None
 
 

@@ -14,7 +14,7 @@ import msgspec
 from agent.controlplane.authorization import condition_keys, wildcards
 from agent.controlplane.authorization.conditions import Condition, ConditionInvalid
 from agent.controlplane.authorization.wildcards import Patterns
-from agent.errors import AgentError
+from agent.errors import BAD_JSON, AgentError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -159,7 +159,7 @@ def read(document: str) -> tuple[list[dict[str, Any]], bool]:
     """
     try:
         read = msgspec.json.decode(document)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except BAD_JSON:
         raise PolicyInvalid("This policy contains invalid Json") from None
     if not isinstance(read, dict):
         raise PolicyInvalid("This policy contains invalid Json")

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from agent.controlplane import records
 from agent.controlplane.services.record import group
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -153,7 +154,7 @@ def _service_of(event: Event) -> str:
     """Return the service of a task; empty if it has none, or is gone."""
     try:
         of_task = _read_task(event.kv.value).group if event.type == "put" else ""
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         return ""
     return of_task.removeprefix(_SERVICE_GROUP) if of_task.startswith(_SERVICE_GROUP) else ""
 

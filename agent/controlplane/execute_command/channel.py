@@ -24,6 +24,7 @@ from agent.controlplane.execute_command.frames import FRAME_LIMIT_BYTES
 from agent.controlplane.execute_command.plugin import PluginChannel
 from agent.controlplane.execute_command.sessions import TokenRefused
 from agent.controlplane.execute_command.transcript import Transcript, TranscriptFailed
+from agent.errors import BAD_JSON
 from agent.listening.connection import prove, wait_for_reader
 from agent.model.exec import INPUT_WINDOW_BYTES, TerminalSize
 
@@ -158,6 +159,6 @@ async def _first_message(socket: web.WebSocketResponse) -> OpenChannel:
         return _opening.decode(message.data)
     except TimeoutError:
         raise TokenRefused("the token did not arrive in time") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BAD_JSON:
         # Without the decoder's words, which may quote what was sent.
         raise TokenRefused("the first message must be the token, as JSON") from None

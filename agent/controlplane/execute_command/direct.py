@@ -21,6 +21,7 @@ from agent.controlplane.execute_command.ending import (
     control_stops,
     first,
 )
+from agent.errors import BAD_JSON
 from agent.model.exec import (
     ClientMessage,
     EndOfInput,
@@ -102,7 +103,7 @@ class DirectChannel:
             elif message.type is WSMsgType.TEXT:
                 try:
                     order = msgspec.json.decode(message.data, type=ClientMessage)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                except BAD_JSON as error:
                     raise ClientGone(f"the client sent what cannot be read: {error}") from None
                 if isinstance(order, Resize):
                     await link.resize(order.size)

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct, field
 
-from agent.errors import AgentError
+from agent.errors import BAD_JSON, AgentError
 
 INPUT: Final = "input_stream_data"
 OUTPUT: Final = "output_stream_data"
@@ -144,7 +144,7 @@ def acknowledged(frame: Frame) -> int:
     """Return the sequence number that a message acknowledges; raises ``FrameInvalid``."""
     try:
         return _acknowledged.decode(frame.payload).acknowledged_message_sequence_number
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise FrameInvalid(f"an acknowledgement cannot be read: {error}") from None
 
 

@@ -35,6 +35,7 @@ from agent.controlplane.execute_command.ending import (
 )
 from agent.controlplane.execute_command.frames import FrameInvalid
 from agent.controlplane.execute_command.stream import Incoming, Outgoing
+from agent.errors import BAD_JSON
 from agent.model.exec import INPUT_WINDOW_BYTES, ExecExited, ExecFailed, InputTaken, TerminalSize
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class PluginChannel:
     def _take_size(self, payload: bytes) -> None:
         try:
             told = _sizes.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except BAD_JSON as error:
             raise FrameInvalid(f"the size of a terminal cannot be read: {error}") from None
         if not (0 < told.rows <= _LARGEST and 0 < told.cols <= _LARGEST):
             return  # a terminal that does not know its size

@@ -202,6 +202,10 @@ class CommandSessions:
                 del self._called[instance_id]
         return session.joined.result()
 
+    def is_calling(self, instance_id: str) -> bool:
+        """Return whether an instance is to connect for a session, so that each poll has to look at ``orders``."""
+        return bool(self._called.get(instance_id))
+
     def orders(self, instance_id: str) -> list[CommandOrder]:
         """Return what an instance is told now: sessions that it did not connect for, not told just before."""
         now = self._clock()

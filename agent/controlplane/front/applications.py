@@ -103,11 +103,7 @@ class Applications:
         Raises:
             ConfigError: calls of a service that is served are to be sent on.
         """
-        apis = [
-            (api, await asyncio.to_thread(ApiModel.load, api.service))
-            for api in APIS
-            if api.named is None
-        ]
+        apis = await load_models()
         deferred = [api for api in APIS if api.named is not None]
         served = [model.signing_name for _, model in apis]
         served += [api.named.signing_name for api in deferred if api.named is not None]
@@ -242,10 +238,7 @@ async def variables_for_tasks(url: str, region: str) -> dict[str, str]:
     """
     if not url:
         return {}
-    models = [
-        await asyncio.to_thread(ApiModel.load, api.service) for api in APIS if api.named is None
-    ]
-    found = [model.endpoint_variable for model in models]
+    found = [model.endpoint_variable for _, model in await load_models()]
     found += [api.named.endpoint_variable for api in APIS if api.named is not None]
     return dict.fromkeys(found, url) | {
         "AWS_DEFAULT_REGION": region,
@@ -253,6 +246,18 @@ async def variables_for_tasks(url: str, region: str) -> dict[str, str]:
         # Otherwise SDKs put "data-" before the host for DiscoverInstances.
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
     }
+
+
+async def load_models() -> list[tuple[Api, ApiModel]]:
+    """Load the models of the served APIs, except those that are read at the first request.
+
+    That takes a second of a processor the first time, which a control that stands by can do before it leads.
+    """
+    return [
+        (api, await asyncio.to_thread(ApiModel.load, api.service))
+        for api in APIS
+        if api.named is None
+    ]
 
 
 async def problem_of(store: Store) -> str:

@@ -37,6 +37,7 @@ from agent.controlplane.front.own_answers import OwnCallRefused, answer, problem
 from agent.controlplane.front.pki_calls import PkiCalls
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.store.contract import StoreFailure
+from agent.errors import BAD_JSON
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class OwnCalls:
             operators.permit(request, admitted, action, resource)
         except ApiError as error:
             raise OwnCallRefused(error.status, str(error)) from None
-        except (BodyRefused, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (*BAD_JSON, BodyRefused) as error:
             raise OwnCallRefused(400, f"the request cannot be read: {error}") from None
         return asked
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.controlplane.front.errors import InvalidParameterException
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +63,7 @@ def start_after(operation: str, request: Mapping[str, Any]) -> str | None:
         digest, last = msgspec.json.decode(
             base64.b64decode(given, altchars=b"-_", validate=True), type=tuple[str, str]
         )
-    except (msgspec.MsgspecError, binascii.Error, ValueError):
+    except (*BAD_JSON, binascii.Error, ValueError):
         raise InvalidToken("Invalid token.") from None
     if digest != _digest(operation, request, last):
         raise InvalidToken("Invalid token.")

@@ -4,7 +4,8 @@ What a call needs is in ``authorization.actions``. Names are turned into ARNs he
 condition keys are found, but only those that a policy of the caller asks for. Who has a key of the file is never
 asked about.
 
-Tests: ``tests/unit/controlplane/front/test_permissions.py``.
+Tests: ``test_permissions.py``, ``test_pass_role.py``, ``test_permission_changes.py`` and ``test_refusals.py`` in
+``tests/unit/controlplane/front``.
 """
 
 from __future__ import annotations

@@ -43,6 +43,9 @@ _SHUTDOWN_S: Final = 1.0
 _LINGER_S: Final = 2.0
 """How long the body of an answered call is still read and discarded, so that the response arrives."""
 
+_SHARE_OF_SOCKET: Final = 16
+"""One in so many descriptors is for the Unix socket, which nobody but control's owner uses."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -93,9 +96,9 @@ class Front:
             ListenFailure: an address cannot be bound; then no address is listened on.
         """
         sites = plan(settings, tls)
-        bounds = limits.for_servers(
-            limits.raise_descriptor_limit(), len(sites) + (settings.socket is not None)
-        )
+        descriptors = limits.raise_descriptor_limit()
+        of_owner = descriptors // _SHARE_OF_SOCKET if settings.socket is not None else 0
+        bounds = limits.for_servers(descriptors - of_owner, len(sites))
         front = cls(sites, [])
         try:
             await front._serve(
@@ -105,6 +108,7 @@ class Front:
                     operators, own_names_only=own_names_only, with_console=True
                 ),
                 bounds,
+                limits.for_servers(of_owner, 1),
             )
         except BaseException:
             await front.close()
@@ -117,6 +121,7 @@ class Front:
         applications: Applications,
         for_operators: web.Application,
         bounds: Limits,
+        of_owner: Limits,
     ) -> None:
         for_all, *for_agents = self._sites
         self._served.append(await _listening(for_all, for_operators, bounds))
@@ -125,7 +130,7 @@ class Front:
             self._served.append(server)
         if unix is not None:
             owner = applications.for_operators(Owner(applications.names))
-            self._served.append(await _listening_unix(unix, owner, bounds))
+            self._served.append(await _listening_unix(unix, owner, of_owner))
 
     @property
     def operators(self) -> tuple[str, int]:

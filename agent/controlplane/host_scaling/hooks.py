@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from agent.errors import ConfigError
+from agent.errors import BAD_JSON, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -123,7 +123,7 @@ def read(file: Path) -> dict[str, Hook]:
         found = msgspec.json.decode(file.read_bytes(), type=dict[str, Hook])
     except OSError as error:
         raise ConfigError(f"{_OPTION} {file}: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BAD_JSON as error:
         raise ConfigError(
             f"{_OPTION} {file}: {error}; write a JSON object with the names of capacity providers, each with "
             "command (a list), maximumSize and, if need be, minimumSize and timeLimitSeconds"

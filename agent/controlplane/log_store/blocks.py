@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.controlplane.log_store.contract import Event, LogStoreFailure
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +74,7 @@ def decode(data: bytes) -> list[Event]:
     """
     try:
         columns = _columns.decode(inflate(data, _INFLATED_MOST))
-    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (*BAD_JSON, zlib.error) as error:
         raise BlockBroken(f"a block cannot be read: {error}") from None
     return [
         Event(time, sequence, columns.stream_id, ingested, message)

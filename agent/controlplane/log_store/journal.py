@@ -17,6 +17,7 @@ import structlog
 from agent.controlplane.log_store import blocks, frames
 from agent.controlplane.log_store.contract import Run
 from agent.controlplane.log_store.segments import sync_directory
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ def replay(path: Path) -> Replayed:
     for payload in found.payloads:
         try:
             runs += _runs.decode(blocks.inflate(payload, _FRAME_MOST_BYTES))
-        except (zlib.error, msgspec.DecodeError, UnicodeDecodeError):
+        except (*BAD_JSON, zlib.error):
             damaged += len(payload)
     torn = len(data) - found.end
     if torn:

@@ -21,6 +21,7 @@ from msgspec import Struct
 from agent.controlplane.log_store import blocks, frames
 from agent.controlplane.log_store.blocks import BlockBroken
 from agent.controlplane.log_store.contract import Event, Group, LogStoreFailure, Stream
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -190,7 +191,7 @@ def read_footer(path: Path) -> Footer:
         payload = frames.payload_of(os.pread(file.fileno(), end - offset, offset))
     try:
         return _footer.decode(blocks.inflate(payload or b"", _FOOTER_MOST_BYTES))
-    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (*BAD_JSON, zlib.error) as error:
         raise LogStoreFailure(f"the footer of {path} is damaged: {error}") from None
 
 

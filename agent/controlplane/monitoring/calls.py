@@ -5,6 +5,7 @@
     GET /metrics                               metrics of control and its fleet
     GET /prometheus/tasks[?cluster=NAME]       what to scrape of tasks, for Prometheus' http_sd_configs
     GET /prometheus/agents[?cluster=NAME]      the /metrics of agents, likewise
+    GET /control/status                        how control is (``model.control_status``)
 
 Who sends a token for readers may call them, and every operator. While the store does not answer, targets are
 answered 503, so that Prometheus keeps those that it has; metrics then lack those of the fleet.
@@ -19,12 +20,13 @@ import hashlib
 import time
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
 from agent import __version__, exposition, process
 from agent.controlplane.front.errors import ApiError
-from agent.controlplane.monitoring import families
+from agent.controlplane.monitoring import families, status
 from agent.controlplane.monitoring.families import ControlState
 from agent.controlplane.monitoring.fleet_view import FleetView
 from agent.controlplane.store.contract import StoreFailure
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 METRICS_PATH: Final = "/metrics"
 TASKS_PATH: Final = "/prometheus/tasks"
 AGENTS_PATH: Final = "/prometheus/agents"
+STATUS_PATH: Final = "/control/status"
 CALL_LIMIT_S: Final = 30.0
 _GZIP_FROM_BYTES: Final = 1024
 _GZIP_IN_THREAD_BYTES: Final = 64 * 1024
@@ -61,6 +64,7 @@ class Monitoring:
         self._wakeups = wakeups
         self._view = FleetView(parts.store, parts.names.region)
         self._started_at = time.time()
+        self._process = status.Process.here()
         self._refused = RepeatedWarning("call for metrics refused", clock=time.monotonic)
 
     def add_routes(self, router: web.UrlDispatcher, operators: Operators) -> None:
@@ -71,6 +75,8 @@ class Monitoring:
             (AGENTS_PATH, self._agents_call),
         ):
             router.add_get(path, self._answering(call, operators))
+        for add in (router.add_get, router.add_post):
+            add(STATUS_PATH, self._answering(self._status_call, operators))
 
     def _answering(
         self, call: Callable[[web.Request], Awaitable[web.Response]], operators: Operators
@@ -108,15 +114,25 @@ class Monitoring:
     async def _agents_call(self, request: web.Request) -> web.Response:
         return _document(await self._view.agent_targets(request.query.get("cluster", "")))
 
-    async def _metrics_call(self, request: web.Request) -> web.Response:
+    async def _status_call(self, _: web.Request) -> web.Response:
+        counts = await self._counts()
+        found = await status.read(self._parts, self._wakeups, self._process, counts)
+        return _document(msgspec.json.encode(found))
+
+    async def _counts(self) -> Counts | None:
+        """Return how many hosts and tasks there are; None if the store does not answer."""
         try:
             async with asyncio.timeout(CALL_LIMIT_S / 2):
-                counts = await self._view.counts()
+                return await self._view.counts()
         except (StoreFailure, TimeoutError) as error:
             _log.warning("metrics of the fleet are missing", error=repr(error))
-            counts = None
+            return None
+
+    async def _metrics_call(self, request: web.Request) -> web.Response:
+        counts = await self._counts()
+        size = await asyncio.to_thread(self._parts.store_place.size_bytes)
         use = await asyncio.to_thread(process.read)
-        found = [*self._families(counts), *process.families(use, self._started_at)]
+        found = [*self._families(counts, size), *process.families(use, self._started_at)]
         is_open = exposition.wants_open_metrics(request.headers.get("Accept", ""))
         return web.Response(
             body=exposition.page(found, open_metrics=is_open).encode(),
@@ -124,14 +140,17 @@ class Monitoring:
             zlib_executor_size=_GZIP_IN_THREAD_BYTES,
         )
 
-    def _families(self, counts: Counts | None) -> list[Family]:
+    def _families(self, counts: Counts | None, store_bytes: int) -> list[Family]:
         parts = self._parts
         state = ControlState(
             version=__version__,
             region=parts.names.region,
             revision=parts.store.revision,
             is_store_well=counts is not None and not parts.store.problem,
+            store_bytes=store_bytes,
             polls=self._wakeups.held,
+            silent=len(self._wakeups.silent(status.SLOW_S)),
+            wake_ups=self._wakeups.times,
             troubles=len(parts.troubles()),
             audited=(parts.audit.written, parts.audit.lost) if parts.audit else None,
         )

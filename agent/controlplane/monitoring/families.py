@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from agent.exposition import Family, Labels, one
+from agent.model.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +32,13 @@ class ControlState(Struct, frozen=True, kw_only=True):
     revision: int
     """Of the store."""
     is_store_well: bool
+    store_bytes: int
+    """Size of the store on disk; 0 if it is not known."""
     polls: int
     """Calls of agents that are held."""
+    silent: int
+    """Hosts that hold no poll and did lately."""
+    wake_ups: Histogram
     troubles: int
     """Things that do not work while control does."""
     audited: tuple[int, int] | None = None
@@ -56,6 +62,30 @@ def of_control(state: ControlState) -> list[Family]:
             "gauge",
             "1 while the store can be read and written.",
             state.is_store_well,
+        ),
+        one(
+            "ecs_control_store_size_bytes",
+            "gauge",
+            "Size of the store on disk; 0 while it is not known.",
+            state.store_bytes,
+        ),
+        one(
+            "ecs_control_leader",
+            "gauge",
+            "1 for the control that serves the fleet; one that stands by serves no metrics.",
+            1,
+        ),
+        one(
+            "ecs_control_hosts_silent",
+            "gauge",
+            "Hosts that have held no poll for 5 s, since control started; lost ones, too.",
+            state.silent,
+        ),
+        one(
+            "ecs_control_wake_up_duration_seconds",
+            "histogram",
+            "From a commit that concerns a host, as the watch told of it, to the answer to its poll.",
+            state.wake_ups,
         ),
         one(
             "ecs_control_polls_held",

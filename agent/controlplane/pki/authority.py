@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agent.controlplane.pki import names
+from agent.controlplane.pki.requests import UNREADABLE
 from agent.controlplane.private_file import replace_file
 from agent.errors import ConfigError
 from agent.model.wire import CONTROL_NAME
@@ -339,9 +340,12 @@ class _Pem(NamedTuple):
 def _certificates(pem: _Pem) -> list[x509.Certificate]:
     path = pem.place
     try:
-        return x509.load_pem_x509_certificates(pem.data)
-    except (ValueError, UnsupportedAlgorithm):
+        found = x509.load_pem_x509_certificates(pem.data)
+        for one in found:
+            _public(one)
+    except UNREADABLE:
         raise ConfigError(f"{path}: has no usable certificate; give a PEM file") from None
+    return found
 
 
 def _key_in(pem: _Pem) -> SigningKey:
@@ -384,7 +388,7 @@ def _check_signs(path: str, certificate: x509.Certificate) -> None:
         signs = signs and usage.key_cert_sign
     except x509.ExtensionNotFound as error:
         signs = error.oid == x509.KeyUsage.oid and basic.ca
-    except ValueError:
+    except UNREADABLE:
         signs = False
     if not signs:
         raise ConfigError(

@@ -20,17 +20,20 @@ import structlog
 
 from agent.controlplane.pki.authority import Authority, Signed
 from agent.controlplane.pki.identities import HostIdentities, revoked_in
+from agent.controlplane.pki.names import HOST_ID
 from agent.controlplane.private_file import replace_file
 from agent.controlplane.store.contract import StoreFailure
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from agent.controlplane.store.contract import Store
 
 SERVER_FILE: Final = "server.pem"
+REVOKED_FILE: Final = "revoked"
+"""The ids of revoked identities, a line each: the store can be replaced by an older backup, and must not admit them again."""
 RENEWED_AT: Final = 2 / 3
 NAME_LIMIT_S: Final = 2.0
 """How long the look-up of this machine's full name may take."""
@@ -60,7 +63,11 @@ class Certificates:
         self._names = names
         self._clock = clock
         self.identities = HostIdentities(
-            store, lambda: self.authority, revoked=revoked, clock=clock
+            store,
+            lambda: self.authority,
+            revoked=revoked,
+            clock=clock,
+            remember=lambda ids: _write_revoked(directory, ids),
         )
         self._server: Signed | None = None
         self._changing = asyncio.Lock()
@@ -100,16 +107,21 @@ class Certificates:
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.verify_mode = ssl.CERT_OPTIONAL
+        # Neither agents nor AWS's tools resume sessions, and each ticket, with the host's certificate in it, takes
+        # a sixth of what a connection costs.
+        context.num_tickets = 0
         context.load_verify_locations(cadata=authority.trusted_pem.decode())
+        revoked = await revoked_in(store)
         made = cls(
             directory,
             authority,
             context,
             store,
-            revoked=await revoked_in(store),
+            revoked=revoked,
             names=None if given is not None else (*names, *await _own_names()),
             clock=clock,
         )
+        await made.identities.revoke_again(await asyncio.to_thread(_revoked, directory) - revoked)
         await made.renew_server()
         return made
 
@@ -225,3 +237,25 @@ async def _own_names() -> list[str]:
 
 def _day(at: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+
+
+def _revoked(directory: Path) -> set[str]:
+    """Return the identities that were revoked, as far as the file beside the store knows.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    file = directory / REVOKED_FILE
+    try:
+        return {
+            line for line in file.read_text("ascii", "replace").split() if HOST_ID.fullmatch(line)
+        }
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}; correct its mode") from None
+
+
+def _write_revoked(directory: Path, ids: Collection[str]) -> None:
+    text = "".join(f"{one}\n" for one in sorted(ids))
+    replace_file(directory / REVOKED_FILE, text.encode(), mode=0o600)

@@ -4,7 +4,7 @@ An identity is an id that control chose. Its host renews the certificate, with a
 the container instance is bound to it (``agents.bindings``). A revoked identity is not admitted from that moment on, with
 no certificate, and its instance is deregistered: for control its tasks have stopped, and services replace them.
 
-What is revoked is also in memory, so that a call needs no look into the store. One per store; for one event loop.
+What is revoked is also in memory, so that a call needs no look into the store; calls that are being answered end. One per store; for one event loop.
 
 Tests: ``tests/unit/controlplane/pki/test_identities.py``.
 """
@@ -12,8 +12,10 @@ Tests: ``tests/unit/controlplane/pki/test_identities.py``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
@@ -27,7 +29,7 @@ from agent.controlplane.store.contract import Delete, Put, absent, unchanged
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from agent.controlplane.access import Found
     from agent.controlplane.pki.authority import Authority, Signed
@@ -39,6 +41,7 @@ FORGOTTEN_AFTER_S: Final = 30 * 86_400.0
 """How long an identity is listed after its certificate has expired."""
 RENEWED_AT: Final = 2 / 3
 """Of its life, a certificate is renewed."""
+RESTORED: Final = "revoked before the store was restored from a backup"
 REPLACED: Final = "replaced by a new identity of the same host"
 _log = structlog.get_logger(__name__)
 
@@ -71,13 +74,19 @@ class HostIdentities:
         revoked: set[str],
         clock: Callable[[], float] = time.time,
         life_s: float = LIFE_S,
+        remember: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
-        """Take the ids of those that are revoked (``revoked_in``); ``authority`` returns the present one."""
+        """Take the ids of those that are revoked (``revoked_in``); ``authority`` returns the present one.
+
+        ``remember`` writes all of them to a place that outlives the store; it blocks, and raises ``OSError``.
+        """
         self._store = store
         self._authority = authority
         self._revoked = revoked
         self._clock = clock
         self._life_s = life_s
+        self._remember = remember
+        self._watching: defaultdict[str, set[Callable[[], None]]] = defaultdict(set)
 
     def check(self, host_id: str) -> None:
         """Raise ``IdentityRevoked`` for an identity that is revoked."""
@@ -124,7 +133,9 @@ class HostIdentities:
             hostname=hostname[:253] or old.hostname,
             peer=peer,
             serial=signed.serial,
-            serial_before=old.serial,
+            # What it was renewed from, and not what was newest: if an answer was lost, the host renews from the same one
+            # again, while a copy that renewed in between is found out at its next renewal.
+            serial_before=shown.serial if shown is not None else "",
             renewed_at=now if shown is not None else 0.0,
             expires_at=signed.expires_at,
         )
@@ -167,7 +178,50 @@ class HostIdentities:
         )
         if changed is not None:
             self._revoked.add(host_id)
+            for end in self._watching.pop(host_id, ()):
+                end()
+            await self._write_down()
         return changed
+
+    async def revoke_again(self, host_ids: Iterable[str]) -> None:
+        """Revoke what was revoked before the store was restored from an older backup; raises ``StoreFailure``."""
+        for host_id in sorted(host_ids):
+            self._revoked.add(host_id)  # also one that the older store does not know
+            changed = await self.revoke(host_id, reason=RESTORED)
+            _log.warning(
+                "identity of a host revoked again: the store is older than its revocation; if its instance is "
+                "listed, deregister it",
+                identity=host_id,
+                instance=changed.instance_arn if changed is not None else "",
+            )
+
+    async def _write_down(self) -> None:
+        try:
+            await asyncio.to_thread(self._remember, frozenset(self._revoked))
+        except OSError as error:
+            _log.error(
+                "revoked identities not written beside the store; a restored backup would not know them",
+                error=str(error),
+            )
+
+    @contextlib.contextmanager
+    def watching(self, host_id: str, end: Callable[[], None]) -> Iterator[None]:
+        """Call ``end`` once if an identity is revoked within the block; at once if it is already.
+
+        It must neither block nor raise.
+        """
+        if host_id in self._revoked:
+            end()
+            yield
+            return
+        self._watching[host_id].add(end)
+        try:
+            yield
+        finally:
+            if (watchers := self._watching.get(host_id)) is not None:
+                watchers.discard(end)
+                if not watchers:
+                    del self._watching[host_id]
 
     async def bound(self, host_id: str, instance_arn: str) -> None:
         """Note which container instance an identity has, for display; raises ``StoreFailure``."""
@@ -202,6 +256,8 @@ class HostIdentities:
         for kv, one in old:
             if (await self._store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded:
                 self._revoked.discard(one.id)
+        if any(one.revoked_at for _, one in old):
+            await self._write_down()
 
     async def _found(self, host_id: str) -> Found[HostIdentityRecord] | None:
         key = records.host_identity_key(host_id)

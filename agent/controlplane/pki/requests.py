@@ -20,6 +20,18 @@ MOST_BYTES: Final = 8 * 1024
 _CURVES: Final = (ec.SECP256R1, ec.SECP384R1)
 
 
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that cryptography raises for a certificate or a request that it cannot read."""
+
+
 class RequestRefused(AgentError):
     """A certificate request that is not signed; the text says why."""
 
@@ -37,7 +49,7 @@ def read(text: str) -> ec.EllipticCurvePublicKey:
         key = request.public_key()
         is_signed = request.is_signature_valid
         names = len(list(request.subject)) + len(list(request.extensions))
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.DuplicateExtension):
+    except UNREADABLE:
         raise RequestRefused(
             "the certificate request cannot be read; send PKCS #10 as PEM"
         ) from None

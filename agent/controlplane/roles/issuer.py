@@ -24,7 +24,6 @@ import random
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-import msgspec
 import structlog
 from msgspec.structs import replace
 
@@ -35,6 +34,7 @@ from agent.controlplane.roles.contract import Issued, RoleAwaited, RoleRefused
 from agent.controlplane.store.contract import Compacted, StoreFailure
 from agent.controlplane.tasks.changes import FAILED_TO_START
 from agent.controlplane.tasks.stopping import order_stop
+from agent.errors import BAD_JSON
 from agent.model.payload import RoleType
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ class RoleIssuer:
         for kv in rows:
             try:
                 assignment = records.decode(AssignRecord, kv)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except BAD_JSON:
                 continue  # whoever gives it out has logged it
             if not assignment.has_roles:
                 continue

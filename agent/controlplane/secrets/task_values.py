@@ -12,6 +12,7 @@ import msgspec
 from agent.controlplane.definition import secret_refs
 from agent.controlplane.secrets import parameters, stored
 from agent.controlplane.secrets.stored import SecretDeleted, SecretMissing
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,7 +88,7 @@ def _member(text: str, json_key: str) -> str | None:
     """Return a member of a JSON object as text; None if there is no such member."""
     try:
         members = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BAD_JSON:
         return None
     if json_key not in members:
         return None

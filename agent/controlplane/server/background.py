@@ -48,6 +48,7 @@ def _of_agents(opened: Opened) -> Jobs:
     agent_parts = opened.agent_parts
     return {
         "wake-ups": opened.wakeups.run,
+        "leases of hosts": lambda: agent_parts.leases.run(opened.wakeups.wake),
         "certificates": agent_parts.keep_certificates,
         "role credentials": opened.issuer.run,
         "users and roles": opened.directory.run,

@@ -139,6 +139,7 @@ async def open_all(
         audit=audit,
         host_hooks=hooks,
         certificates=certificates,
+        store_place=kept.place,
         problems=(kept.warning, *(one.problem for one in told if one is not None)),
     )
     agent_parts = AgentParts.build(

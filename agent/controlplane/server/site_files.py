@@ -20,7 +20,7 @@ import structlog
 from agent.controlplane.pki.names import AUTHORITY_FILE, DIRECTORY
 from agent.controlplane.server.settings import SECRET_KEYS
 from agent.controlplane.store.contract import StoreFailure
-from agent.errors import ConfigError
+from agent.errors import BAD_JSON, ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,7 +81,7 @@ async def check(store: EtcdStore, settings: ControlSettings) -> None:
         return
     try:
         wanted = msgspec.json.decode(noted.value, type=dict[str, str])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         return
     here = await asyncio.to_thread(digests, settings, _salt(store))
     for what, path in files(settings).items():

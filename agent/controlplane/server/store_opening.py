@@ -6,16 +6,18 @@ to the control that leads.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from agent.controlplane.front.applications import load_models
+from agent.controlplane.parts import StorePlace
 from agent.controlplane.server.settings import STORE_FILE
 from agent.controlplane.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     import asyncio
-    import contextlib
     from collections.abc import Callable, Coroutine
     from pathlib import Path
     from typing import Any
@@ -38,6 +40,7 @@ class OpenedStore(NamedTuple):
     """Writes a backup to a new file."""
     warning: Callable[[], str]
     """What an operator should mend, for a person; empty for nothing."""
+    place: StorePlace
     lost: asyncio.Event | None = None
     """Set once another process leads; None where none can."""
     jobs: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
@@ -58,7 +61,8 @@ async def open_store(
         return await _open_etcd(settings, settings.etcd, cleanup, standing_by)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
     cleanup.push_async_callback(store.close)
-    return OpenedStore(store, store.seen_revision, store.back_up, lambda: "")
+    place = StorePlace(str(store.path), lambda: _size_bytes(store.path))
+    return OpenedStore(store, store.seen_revision, store.back_up, lambda: "", place)
 
 
 async def _open_etcd(
@@ -77,6 +81,9 @@ async def _open_etcd(
     cleanup.push_async_callback(store.close)
     await site_files.check(store, settings)
 
+    # What takes long and does not need to lead is done before.
+    await load_models()
+
     def tell(leader: Leader) -> None:
         _log.info("standing by", leader=str(leader))
         if standing_by is not None:
@@ -92,6 +99,16 @@ async def _open_etcd(
         store.seen_revision,
         lambda target: portable.back_up(store, target),
         store.warning,
+        StorePlace(etcd.shown, lambda: store.health.size_bytes),
         leadership.lost,
         (site_files.SiteFiles(store, settings).run,),
     )
+
+
+def _size_bytes(path: Path) -> int:
+    """Return the size of a file of SQLite with what is not in it yet."""
+    total = 0
+    for one in (path, path.with_name(f"{path.name}-wal")):
+        with contextlib.suppress(OSError):
+            total += one.stat().st_size
+    return total

@@ -40,7 +40,7 @@ from agent.controlplane.store.contract import (
     StoreUnavailable,
     TxnResult,
 )
-from agent.controlplane.store.etcd_client import READ_S, EtcdClient, Header
+from agent.controlplane.store.etcd_client import EtcdClient, Header
 from agent.controlplane.store.etcd_health import Health
 from agent.controlplane.store.etcd_words import (
     FORMAT,
@@ -54,6 +54,7 @@ from agent.controlplane.store.etcd_words import (
 )
 from agent.controlplane.store.sqlite_file import Watermark
 from agent.controlplane.store.watching import Hub, PrefixWatch
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -294,14 +295,20 @@ class EtcdStore:
         granted = await self._change("/v3/lease/grant", {"TTL": math.ceil(ttl_s)}, _Granted)
         return int(granted.id)
 
-    async def keep_alive(self, lease: int, *, limit_s: float = READ_S) -> None:
-        """Renew a lease for its full time, at any endpoint that answers within a time."""
+    async def keep_alive(self, lease: int) -> None:
+        """Renew a lease for its full time."""
         self._check_open()
         async with self._noted():
             # To renew twice does no harm.
-            answer = await self.client.read(
-                "/v3/lease/keepalive", {"ID": lease}, _KeptAlive, limit_s=limit_s
-            )
+            answer = await self.client.read("/v3/lease/keepalive", {"ID": lease}, _KeptAlive)
+        if answer.result.ttl <= 0:
+            raise LeaseUnknown(f"lease {lease} has ended or never existed")
+
+    async def keep_alive_at(self, endpoint: str, lease: int, limit_s: float) -> None:
+        """Renew a lease at one endpoint."""
+        self._check_open()
+        body = {"ID": lease}
+        answer = await self.client.at(endpoint, "/v3/lease/keepalive", body, _KeptAlive, limit_s)
         if answer.result.ttl <= 0:
             raise LeaseUnknown(f"lease {lease} has ended or never existed")
 
@@ -567,5 +574,5 @@ def _revisions(kv: RawKv | None) -> Revisions:
         return Revisions()
     try:
         return Revisions.decode(kv.value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except BAD_JSON as error:
         raise StoreFailure(f"{kv.key.decode()} in etcd cannot be read: {error}") from None

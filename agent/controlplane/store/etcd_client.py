@@ -31,6 +31,7 @@ from agent.controlplane.store.contract import (
     StoreFull,
     StoreUnavailable,
 )
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     import ssl
@@ -141,10 +142,8 @@ class EtcdClient:
         path: str,
         body: Mapping[str, Any],
         kind: type[AnswerT],
-        *,
-        limit_s: float = READ_S,
     ) -> AnswerT:
-        """Make a call that may be repeated; each endpoint has ``limit_s``.
+        """Make a call that may be repeated.
 
         Raises:
             StoreUnavailable: no endpoint answered.
@@ -153,7 +152,7 @@ class EtcdClient:
         failure = StoreUnavailable("no endpoint")
         for endpoint in self.preferred():
             try:
-                return await self._call(endpoint, path, body, kind, limit_s=limit_s)
+                return await self._call(endpoint, path, body, kind, limit_s=READ_S)
             except StoreFull:
                 raise
             except StoreUnavailable as error:
@@ -261,7 +260,7 @@ class EtcdClient:
         try:
             cluster_id = msgspec.json.decode(answer, type=_Headed, strict=False).header.cluster_id
             found = msgspec.json.decode(answer, type=kind, strict=False)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except BAD_JSON as error:
             raise StoreUnavailable(f"{endpoint} is no etcd: its answer is wrong: {error}") from None
         self._check_cluster(endpoint, cluster_id)
         self.reached = endpoint
@@ -338,7 +337,7 @@ def failure_of(endpoint: str, answer: bytes) -> StoreFailure:
     """Return what an error of etcd means to a user of the store."""
     try:
         problem = msgspec.json.decode(answer, type=_Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         if answer.startswith(b"CommonName of client"):
             return StoreFailure(
                 f"{endpoint} with users admits no client certificate that has a common name; use one without"

@@ -24,6 +24,7 @@ import structlog
 from agent.controlplane.store.contract import Compacted, StoreFailure, StoreUnavailable
 from agent.controlplane.store.etcd_client import failure_of
 from agent.controlplane.store.etcd_words import RawEvent, WatchLine, under
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -200,7 +201,7 @@ async def changes(
         async for line in lines:
             try:
                 found = _decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except BAD_JSON as error:
                 raise StoreUnavailable(f"{endpoint} is no etcd: {error}") from None
             if found.error is not None or found.result is None:
                 raise failure_of(endpoint, msgspec.json.encode(found.error))

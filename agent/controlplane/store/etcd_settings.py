@@ -41,6 +41,8 @@ DEFAULT_QUOTA_BYTES: Final = 2 << 30
 """etcd's own default."""
 _ADDRESS: Final = re.compile(r"(etcds?)://([^/?#]+)(/[^?#]*)?")
 _HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_OWN: Final = frozenset({"keys", "store"})
+"""What follows a prefix in etcd: a fleet whose prefix ends with it would be a part of another's."""
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._-]+)+")
 
 
@@ -129,6 +131,11 @@ def parse(address: str, environ: Mapping[str, str]) -> EtcdSettings:
         raise ConfigError(
             f"the store's address must end with a prefix of the fleet's keys such as /ecs/main, not "
             f"{prefix or 'nothing'}: several fleets may share an etcd"
+        )
+    if _OWN & set(prefix.split("/")):
+        raise ConfigError(
+            f"the prefix {prefix} in the store's address has a part that the store itself uses "
+            f"({' or '.join(sorted(_OWN))}); choose another"
         )
     return EtcdSettings(
         endpoints=tuple(_endpoint(scheme, host) for host in hosts.split(",")),

@@ -7,6 +7,8 @@
     <prefix>/store/revisions    see ``Revisions``
     <prefix>/store/moving       there while an import is not finished
     <prefix>/store/leader       who leads, under a lease
+    <prefix>/store/led          put by everyone who begins to lead
+    <prefix>/store/files        digests of files that all controls must have alike (``server.site_files``)
     <prefix>/store/progress     put to get a revision that a watch will see
 
 Tests: ``tests/unit/controlplane/store/test_etcd_words.py``.

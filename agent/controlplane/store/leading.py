@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import msgspec
 import structlog
@@ -26,8 +27,8 @@ from agent.controlplane.store.contract import (
     StoreFull,
     StoreUnavailable,
 )
-from agent.controlplane.store.etcd import Fence, NotLeading
-from agent.errors import ConfigError
+from agent.controlplane.store.etcd import Fence
+from agent.errors import BAD_JSON, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -133,16 +134,22 @@ class Leadership:
                     await self._store.revoke_lease(lease)
 
     async def _take(self) -> bool:
-        """Try to lead; False if another process does."""
-        store, key = self._store, self._store.words.own("leader")
+        """Try to lead, again only if nobody else has in between; False if another process does."""
+        store, key, led = self._store, self._store.words.own("leader"), self._store.words.own("led")
+        earlier = store.fence
         if await store.own("leader") is not None:
             return False
         self._lease = await store.grant_lease(LEASE_S)
         put = {"key": key, "value": msgspec.json.encode(self._me), "lease": self._lease}
-        body = {
+        body: dict[str, Any] = {
             "compare": [{"key": key, "target": "CREATE", "result": "EQUAL", "create_revision": 0}],
-            "success": [{"request_put": put}],
+            # Put whenever somebody begins to lead, so it tells who did last.
+            "success": [{"request_put": put}, {"request_put": {"key": led, "value": b""}}],
         }
+        if earlier is not None:
+            # What this process remembers is only true if nobody else has written.
+            revision = {"mod_revision": earlier.create_revision}
+            body["compare"].append({"key": led, "target": "MOD", "result": "EQUAL"} | revision)
         with contextlib.suppress(StoreUnavailable, LeaseUnknown):
             # Whether it was done is read below.
             await store.own_txn(body)
@@ -158,35 +165,49 @@ class Leadership:
 
     async def _renew(self) -> None:
         """Keep the lease; take it again if it ended and nobody else leads."""
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RENEW_S):
-                    await self._store.fenced.wait()
-            try:
-                if self._store.fenced.is_set():
-                    raise LeaseUnknown("a transaction was refused")
-                await self._store.keep_alive(self._lease, limit_s=RENEW_S)
-            except LeaseUnknown:
-                if not await self._taken_again():
+        async with asyncio.TaskGroup() as group:
+            for turn in itertools.count():
+                # Not one after the other: an endpoint that hangs or is slow must not cost the lease.
+                renewal = group.create_task(self._renew_at(turn))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RENEW_S):
+                        await self._store.fenced.wait()
+                if self._store.fenced.is_set() and not await self._taken_again():
                     _log.critical("another control leads this fleet now; this one ends")
                     self.lost.set()
+                    renewal.cancel()
                     return
-            except StoreFailure as error:
-                _log.warning("leadership not renewed; trying again", error=str(error))
+
+    async def _renew_at(self, turn: int) -> None:
+        """Renew the lease once, at the endpoints in turn."""
+        lease, client = self._lease, self._store.client
+        endpoints = client.preferred()
+        try:
+            await self._store.keep_alive_at(endpoints[turn % len(endpoints)], lease, LEASE_S)
+        except LeaseUnknown:
+            if lease == self._lease:
+                self._store.fenced.set()
+        except StoreFailure as error:
+            _log.warning("leadership not renewed; trying again", error=str(error))
 
     async def _taken_again(self) -> bool:
-        """Return whether this process still leads after its lease ended."""
+        """Return whether this process still leads after its lease ended, or something was refused."""
         while True:
+            self._store.fenced.clear()
             try:
-                if await self._take():
-                    self._store.fenced.clear()
-                    _log.warning("leadership had ended, and was taken again")
-                    return True
                 found = await self._store.own("leader")
                 if found is not None:
+                    # Its own, if what was refused had begun before leadership was taken again.
+                    if found.lease != self._lease:
+                        return False
+                    self._store.fence = Fence(found.key, found.create_revision)
+                    return True
+                last, fence = await self._store.own("led"), self._store.fence
+                if last is not None and fence and last.mod_revision > fence.create_revision:
                     return False
-            except NotLeading:
-                return False
+                if await self._take():
+                    _log.warning("leadership had ended, and was taken again")
+                    return True
             except StoreFailure as error:
                 _log.warning("leadership not taken again; trying again", error=str(error))
             await asyncio.sleep(RENEW_S)
@@ -244,5 +265,5 @@ def _decoded(kv: RawKv | None) -> Leader | None:
         return None
     try:
         return msgspec.json.decode(kv.value, type=Leader)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         return Leader(host="an unknown host")

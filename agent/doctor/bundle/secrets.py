@@ -23,6 +23,7 @@ from agent.config.settings import variables
 from agent.doctor import reading
 from agent.doctor.bundle.redact import REMOVED, Redactor, is_secret_name
 from agent.doctor.checks.service import UNIT
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -133,7 +134,7 @@ def _members(text: str) -> dict[str, Any] | None:
     """Return the members of a JSON object; None for any other text."""
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except BAD_JSON:
         return None
     return value if isinstance(value, dict) else None
 
@@ -180,7 +181,7 @@ def of_json(text: str) -> set[str]:
     known = {text}
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+    except BAD_JSON:
         return known
     if isinstance(value, dict | list):
         known |= set(_leaves(value))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -11,11 +12,15 @@ from yarl import URL
 from agent.doctor import reading
 from agent.doctor.checks import amazon, keys
 from agent.doctor.findings import Finding, FindingList
+from agent.errors import ConfigError
+from agent.upstream.certificates.files import IdentityFiles
 from agent.upstream.credentials import is_readable_on_the_way, read_token, worded
+from agent.upstream.longpoll.exchange import parse_endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.config import Settings
     from agent.doctor.host import HostFacts
 
 
@@ -24,6 +29,8 @@ class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     missing: bool = False
+    is_spare: bool = False
+    """Whether the host has a certificate, and so needs its token only for another one."""
     unread: bool = False
     """This user may not read it; the agent, as root, may."""
     trouble: str = ""
@@ -39,7 +46,19 @@ async def check(host: HostFacts) -> list[Finding]:
         return keys.judge(FindingList("credentials"), host.settings, file, carried=carried)
     path = host.settings.control_token_file
     found = None if path is None else await reading.blocking(lambda: look_at(path))
+    if found is not None and await reading.blocking(lambda: _has_certificate(host.settings)):
+        found = msgspec.structs.replace(found, is_spare=True)
     return judge(found, endpoint=host.settings.control_endpoint)
+
+
+def _has_certificate(settings: Settings) -> bool:
+    """Return whether the agent has a certificate that counts now. Blocks."""
+    try:
+        endpoint = str(parse_endpoint(settings.control_endpoint))
+    except ConfigError:
+        return False
+    found = IdentityFiles(settings.data_dir).load(endpoint)
+    return found is not None and found.expires_at > time.time()
 
 
 def look_at(path: Path) -> SecretFile:
@@ -60,6 +79,10 @@ def judge(found: SecretFile | None, *, endpoint: str) -> list[Finding]:
     verdict = FindingList("credentials")
     if found is None:
         _without_token(verdict, endpoint)
+    elif found.missing and found.is_spare:
+        verdict.ok(
+            f"the host has a certificate; it needs no token before that expires, and {found.path} is not there"
+        )
     elif found.missing:
         verdict.error(
             f"ECS_CONTROL_TOKEN_FILE names {found.path}, which does not exist",

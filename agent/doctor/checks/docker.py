@@ -11,7 +11,7 @@ import msgspec
 
 from agent.doctor import reading
 from agent.doctor.findings import Finding, FindingList
-from agent.errors import RuntimeFailure
+from agent.errors import BAD_JSON, RuntimeFailure
 from agent.runtime.docker import DockerEngine
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ def _limits_logs(daemon_json: str) -> bool:
     try:
         options = msgspec.json.decode(daemon_json or "{}").get("log-opts") or {}
         return bool(options.get("max-size"))
-    except (msgspec.DecodeError, AttributeError):
+    except (*BAD_JSON, AttributeError):
         return False
 
 
@@ -258,7 +258,7 @@ def _judge_access(verdict: FindingList, info: Mapping[str, Any], around: Around)
     if around.daemon_json.strip():
         try:
             msgspec.json.decode(around.daemon_json)
-        except msgspec.DecodeError as error:
+        except BAD_JSON as error:
             verdict.error(
                 f"/etc/docker/daemon.json is not valid JSON ({error}): Docker will not start again",
                 "fix the file before Docker restarts",

@@ -9,7 +9,7 @@ import msgspec
 from agent.doctor import reading, routes
 from agent.doctor.checks.kernel import docker_chain
 from agent.doctor.findings import Finding, FindingList
-from agent.errors import ConfigError
+from agent.errors import BAD_JSON, ConfigError
 from agent.network import host_routes
 from agent.network.address_pool import AddressPool
 from agent.network.fleet import own_ipv6
@@ -139,7 +139,7 @@ def bridge_of(answer: bytes) -> str:
     try:
         options = msgspec.json.decode(answer).get("Options") or {}
         return str(options.get("com.docker.network.bridge.name") or _DOCKER_BRIDGE)
-    except (msgspec.DecodeError, AttributeError):
+    except (*BAD_JSON, AttributeError):
         return _DOCKER_BRIDGE
 
 
@@ -150,7 +150,7 @@ def dropping_chains(text: str, ours: str) -> tuple[str, ...] | None:
     """
     try:
         objects: list[dict[str, Any]] = msgspec.json.decode(text)["nftables"]
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*BAD_JSON, KeyError, TypeError):
         return None
     chains = [entry["chain"] for entry in objects if "chain" in entry]
     return tuple(

@@ -16,6 +16,7 @@ import msgspec
 
 from agent.doctor import reading
 from agent.doctor.findings import Finding, FindingList
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,7 +94,7 @@ async def _probe() -> Mapping[str, str]:
     )
     try:
         return msgspec.json.decode(answer.out.encode(), type=dict[str, str])
-    except msgspec.MsgspecError:
+    except BAD_JSON:
         return {"trial": answer.trouble or "the trial gave no answer"}
 
 

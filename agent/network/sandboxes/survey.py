@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from agent.errors import AgentError, NetworkFailure
+from agent.errors import BAD_JSON, AgentError, NetworkFailure
 from agent.model.eni import TaskEni
 from agent.network import addresses
 from agent.network.bridge.links import AGENT_INTERFACE, TASK_INTERFACE
@@ -245,7 +245,7 @@ def eni_of(state: ContainerState) -> TaskEni | None:
         return None
     try:
         return msgspec.json.decode(label, type=TaskEni)
-    except (msgspec.ValidationError, msgspec.DecodeError):
+    except BAD_JSON:
         return None
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 import structlog
 
-from agent.errors import EngineTimeout, EngineUnavailable, RuntimeFailure
+from agent.errors import BAD_JSON, EngineTimeout, EngineUnavailable, RuntimeFailure
 from agent.model import reasons
 from agent.model.exec import STDOUT
 from agent.runtime.docker import faults, hangup, parse
@@ -222,5 +222,5 @@ async def _explanation(reader: asyncio.StreamReader, head: str) -> str:
     body = await reader.readexactly(min(length, _EXPLANATION_LIMIT_BYTES))
     try:
         return str(msgspec.json.decode(body)["message"])
-    except (msgspec.DecodeError, KeyError, TypeError):
+    except (*BAD_JSON, KeyError, TypeError):
         return body.decode(errors="replace").strip()

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from agent.errors import BAD_JSON
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""All that parsing untrusted JSON can raise; ``ValidationError`` is a ``DecodeError``."""
 
 _TEXT_LIMIT: Final = 300
 _NAME_LIMIT: Final = 100

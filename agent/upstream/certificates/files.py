@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
+from agent.errors import BAD_JSON
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -49,7 +51,7 @@ class IdentityFiles:
         """Return the identity for a control endpoint; None if there is none, or it cannot be read."""
         try:
             found = msgspec.json.decode(self._about.read_bytes(), type=Identity)
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        except (*BAD_JSON, OSError):
             return None
         return found if found.endpoint == endpoint and self.chain.exists() else None
 

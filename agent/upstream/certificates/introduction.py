@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import msgspec
 
-from agent.errors import ConfigError, ControlUnavailable
+from agent.errors import BAD_JSON, ConfigError, ControlUnavailable
 from agent.model.wire import AuthorityAnswer
 from agent.upstream import transport
 from agent.upstream.certificates.trust import MARK
@@ -43,7 +43,7 @@ async def authority_of(endpoint: URL, fingerprint: str) -> bytes:
     body, _ = await _asked(endpoint, {})
     try:
         told = _answer.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except BAD_JSON:
         raise ControlUnavailable(
             f"{endpoint}: does not tell its authority; it is not a control endpoint, or an older one"
         ) from None
@@ -91,11 +91,12 @@ def _fingerprint(pem: str) -> str:
     import hashlib  # noqa: PLC0415 - with the library
 
     from cryptography import x509  # noqa: PLC0415 - only `join` needs it
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
 
     try:
         key = x509.load_pem_x509_certificate(pem.encode("ascii")).public_key()
-    except (ValueError, UnicodeEncodeError):
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
         return ""
     told = key.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo

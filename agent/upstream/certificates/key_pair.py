@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from agent.errors import ControlUnavailable
+from agent.errors import BAD_JSON, ControlUnavailable
 
 LIMIT_S: Final = 60.0
 """For a small and busy machine."""
@@ -67,7 +67,7 @@ async def make_elsewhere() -> KeyPair:
             check=True,
         )
         return msgspec.json.decode(done.stdout, type=KeyPair)
-    except (OSError, subprocess.SubprocessError, msgspec.DecodeError) as error:
+    except (*BAD_JSON, OSError, subprocess.SubprocessError) as error:
         # Its output is not shown: it may have the key.
         raise ControlUnavailable(
             f"the key of this host cannot be made ({type(error).__name__}); look at memory and disk"

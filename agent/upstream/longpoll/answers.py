@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct, field
 
 from agent.errors import (
+    BAD_JSON,
     ControlFailure,
     ControlUnavailable,
     ErrorAnswer,
@@ -51,8 +52,6 @@ _TAG: Final = re.compile(r"(?s)<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>
 """Everything that is not text in an HTML page, which servers of other kinds send."""
 _OF_GATEWAYS: Final = frozenset({502, 503, 504})
 """Statuses with which a gateway reports that the server behind it is unreachable."""
-_BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""``msgspec.ValidationError`` is a ``DecodeError``."""
 
 
 class RevisionCompacted(ControlFailure):
@@ -216,7 +215,7 @@ def _readable(
     for part in parts:
         try:
             found.append(decoder.decode(part))
-        except _BAD_JSON as error:
+        except BAD_JSON as error:
             troubles.append(f"{what}: {error}")
     return found
 
@@ -257,7 +256,7 @@ def secrets(raw: bytes) -> dict[str, str]:
     """Read the values of secrets; raises ``ControlUnavailable``, whose text shows none of them."""
     try:
         return _secrets.decode(raw).values
-    except _BAD_JSON:
+    except BAD_JSON:
         raise ControlUnavailable("the answer (secrets) cannot be read") from None
 
 
@@ -332,14 +331,14 @@ def _seconds_until(date: str, now: float | None) -> float:
 def _decode(decoder: msgspec.json.Decoder[T], raw: bytes, what: str) -> T:
     try:
         return decoder.decode(raw)
-    except _BAD_JSON as error:
+    except BAD_JSON as error:
         raise ControlUnavailable(f"the answer ({what}) is invalid: {error}") from None
 
 
 def _one(part: msgspec.Raw) -> Assignment:
     try:
         assignment = _assignment.decode(part)
-    except _BAD_JSON as error:
+    except BAD_JSON as error:
         raise ValueError(str(error)) from None
     if not assignment.task_arn:
         raise ValueError("taskArn is empty")
@@ -351,12 +350,12 @@ def _one(part: msgspec.Raw) -> Assignment:
 def _arn_of(part: msgspec.Raw) -> str:
     try:
         fields = _raw_fields.decode(part)
-    except _BAD_JSON:
+    except BAD_JSON:
         return ""
     if "taskArn" in fields:
         try:
             return _text.decode(fields["taskArn"])
-        except _BAD_JSON:
+        except BAD_JSON:
             pass
     return payloads.decode_arn(fields["payload"]) if "payload" in fields else ""
 
@@ -364,8 +363,8 @@ def _arn_of(part: msgspec.Raw) -> str:
 def _error_body(raw: bytes) -> ErrorBody:
     try:
         body = _error.decode(raw)
-    except _BAD_JSON:
-        with contextlib.suppress(*_BAD_JSON):
+    except BAD_JSON:
+        with contextlib.suppress(*BAD_JSON):
             named = _typed.decode(raw)
             return ErrorBody(code=_one_line(named.type), message=_one_line(named.message))
         return ErrorBody(code="", message=_one_line(_TAG.sub(" ", raw.decode("utf-8", "replace"))))
@@ -375,7 +374,7 @@ def _error_body(raw: bytes) -> ErrorBody:
 def _missing(raw: bytes) -> list[str]:
     try:
         return [_one_line(name) for name in _lacking.decode(raw).missing]
-    except _BAD_JSON:
+    except BAD_JSON:
         return []
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Struct
 
+from agent.errors import BAD_JSON
 from agent.model.payload import Credentials, RoleType
 from agent.model.status import DesiredStatus
 from agent.model.wire import TaskCredentials
@@ -45,7 +46,7 @@ def issued(orders: Assignments) -> Iterator[TaskCredentials]:
 def _of_payload(order: Assignment) -> Iterator[TaskCredentials]:
     try:
         roles = _roles.decode(order.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BAD_JSON:
         return  # the engine tells what is wrong with it
     for role_type, credentials in (
         (RoleType.APPLICATION, roles.role_credentials),

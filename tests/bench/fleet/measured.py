@@ -9,6 +9,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from tests.bench.fleet import placing
 from tests.bench.fleet.hosts import Fleet
 from tests.bench.fleet.operator import BATCH, Operator
 from tests.bench.floor import cpu_seconds, pss_mib
@@ -29,6 +30,8 @@ STRATEGIES: Final[dict[str, list[dict[str, str]]]] = {
     "binpack by memory": [{"type": "binpack", "field": "memory"}],
 }
 _SETTLE_LIMIT_S: Final = 300.0
+_TOGETHER: Final = 500
+"""So many hosts register, and then they poll."""
 
 
 class Effort(NamedTuple):
@@ -55,6 +58,8 @@ class Figures(NamedTuple):
     """By strategy, until the last order was answered."""
     placed_cpu_s: dict[str, float]
     """Processor time of control for one task of these, reports of hosts included."""
+    placing_cpu_s: dict[str, float]
+    """Processor time of RunTask alone for one task, without HTTP, hosts and operator."""
     running_per_s: float
     """Until the last host has reported, without a strategy."""
     idle_core: float
@@ -62,8 +67,10 @@ class Figures(NamedTuple):
     polls_per_s: float
     """While it idles."""
     memory_mib: float
+    kib_per_host: float
+    """What each registered host adds to the memory of control with all that was done."""
     kib_per_poll: float
-    """What each connected host adds to the memory of control."""
+    """What each poll adds that is held."""
     refused: int
     """Calls of hosts that were not answered as they should be."""
 
@@ -72,6 +79,8 @@ async def measured(
     directory: Path, hosts: int, effort: Effort, say: Callable[[str], None]
 ) -> Figures:
     """Return the figures for so many hosts."""
+    alone = await placing.measured(directory, hosts, STRATEGIES)
+    say(", ".join(f"{name}: {cpu_s * 1000:.2f} ms" for name, cpu_s in alone.items()))
     port = free_port()
     arguments = ["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(directory)]
     control = Control(name="control", arguments=arguments, directory=directory, port=port)
@@ -81,7 +90,8 @@ async def measured(
     try:
         await asyncio.to_thread(control.ready)
         await operator.open()
-        return await _measured(control, operator, fleet, effort, say)
+        found = await _measured(control, operator, fleet, effort, say)
+        return found._replace(placing_cpu_s=alone)
     except BaseException:
         say(control.tail(8))
         raise
@@ -97,9 +107,15 @@ async def _measured(
     number = len(fleet.hosts)
     warm = await operator.call("ListTasks", {})
     assert not warm["taskArns"]
-    before = pss_mib(control.pid)
-    registered_s = await fleet.open()
-    say(f"{number} hosts registered after {registered_s:.1f} s")
+    empty = pss_mib(control.pid)
+    registered_s = of_polls = 0.0
+    for start in range(0, number, _TOGETHER):
+        some = fleet.hosts[start : start + _TOGETHER]
+        registered_s += await fleet.register(some)
+        before = pss_mib(control.pid)
+        await fleet.open(some)
+        of_polls += pss_mib(control.pid) - before
+    say(f"{number} hosts registered within {registered_s:.1f} s")
     await _until(lambda: fleet.are_told)
     gc.collect()
     gc.freeze()
@@ -107,7 +123,8 @@ async def _measured(
     await asyncio.sleep(2)
     memory = pss_mib(control.pid)
     idle, polls = await _idle(control, fleet, effort.idle_s)
-    say(f"idle: {idle:.1%} of a core, {polls:.0f} polls/s, {memory:.0f} MiB")
+    say(f"idle: {idle:.1%} of a core, {polls:.0f} polls/s")
+    say(f"memory: {empty:.0f} MiB, {memory:.0f} polling, {of_polls:.0f} of it of polls")
     await operator.stop(list((await operator.in_batches(BATCH)).at))
     floor_s = await _floor(operator)
     told = await operator.at_rate(effort.orders, RATE)
@@ -136,11 +153,13 @@ async def _measured(
         wake_p99_s=p99,
         placed_per_s=rates,
         placed_cpu_s=cpu,
+        placing_cpu_s={},
         running_per_s=running,
         idle_core=idle,
         polls_per_s=polls,
-        memory_mib=memory,
-        kib_per_poll=(memory - before) * 1024 / number,
+        memory_mib=(used := pss_mib(control.pid)),
+        kib_per_host=(used - empty) * 1024 / number,
+        kib_per_poll=of_polls * 1024 / number,
         refused=fleet.refused,
     )
 

@@ -148,4 +148,4 @@ class Pool:
 def request(method: str, path: str, headers: str, body: bytes = b"") -> bytes:
     """Return a request; ``headers`` are lines that end with CRLF."""
     length = f"Content-Length: {len(body)}\r\n" if body else ""
-    return f"{method} {path} HTTP/1.1\r\nHost: control\r\n{headers}{length}\r\n".encode() + body
+    return f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{headers}{length}\r\n".encode() + body

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 SILENT = 1100
-SECONDS = 3.0
+SECONDS = 2.0
+"""For how long each attack goes on and is measured: attackers take all of the processor that they get."""
 LOG_BYTES_PER_S = 1000
 
 
@@ -92,10 +93,21 @@ async def test_connections_that_come_again_as_soon_as_they_are_cut(
         await assert_served(control, kind, cpu=1.1, p50_ms=3000, p99_ms=15_000)
 
 
-@pytest.mark.parametrize("senders", [4, 40])
-@pytest.mark.parametrize("kind", ["bombs", "bombs-to-any-path", "bombs-bearer", "bombs-signed"])
-async def test_bombs_of_strangers(control: AttackedControl, kind: str, senders: int) -> None:
+async def test_known_senders_are_served_when_nobody_attacks(control: AttackedControl) -> None:
     await assert_served(control, "quiet", cpu=0.6, p50_ms=600, p99_ms=3000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "senders"),
+    [
+        ("bombs", 4),
+        ("bombs", 40),
+        ("bombs-to-any-path", 40),
+        ("bombs-bearer", 40),
+        ("bombs-signed", 40),
+    ],
+)
+async def test_bombs_of_strangers(control: AttackedControl, kind: str, senders: int) -> None:
     for port in (control.process.port, control.agents_port):
         async with attack(kind, port, senders):
             await assert_served(control, f"{senders} {kind}", cpu=0.7, p50_ms=600, p99_ms=3000)

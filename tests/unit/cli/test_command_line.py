@@ -187,6 +187,17 @@ def test_settings_of_an_agent_do_not_matter_to_control() -> None:
             2,
             "--backup-every 6s: is less than one minute; use a longer time",
         ),
+        (["--store", "http://a:1/x"], 2, "--store: the store's address must be etcd://"),
+        (
+            ["--store", "etcd://me:pw@a:1/x"],
+            2,
+            "--store: a user in the store's address would be seen",
+        ),
+        (
+            ["--store", "etcd://127.0.0.1:1/x"],
+            1,
+            "etcd does not answer: http://127.0.0.1:1 cannot be",
+        ),
         (["--socket", "/" + "s" * 200], 2, "is longer than 107 bytes; use a shorter path"),
         (["--data-dir", "{file}"], 1, "--data-dir {file}: is not a directory; choose another path"),
         (["--data-dir", "/proc/x"], 1, "--data-dir /proc/x: No such file or directory; choose"),

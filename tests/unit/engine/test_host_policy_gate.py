@@ -35,6 +35,7 @@ from tests.support import second_policy_check
 from tests.support.tasks import container, payload
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 FACTS = PolicyHost(limits_tasks=True)
@@ -72,6 +73,37 @@ async def test_an_ordinary_task_is_not_refused() -> None:
         ipc_mode="task",
     )
     assert await refused(task) == []
+
+
+async def test_what_is_judged_again_costs_nothing_and_sees_where_paths_lead_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step of each container asks about the whole task."""
+    (tmp_path / "good").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "good")
+    judge = await asyncio.to_thread(gate, f'host_paths = ["{tmp_path}/good"]')
+    task = bound(str(link))
+    real = HostPolicyGate._judged
+    judged = []
+
+    def counted(self: HostPolicyGate, payload: TaskPayload, paths: Mapping[str, str]) -> Any:
+        judged.append(payload)
+        return real(self, payload, paths)
+
+    monkeypatch.setattr(HostPolicyGate, "_judged", counted)
+    for _ in range(3):
+        await judge.check_start(task)
+    assert len(judged) == 1
+    link.unlink()
+    link.symlink_to("/etc")
+    with pytest.raises(PayloadError, match="mounts"):
+        await judge.check_start(task)
+    with pytest.raises(PayloadError, match="mounts"):
+        await judge.check_start(task)
+    assert len(judged) == 2
+    await judge.check_start(bound(f"{tmp_path}/good"))  # another payload of the same task
+    assert len(judged) == 3
 
 
 async def test_privileged_mode_is_told_with_rule_and_container() -> None:

@@ -76,6 +76,20 @@ def test_any_bytes_are_taken_or_refused(raw: bytes) -> None:
         payload.decode(raw)
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"arn": "\xff", "containers": [{"name": "a", "image": "i"}]}',
+        b'{"arn": "arn:t", "containers": [{"name": "a", "image": "\xff"}]}',
+        b'{"arn": "arn:t", "containers": [{"name": "a", "image": "\xed\xa0\x80"}]}',
+    ],
+)
+def test_text_that_is_no_text_is_refused(raw: bytes) -> None:
+    assert payload.decode_arn(raw) in {"", "arn:t"}
+    with pytest.raises(PayloadError, match="utf-8"):
+        payload.decode(raw)
+
+
 def test_secrets_are_not_part_of_a_record_and_not_shown() -> None:
     keys = {"credentialsId": "id", "secretAccessKey": "canary", "sessionToken": "canary"}
     ordered = decode(roleCredentials=keys, executionRoleCredentials=keys)

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from agent.controlplane import access, records
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import AssignRecord, TaskRecord
 from agent.controlplane.store.contract import Put, as_read, present
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +42,7 @@ class Manifests:
         for kv in rows:
             try:
                 row = records.decode(AssignRecord, kv)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            except BAD_JSON:
                 task_id = records.last_element(kv.key)
                 found.append((self._parts.names.task(instance.cluster, task_id), "RUNNING"))
             else:
@@ -110,7 +109,7 @@ def _is_unwanted(
     if row is not None:
         try:
             return records.decode(AssignRecord, row).desired_status == "STOPPED"
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except BAD_JSON:
             return False
     if task is None:
         return not may_be_forgotten

@@ -17,6 +17,7 @@ from agent.controlplane.agents import host_rules
 from agent.controlplane.api.ecs.tags import read_tags
 from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.front.errors import InvalidParameterException
+from agent.errors import BAD_JSON
 from agent.model.resources import Gpu, HostResources
 from agent.model.wire import Register
 
@@ -157,7 +158,7 @@ def _read_identity(document: str) -> _Identity:
         return _Identity()
     try:
         said = _identity.decode(document)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except BAD_JSON:
         return _Identity()
     values = (said.instance_id, said.instance_type, said.image_id, said.availability_zone)
     return said if all(_WORD.fullmatch(value) for value in values) else _Identity()

@@ -19,7 +19,7 @@ from msgspec import Struct, field
 
 from agent.controlplane import bounds
 from agent.controlplane.bounds import Anything, Items, Number, OutOfBounds, Part, Table, Text
-from agent.errors import AgentError
+from agent.errors import BAD_JSON, AgentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -239,7 +239,7 @@ def read(frame: str | bytes) -> tuple[str, Any]:
         FRAMES.check(message)
     except OutOfBounds as error:
         raise FrameError(f"{envelope.type}: {error}") from None
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise FrameError(str(error)[: _SHOWN * 4]) from None
     return envelope.type, message
 

@@ -58,7 +58,7 @@ class Gate:
             admission, host = self._admit(request)
             prove(request)
             request[messages.SHOWN] = messages.shown(request, admission, host)
-            return await self._admitted(call, request, admission)
+            return await self._admitted(call, request, admission, host)
 
         return self.answering_all(operation, admitting)
 
@@ -88,20 +88,30 @@ class Gate:
         return self._agent_tokens.check(header, request.remote or ""), ""
 
     async def _admitted(
-        self, call: Answer, request: web.Request, admission: Admission
+        self, call: Answer, request: web.Request, admission: Admission, host: str
     ) -> web.StreamResponse:
-        """Answer a call; one whose token is taken out of the file meanwhile ends at once.
+        """Answer a call; one whose token is taken out of the file, or whose host is revoked, ends at once.
 
         Raises:
-            Unauthorized: that is so.
+            Unauthorized: its token was taken out.
+            StaleGeneration: its host was revoked.
         """
+
+        def end() -> None:
+            scope.reschedule(0.0)
+
         try:
             async with asyncio.timeout(None) as scope:
-                with self._agent_tokens.watching(admission, lambda: scope.reschedule(0.0)):
+                with (
+                    self._agent_tokens.watching(admission, end),
+                    self._identities.watching(host, end),
+                ):
                     return await call(request)
         except TimeoutError:
             if not scope.expired():
                 raise
+            if host:
+                self._identities.check(host)
             raise Unauthorized(f"control lets this call in no longer: {TOKEN_GONE}") from None
 
 

@@ -30,7 +30,7 @@ from agent.controlplane.records import (
 )
 from agent.controlplane.scheduler.fleet import LENT
 from agent.controlplane.store.contract import Put, absent, present
-from agent.errors import PayloadError
+from agent.errors import BAD_JSON, PayloadError
 from agent.model import payload as payload_model
 from agent.model.resources import needs_of
 from agent.model.status import DesiredStatus
@@ -60,7 +60,7 @@ def read(body: bytes) -> Held:
         held = _decoder.decode(body)
     except OutOfBounds as error:
         raise InvalidRequest(f"held tasks are refused: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"held tasks cannot be read: {error}") from None
     if len(held.tasks) > report_rules.BATCH_MOST:
         raise InvalidRequest(f"more than {report_rules.BATCH_MOST} tasks in one call")

@@ -147,23 +147,34 @@ class AgentWire:
     async def _hello_call(self, request: web.Request) -> web.Response:
         asked = cluster_name(request.query.get("cluster", ""))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            names = [
-                record.name
-                async for _, record in access.scan(
-                    self._parts.store, ClusterRecord, records.CLUSTERS
-                )
-                if record.status == "ACTIVE"
-            ]
+            names = await self._some_clusters()
+            takes = await self._takes(asked) if asked else None
         return messages.answer(
             Hello(
                 control_id=self._control_id,
                 version=__version__,
                 region=self._parts.names.region,
-                clusters=names[:_CLUSTERS_SHOWN],
-                # The first host that asks for the default cluster makes it.
-                takes_cluster=asked in {*names, DEFAULT_CLUSTER} if asked else None,
+                clusters=names,
+                takes_cluster=takes,
             )
         )
+
+    async def _some_clusters(self) -> list[str]:
+        """Return the names of the first clusters; reads no more than needed."""
+        names: list[str] = []
+        async for _, record in access.scan(self._parts.store, ClusterRecord, records.CLUSTERS):
+            if record.status == "ACTIVE":
+                names.append(record.name)
+            if len(names) == _CLUSTERS_SHOWN:
+                break
+        return names
+
+    async def _takes(self, cluster: str) -> bool:
+        """Return whether hosts may register in a cluster."""
+        if cluster == DEFAULT_CLUSTER:
+            return True  # the first host that asks for it makes it
+        found = await access.find(self._parts.store, ClusterRecord, records.cluster_key(cluster))
+        return found is not None and found.record.status == "ACTIVE"
 
     async def _register_call(self, request: web.Request) -> web.Response:
         call = await messages.read_body(messages.read_registration, await self._body(request))

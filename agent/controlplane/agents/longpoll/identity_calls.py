@@ -9,6 +9,7 @@ Tests: ``tests/unit/controlplane/agents/test_identity_calls.py``.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -17,11 +18,12 @@ from agent.controlplane.agents.longpoll.errors import InvalidRequest, NoSuchCall
 from agent.controlplane.pki import names
 from agent.controlplane.pki.identities import IdentityCopied, IdentityRevoked
 from agent.controlplane.pki.requests import RequestRefused
+from agent.errors import BAD_JSON
 from agent.model.wire import CONTROL_NAME, AskedIdentity, AuthorityAnswer, HostIdentity
 from agent.throttle import RepeatedWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from agent.controlplane.agents.bindings import Shown
     from agent.controlplane.agents.bound_hosts import BoundHosts
@@ -35,7 +37,7 @@ def read(body: bytes) -> AskedIdentity:
     """Return what a call asks for; raises ``InvalidRequest``."""
     try:
         return _asked.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"the request for an identity cannot be read: {error}") from None
 
 
@@ -57,6 +59,15 @@ class IdentityCalls:
             self._identities.check(host_id)
         except IdentityRevoked as error:
             raise StaleGeneration(str(error)) from None
+
+    @contextlib.contextmanager
+    def watching(self, host_id: str, end: Callable[[], None]) -> Iterator[None]:
+        """Call ``end`` once if the identity of a call is revoked within the block; empty for a call by a token."""
+        if not host_id or self._identities is None:
+            yield
+            return
+        with self._identities.watching(host_id, end):
+            yield
 
     async def issue(
         self, asked: AskedIdentity, shown: Shown, *, peer: Mapping[str, Any] | None, is_tls: bool

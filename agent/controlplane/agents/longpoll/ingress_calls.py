@@ -21,6 +21,7 @@ from agent.controlplane.agents.wakeups import INGRESSES
 from agent.controlplane.loadbalancing.health import HEALTHY, INITIAL, UNHEALTHY
 from agent.controlplane.loadbalancing.ingress_view import PREFIXES, IngressView
 from agent.controlplane.store.following import Follower
+from agent.errors import BAD_JSON
 from agent.model.ingress import Reported, Reports, Truth
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def read(body: bytes) -> Reports:
         reports = _reports.decode(body)
     except bounds.OutOfBounds as error:
         raise InvalidRequest(f"the reports are refused: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"the reports cannot be read: {error}") from None
     read_names(reports.balancers)
     for states in reports.groups.values():

@@ -31,6 +31,7 @@ from agent.controlplane.log_store.contract import (
     LogStoreOff,
 )
 from agent.controlplane.log_store.rules import BatchRefused
+from agent.errors import BAD_JSON
 from agent.model.logs import LogBatch, Logs, LogsAnswer, LogStream, RefusedBatch
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def read_logs(body: bytes) -> Logs:
         logs = _logs.decode(body)
     except OutOfBounds as error:
         raise InvalidRequest(f"the log events are not taken: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"the log events cannot be read: {error}") from None
     if len(logs.batches) > BATCHES_MOST:
         raise InvalidRequest(f"more than {BATCHES_MOST} batches of log events in one call")
@@ -74,7 +75,7 @@ def read_stream(body: bytes) -> LogStream:
     """Return what a call asks for; raises ``InvalidRequest``."""
     try:
         return _stream.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"the log stream cannot be read: {error}") from None
 
 

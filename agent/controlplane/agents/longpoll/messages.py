@@ -16,6 +16,7 @@ from agent.controlplane.agents import bindings, host_rules, usage_rules
 from agent.controlplane.agents.bindings import Shown
 from agent.controlplane.agents.longpoll.errors import InvalidRequest, TryAgain, Unauthorized
 from agent.controlplane.bounds import OutOfBounds
+from agent.errors import BAD_JSON
 from agent.model.usage import Usage
 from agent.model.wire import (
     GENERATION_HEADER,
@@ -81,7 +82,7 @@ def read_status(body: bytes) -> InstanceStatus:
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"the body cannot be read: {error}") from None
 
 

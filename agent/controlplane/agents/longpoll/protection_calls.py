@@ -17,6 +17,7 @@ from agent.controlplane.agents.longpoll.errors import InvalidParameter, InvalidR
 from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import parse_arn
 from agent.controlplane.tasks import protection
+from agent.errors import BAD_JSON
 from agent.model.protection import ProtectionCall, ProtectionFailure, ProtectionOutcome
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def read(body: bytes) -> ProtectionCall:
     """Return what a call asks for; raises ``InvalidRequest``."""
     try:
         return _call.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(
             f"the call about a task's protection cannot be read: {error}"
         ) from None

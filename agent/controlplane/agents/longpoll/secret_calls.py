@@ -18,6 +18,7 @@ from agent.controlplane.names import parse_arn
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.secrets import task_values
 from agent.controlplane.secrets.sealing import SecretsFailure
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from agent.controlplane.parts import Parts
@@ -58,7 +59,7 @@ def read(body: bytes) -> AskedSecrets:
     """Return what a call asks for; raises ``InvalidRequest``."""
     try:
         asked = _asked.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"the names of secrets cannot be read: {error}") from None
     if len(asked.names) > NAMES_MOST:
         raise InvalidRequest(f"more than {NAMES_MOST} secrets in one call")

@@ -17,6 +17,7 @@ from agent.controlplane import access, records
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import TaskRecord
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from agent.controlplane.parts import Parts
@@ -43,7 +44,7 @@ def read(body: bytes) -> AskedTags:
     """Return what a call asks for; raises ``InvalidRequest``."""
     try:
         return _asked.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise InvalidRequest(f"the resource cannot be read: {error}") from None
 
 

@@ -30,6 +30,7 @@ from agent.controlplane.scaling import alarm_states
 from agent.controlplane.scaling.alarm import ALARMS, AlarmRecord, Evaluated, State
 from agent.controlplane.scaling.figures import Figures
 from agent.controlplane.store.contract import Delete, Put, as_read
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -141,7 +142,7 @@ async def set_alarm_state(parts: Parts, request: dict[str, Any]) -> dict[str, An
 def _last_point(text: str) -> float | None:
     try:
         data = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+    except BAD_JSON:
         raise InvalidFormatFault("StateReasonData is not valid JSON.") from None
     points = data.get("recentDatapoints") if isinstance(data, dict) else None
     last = points[-1] if isinstance(points, list) and points else None

@@ -14,6 +14,7 @@ from agent.controlplane.api.cloudwatch.expressions import Node, Series
 from agent.controlplane.api.cloudwatch.series import STATISTICS, Window, in_periods, is_period
 from agent.controlplane.front import pages
 from agent.controlplane.metric_store import catalogue
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from agent.controlplane.api.cloudwatch.expressions import Asked, Value
@@ -267,7 +268,7 @@ def _after(asked: dict[str, Any], token: str | None) -> tuple[int, int | None]:
         raise InvalidNextToken("The NextToken is not one of this request.") from None
     try:
         return (0, None) if after is None else _place.decode(after)
-    except msgspec.DecodeError:  # its digest has no key: anybody can make one that fits
+    except BAD_JSON:  # its digest has no key: anybody can make one that fits
         raise InvalidNextToken("The NextToken is not one of this request.") from None
 
 

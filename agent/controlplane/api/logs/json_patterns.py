@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from agent.errors import AgentError
+from agent.errors import BAD_JSON, AgentError
 
 
 class PatternRefused(AgentError):
@@ -68,7 +68,7 @@ def parse(pattern: str) -> Callable[[str], bool]:
             return False
         try:
             document = msgspec.json.decode(message)
-        except (msgspec.DecodeError, UnicodeError, RecursionError):
+        except BAD_JSON:
             return False
         return holds(document)
 

@@ -18,6 +18,7 @@ from agent.controlplane.authorization.actions.rows import (
     given,
     named,
 )
+from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +71,7 @@ def _overrides(text: str | None) -> Mapping[str, Any]:
     """Return the overrides that the input of a target is; none if it is none, which is refused afterwards."""
     try:
         found = msgspec.json.decode(text) if text else {}
-    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
+    except BAD_JSON:
         return {}
     return found if isinstance(found, dict) else {}
 

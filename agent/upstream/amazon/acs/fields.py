@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from agent.upstream.amazon.frames import BAD_JSON, one_line
+from agent.errors import BAD_JSON
+from agent.upstream.amazon.frames import one_line
 
 Fields: TypeAlias = dict[str, msgspec.Raw]
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from agent.errors import BAD_JSON
 from agent.model import reasons
 from agent.model.payload import Credentials, RoleType
 from agent.model.status import DesiredStatus
@@ -22,7 +23,7 @@ from agent.model.wire import Assignment
 from agent.upstream.amazon.acs import fields as f
 from agent.upstream.amazon.acs import messages, validity
 from agent.upstream.amazon.acs.fields import UnusableMessage
-from agent.upstream.amazon.frames import BAD_JSON, one_line
+from agent.upstream.amazon.frames import one_line
 
 if TYPE_CHECKING:
     from agent.upstream.amazon.acs.fields import Fields

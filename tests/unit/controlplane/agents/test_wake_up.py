@@ -54,7 +54,7 @@ async def test_orders_wake_held_polls_quickly(endpoint: Endpoint) -> None:
     assert p99_s < 0.5, f"p99 {p99_s * 1e3:.1f} ms with {AGENTS} held polls"
 
 
-async def test_a_poll_that_ends_without_news_has_looked_once(
+async def test_a_poll_after_an_answer_with_all_news_does_not_look(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     agent = ScriptedAgent(endpoint)
@@ -69,4 +69,34 @@ async def test_a_poll_that_ends_without_news_has_looked_once(
 
     monkeypatch.setattr(SqliteStore, "range", noted)
     assert await agent.poll(wait_s=1) is None
-    assert looks.count(records.assignments_prefix(agent.id)) == 1
+    assert await agent.poll(wait_s=0) is None
+    assert looks.count(records.assignments_prefix(agent.id)) == 0
+    # An order that comes between two polls is in the second one, which looks again.
+    await endpoint.call("RegisterTaskDefinition", **definition())
+    ordered = await endpoint.call("RunTask", taskDefinition="web")
+    answer = await agent.poll(wait_s=5)
+    assert answer is not None
+    assert [task.task_arn for task in answer.tasks] == [ordered["tasks"][0]["taskArn"]]
+    assert looks.count(records.assignments_prefix(agent.id)) >= 1
+
+
+async def test_an_order_in_the_moment_of_an_answer_is_not_missed(endpoint: Endpoint) -> None:
+    agent = ScriptedAgent(endpoint)
+    await agent.register()
+    await agent.poll()
+    await endpoint.call("RegisterTaskDefinition", **definition())
+    got: set[str] = set()
+    wanted: set[str] = set()
+
+    async def order() -> None:
+        for _ in range(20):
+            answer = await endpoint.call("RunTask", taskDefinition="web")
+            wanted.update(task["taskArn"] for task in answer["tasks"])
+
+    ordering = asyncio.create_task(order())
+    async with asyncio.timeout(60):
+        while not ordering.done() or got != wanted:
+            answer = await agent.poll(wait_s=2)
+            got.update(task.task_arn for task in (answer.tasks if answer else ()))
+    await ordering
+    assert len(wanted) >= 5

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
-
-import pytest
+from typing import Any
 
 from agent.controlplane.iam import sessions
 from tests.support.keyed_control import (
@@ -16,16 +14,6 @@ from tests.support.keyed_control import (
     allow,
     deny,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-
-@pytest.fixture
-async def control(tmp_path: Path) -> AsyncIterator[KeyedControl]:
-    async with KeyedControl.running(tmp_path, socket=tmp_path / "control.sock") as running:
-        yield running
 
 
 async def test_a_session_may_do_what_its_role_may(control: KeyedControl) -> None:

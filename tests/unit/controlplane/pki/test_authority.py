@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import ssl
 import time
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import ExtendedKeyUsage, SubjectAlternativeName
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -20,6 +22,7 @@ from agent.controlplane.pki.authority import Authority
 from agent.controlplane.pki.names import AUTHORITY_FILE
 from agent.errors import ConfigError
 from agent.model.wire import CONTROL_NAME
+from agent.upstream.certificates import introduction
 from tests.support import certificates
 
 if TYPE_CHECKING:
@@ -132,3 +135,19 @@ def test_an_error_never_shows_a_key(tmp_path: Path) -> None:
         Authority.parse(b"", key)
     assert "PRIVATE" not in str(caught.value)
     assert cast("Any", caught.value.__cause__) is None
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_a_certificate_with_any_byte_changed_is_taken_or_refused(tmp_path: Path) -> None:
+    """Cryptography has errors of its own for some of them, such as versions that there are not."""
+    made = Authority.make("c1", now=NOW)
+    made.save(tmp_path)
+    key = (tmp_path / AUTHORITY_FILE).read_bytes()
+    der = made.certificate.public_bytes(serialization.Encoding.DER)
+    for at in range(len(der)):
+        for other in (der[at] ^ 2, der[at] ^ 0x80):
+            text = base64.encodebytes(der[:at] + bytes([other]) + der[at + 1 :])
+            pem = b"-----BEGIN CERTIFICATE-----\n" + text + b"-----END CERTIFICATE-----\n"
+            with contextlib.suppress(ConfigError):
+                Authority.parse(pem, key)
+            assert isinstance(introduction._fingerprint(pem.decode()), str)

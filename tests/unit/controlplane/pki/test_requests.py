@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -51,6 +53,26 @@ def test_an_alternative_name_is_refused() -> None:
     made = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
     with pytest.raises(RequestRefused, match="asks for names"):
         requests.read(made.public_bytes(serialization.Encoding.PEM).decode())
+
+
+def test_a_request_with_any_byte_changed_is_refused() -> None:
+    """Its version, too: cryptography has errors of its own for some of them."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateSigningRequestBuilder().subject_name(EMPTY)
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("a"), x509.RegisteredID(x509.ObjectIdentifier("1.2.3"))]
+    )
+    made = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())
+    der = made.public_bytes(serialization.Encoding.DER)
+    for at in range(len(der)):
+        for other in (der[at] ^ 1, der[at] ^ 2, der[at] ^ 0x80, 0xA3):
+            with pytest.raises(RequestRefused):
+                requests.read(as_pem(der[:at] + bytes([other]) + der[at + 1 :]))
+
+
+def as_pem(der: bytes) -> str:
+    text = base64.encodebytes(der).decode()
+    return f"-----BEGIN CERTIFICATE REQUEST-----\n{text}-----END CERTIFICATE REQUEST-----\n"
 
 
 def test_a_request_for_the_key_of_another_is_refused() -> None:

@@ -28,6 +28,7 @@ def test_an_address_names_endpoints_and_a_prefix() -> None:
         ("etcd://a:2379", "must end with a prefix"),
         ("etcd://a:2379/", "must end with a prefix"),
         ("etcd://a:2379/x/", "must end with a prefix"),
+        ("etcd://a:2379/x/keys", "that the store itself uses"),
         ("etcd://a/x", "is not HOST:PORT"),
         ("etcd://a:99999/x", "is not HOST:PORT"),
         ("etcd://a:1,,b:2/x", "is not HOST:PORT"),

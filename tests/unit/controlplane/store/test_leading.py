@@ -99,6 +99,22 @@ async def test_a_leader_whose_lease_ended_unseen_leads_again(
     await leadership.close()
 
 
+async def test_a_leader_that_another_has_followed_does_not_lead_again(
+    stores: tuple[EtcdStore, EtcdStore],
+) -> None:
+    one, other = stores
+    first = await Leadership.acquire(one)
+    assert first._renewing is not None
+    first._renewing.cancel()
+    await one.revoke_lease(first._lease)
+    second = await Leadership.acquire(other)
+    await second.close()
+    first._renewing = asyncio.create_task(first._renew())
+    async with asyncio.timeout(5):
+        await first.lost.wait()
+    await first.close()
+
+
 async def test_a_second_one_that_will_not_wait_is_refused_by_name(
     stores: tuple[EtcdStore, EtcdStore],
 ) -> None:

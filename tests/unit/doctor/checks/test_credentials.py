@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
+from agent.config import Settings
 from agent.doctor.checks import credentials
 from agent.doctor.findings import Level
+from agent.doctor.host import HostFacts
+from agent.model.wire import HostIdentity
+from agent.upstream.certificates.files import IdentityFiles
 from tests.support.findings import levels, only
 
 if TYPE_CHECKING:
@@ -26,6 +32,23 @@ def test_a_token_file_that_only_root_may_read() -> None:
     finding = only(credentials.judge(hidden, endpoint="http://c"), Level.WARNING)
     assert "/etc/ecs/token exists and is valid is not known" in finding.seen
     assert finding.command == "sudo ecs-agent doctor"
+
+
+async def test_a_host_with_a_certificate_needs_no_token_file(tmp_path: Path) -> None:
+    issued = HostIdentity(id="a", certificate="c", expires_at=time.time() + 60, renew_at=0.0)
+    url = "https://c:6821"
+    token = tmp_path / "token"
+    facts = HostFacts(
+        settings=Settings(control_endpoint=url, control_token_file=token, data_dir=tmp_path)
+    )
+    assert levels(await credentials.check(facts)) == {"error"}
+    files = IdentityFiles(tmp_path)
+    await asyncio.to_thread(files.save, "k", issued, url)
+    assert levels(await credentials.check(facts)) == {"ok"}
+    await asyncio.to_thread(
+        files.save, "k", msgspec.structs.replace(issued, expires_at=time.time() - 60), url
+    )
+    assert levels(await credentials.check(facts)) == {"error"}
 
 
 def test_a_token_file_that_is_of_no_use(tmp_path: Path) -> None:

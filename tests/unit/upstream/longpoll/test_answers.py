@@ -121,6 +121,16 @@ def test_failures_mean_what_the_wire_says(
     assert "\n" not in str(failure)
 
 
+@pytest.mark.parametrize("member", [b'"taskArn": "\xff"', b'"payload": {"arn": "\xff"}'])
+def test_an_order_with_text_that_is_no_text_harms_no_other(member: bytes) -> None:
+    good = json.dumps(GOOD).encode()
+    read, troubles = answers.assignments(
+        b'{"revision": 7, "full": true, "tasks": [{%b}, %b]}' % (member, good)
+    )
+    assert [order.task_arn for order in read.tasks] == ["good"]
+    assert (read.full, len(troubles)) == (False, 1)
+
+
 @given(st.integers(100, 599), st.binary(max_size=100), st.text(max_size=30))
 def test_any_failure_is_a_control_failure(status: int, body: bytes, retry: str) -> None:
     assert isinstance(
