@@ -15,6 +15,7 @@ Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from agent.model.payload import TaskPayload
 
 _REMEMBERED_DEFINITIONS = 512
+_TICK_S: Final = 0.1
 _SHORTEST: Final = 0.5
 """What part of its time a poll is held at least after it had news."""
 
@@ -260,7 +262,10 @@ class Poller:
                 if not wakeup.is_set():
                     self._wakeups.rest(instance_id, Quiet(asked))
                 # Not a timeout: that is a cancellation, which costs more than all else of a quiet poll.
-                end = loop.call_later(left_s, wakeup.set)
+                # Polls end at whole ticks, several at once: waking up for each of them costs more than answering.
+                end = loop.call_at(
+                    math.ceil((loop.time() + left_s) / _TICK_S) * _TICK_S, wakeup.set
+                )
                 try:
                     await wakeup.wait()
                 finally:
