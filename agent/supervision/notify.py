@@ -54,13 +54,12 @@ class Notifier:
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """Send the agent's state in one line; an unchanged line is not sent again."""
+        """Send the agent's state in one line; one that was delivered is not sent again."""
         line = escapes.shown(" ".join(text.split()))
         if len(line) > _STATUS_LIMIT:
             line = f"{line[: _STATUS_LIMIT - 1]}…"
-        if line != self._status:
+        if line != self._status and self._send(f"STATUS={line}"):
             self._status = line
-            self._send(f"STATUS={line}")
 
     def reloading(self) -> None:
         """Report that the agent reloads its settings; ``ready`` ends this state."""
@@ -86,9 +85,10 @@ class Notifier:
         """Have the manager close its copies under a name."""
         self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
-    def _send(self, message: str, *descriptors: int) -> None:
+    def _send(self, message: str, *descriptors: int) -> bool:
+        """Return whether the manager has the message; not where its queue is full."""
         if not self._address:
-            return
+            return False
         with (
             contextlib.suppress(OSError, ValueError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line,
@@ -99,3 +99,5 @@ class Notifier:
             # Not with ``socket.send_fds``, which drops the address.
             along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
             line.sendmsg([text], along, 0, self._address)
+            return True
+        return False

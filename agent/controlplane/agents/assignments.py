@@ -15,6 +15,7 @@ Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from agent.model.payload import TaskPayload
 
 _REMEMBERED_DEFINITIONS = 512
+_TICK_S: Final = 0.1
 _SHORTEST: Final = 0.5
 """What part of its time a poll is held at least after it had news."""
 
@@ -76,18 +78,20 @@ class AssignmentReader:
     async def read(self, rows: list[KeyValue]) -> tuple[list[AssignedTask], bool]:
         """Return the orders, and whether every row and its task could be read.
 
-        Orders to stop come first, each kind in the given order. Tasks that are already STOPPED are
-        left out.
+        Orders to stop come first, each kind in the order of revisions. Tasks that are already STOPPED
+        are left out.
         """
         read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
-        read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
         keys = [records.task_key(a.cluster, records.last_element(kv.key)) for kv, a in read]
         tasks = await access.find_many(self._parts.store, TaskRecord, keys)
         found = []
         for key, (kv, assignment) in zip(keys, read, strict=True):
             task = tasks.get(key)
             if task is not None and task.record.last_status != "STOPPED":
-                found.append(AssignedTask(kv, assignment, task.record))
+                found.append(AssignedTask(kv, _decided(assignment, task.record), task.record))
+        found.sort(
+            key=lambda one: (one.assignment.desired_status != "STOPPED", one.row.mod_revision)
+        )
         return found, len(read) == len(rows) and all(key in tasks for key in keys)
 
     async def payload(self, order: AssignedTask, *, takes_logs: bool = True) -> TaskPayload | None:
@@ -258,7 +262,10 @@ class Poller:
                 if not wakeup.is_set():
                     self._wakeups.rest(instance_id, Quiet(asked))
                 # Not a timeout: that is a cancellation, which costs more than all else of a quiet poll.
-                end = loop.call_later(left_s, wakeup.set)
+                # Polls end at whole ticks, several at once: waking up for each of them costs more than answering.
+                end = loop.call_at(
+                    math.ceil((loop.time() + left_s) / _TICK_S) * _TICK_S, wakeup.set
+                )
                 try:
                     await wakeup.wait()
                 finally:
@@ -405,6 +412,18 @@ class Poller:
             stop_code=assignment.stop_code,
             stopped_reason=assignment.stopped_reason,
         )
+
+
+def _decided(assignment: AssignRecord, task: TaskRecord) -> AssignRecord:
+    """Return an order as it is wanted by now.
+
+    A task whose agent has reported the end of an essential container ends by itself, without an order. An agent
+    that has lost its state since must not begin it again.
+    """
+    if assignment.desired_status == "STOPPED":
+        return assignment
+    wanted = AssignRecord.of(task)
+    return wanted if wanted.desired_status == "STOPPED" else assignment
 
 
 def _readable(kv: KeyValue) -> AssignRecord | None:

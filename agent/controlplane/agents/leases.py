@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 TOGETHER_S: Final = 1.0
 """For how long renewals are collected; less if leases are short."""
 _SIDE_BY_SIDE: Final = 32
+_OF_ONE: Final = 16
+"""How many renewals one after the other are worth a task of their own."""
 _SURE: Final = 0.75
 """For what part of its time a lease is taken to be there without asking; a poll is held for half of it."""
 
@@ -77,7 +79,7 @@ class Leases:
                 due, self._due = self._due, {}
                 left = iter(due.items())
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(min(_SIDE_BY_SIDE, len(due))):
+                    for _ in range(min(_SIDE_BY_SIDE, 1 + len(due) // _OF_ONE)):
                         group.create_task(self._keep_alive(left, lost))
         finally:
             self._is_running = False

@@ -5,9 +5,11 @@ So one kind of file is backed up, checked, restored and moved, whatever keeps th
     back_up   etcd ──► file     all keys as they were at one revision; their leases, with their full time
     restore   file ──► etcd     replaces the fleet's part of etcd
 
-What is written has revisions above all that the file has, so that no agent that saw it takes a newer revision for
-an older one. A restore that is cut short leaves a mark with which no control starts; it is done again from the
-beginning. A restore over a fleet that is there begins a new history, because revisions do not show that it is older.
+What is written has revisions above all that was copied, so that no agent that saw it takes a newer revision for
+an older one. So revisions no longer show whether an agent has seen more than was copied, and the copy begins a new
+history (``controlplane.history``): agents keep their tasks, and report all of them.
+
+A restore that is cut short leaves a mark with which no control starts; it is done again from the beginning.
 
 Tests: ``tests/unit/controlplane/store/test_portable.py``.
 """
@@ -45,8 +47,6 @@ PUT_BYTES_MOST: Final = 1 << 20
 _LEASE_S: Final = 60.0
 """Of a key whose lease ended while it was read."""
 
-_REPLACED: Final = b"replaced"
-
 
 class _Ttl(Struct):
     granted: int = msgspec.field(default=0, name="grantedTTL")
@@ -58,8 +58,6 @@ class Restored(Struct, frozen=True):
     keys: int
     revision: int
     """Of the backup."""
-    replaced: bool
-    """Whether there was a fleet."""
 
 
 async def back_up(store: EtcdStore, target: Path) -> CheckReport:
@@ -108,8 +106,9 @@ async def _pages(store: EtcdStore) -> AsyncIterator[tuple[list[KeyValue], int]]:
         body = {"key": first, "range_end": end, "limit": PAGE, "revision": raw_revision}
         answer = await store.client.read("/v3/kv/range", body, RangeAnswer)
         raw_revision = raw_revision or answer.header.revision
+        items = [store.words.kv(raw) for raw in answer.kvs]
         yield (
-            [store.words.kv(raw) for raw in answer.kvs],
+            [kv for kv in items if kv.key != HISTORY_KEY],
             store.words.revisions.told(raw_revision),
         )
         more = answer.more
@@ -165,22 +164,16 @@ async def restore(settings: EtcdSettings, backup: Path) -> Restored:
 
 async def _replace(store: EtcdStore, backup: Path, report: CheckReport) -> Restored:
     keys, moving = under(store.words.keys), store.words.own("moving")
-    there = await store.client.read("/v3/kv/range", keys | {"limit": 1}, RangeAnswer)
-    # One that was cut short says whether there was a fleet before it.
-    earlier = await store.own("moving")
-    replaced = earlier.value == _REPLACED if earlier is not None else bool(there.kvs)
-    mark = {"key": moving, "value": _REPLACED if replaced else b"new"}
-    await _own(store, {"request_put": mark})
+    await _own(store, {"request_put": {"key": moving, "value": b""}})
     await _own(store, {"request_delete_range": keys})
     leases: dict[int, int] = {}
     async for page, ttls in _file_pages(backup):
-        # Without its history, the fleet begins a new one.
-        wanted = [kv for kv in page if not (replaced and kv.key == HISTORY_KEY)]
+        wanted = [kv for kv in page if kv.key != HISTORY_KEY]
         for part in _parts(wanted):
             puts = [Put(kv.key, kv.value, await _new_lease(store, kv, ttls, leases)) for kv in part]
             await store.txn([], puts, above=report.revision)
     await _own(store, {"request_delete_range": {"key": moving}})
-    return Restored(report.keys, report.revision, replaced)
+    return Restored(report.keys, report.revision)
 
 
 async def _own(store: EtcdStore, op: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from tests.support.control_endpoint import CAPABILITIES
 from tests.support.fleet import TOKEN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
 REPORTING_LINES: Final = 32
 """Connections over which all hosts register and report."""
@@ -53,6 +53,7 @@ class Fleet:
     def __init__(self, port: int, number: int) -> None:
         self._port = port
         self._pool = Pool()
+        self._pool.open(REPORTING_LINES, port)
         self.hosts = [Host(self, each) for each in range(number)]
         self.ordered: dict[str, float] = {}
         """When the order to start each task arrived at its host, by ARN; monotonic seconds."""
@@ -66,20 +67,21 @@ class Fleet:
         """Set by each report that was answered."""
         self._work: set[asyncio.Task[None]] = set()
 
-    async def register(self) -> float:
-        """Register all hosts; returns the seconds that it took."""
-        self._pool.open(REPORTING_LINES, self._port)
+    async def register(self, hosts: Sequence[Host]) -> float:
+        """Register hosts; returns the seconds that it took. Have them poll soon: their leases run."""
         began = time.monotonic()
-        await self._all(Host.register)
+        await self._all(hosts, Host.register)
         return time.monotonic() - began
 
-    async def open(self) -> None:
-        """Have all hosts poll."""
-        await self._all(lambda host: host.connect(self._port))
+    async def open(self, hosts: Sequence[Host]) -> None:
+        """Have hosts poll for ever; returns once each has had its first answer."""
+        await self._all(hosts, lambda host: host.connect(self._port))
 
-    async def _all(self, act: Callable[[Host], Coroutine[None, None, None]]) -> None:
+    async def _all(
+        self, hosts: Sequence[Host], act: Callable[[Host], Coroutine[None, None, None]]
+    ) -> None:
         """Have each host do something, a few at once: control closes connections of many strangers."""
-        queue = iter(self.hosts)
+        queue = iter(hosts)
 
         async def some() -> None:
             for host in queue:

@@ -30,6 +30,8 @@ STRATEGIES: Final[dict[str, list[dict[str, str]]]] = {
     "binpack by memory": [{"type": "binpack", "field": "memory"}],
 }
 _SETTLE_LIMIT_S: Final = 300.0
+_TOGETHER: Final = 500
+"""So many hosts register, and then they poll."""
 
 
 class Effort(NamedTuple):
@@ -106,11 +108,14 @@ async def _measured(
     warm = await operator.call("ListTasks", {})
     assert not warm["taskArns"]
     empty = pss_mib(control.pid)
-    registered_s = await fleet.register()
-    await asyncio.sleep(1)
-    before = pss_mib(control.pid)
-    say(f"{number} hosts registered after {registered_s:.1f} s")
-    await fleet.open()
+    registered_s = of_polls = 0.0
+    for start in range(0, number, _TOGETHER):
+        some = fleet.hosts[start : start + _TOGETHER]
+        registered_s += await fleet.register(some)
+        before = pss_mib(control.pid)
+        await fleet.open(some)
+        of_polls += pss_mib(control.pid) - before
+    say(f"{number} hosts registered within {registered_s:.1f} s")
     await _until(lambda: fleet.are_told)
     gc.collect()
     gc.freeze()
@@ -119,7 +124,7 @@ async def _measured(
     memory = pss_mib(control.pid)
     idle, polls = await _idle(control, fleet, effort.idle_s)
     say(f"idle: {idle:.1%} of a core, {polls:.0f} polls/s")
-    say(f"memory: {empty:.0f} MiB, {before:.0f} registered, {memory:.0f} polling")
+    say(f"memory: {empty:.0f} MiB, {memory:.0f} polling, {of_polls:.0f} of it of polls")
     await operator.stop(list((await operator.in_batches(BATCH)).at))
     floor_s = await _floor(operator)
     told = await operator.at_rate(effort.orders, RATE)
@@ -154,7 +159,7 @@ async def _measured(
         polls_per_s=polls,
         memory_mib=(used := pss_mib(control.pid)),
         kib_per_host=(used - empty) * 1024 / number,
-        kib_per_poll=(memory - before) * 1024 / number,
+        kib_per_poll=of_polls * 1024 / number,
         refused=fleet.refused,
     )
 

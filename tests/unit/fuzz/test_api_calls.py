@@ -18,7 +18,7 @@ from tests.fuzz.first_calls import FIRST
 if TYPE_CHECKING:
     from pathlib import Path
 
-CALLS = 800
+CALLS = 600
 NOT_ALLOWED = {("sts", "AssumeRole"): {"AccessDeniedException"}}
 """To the root of an account, as on AWS."""
 

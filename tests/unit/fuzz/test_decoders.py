@@ -28,7 +28,7 @@ def test_samples_are_read(decoder: Decoder) -> None:
 
 @pytest.mark.parametrize("decoder", DECODERS, ids=lambda one: one.name)
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_anything_is_read_or_refused(decoder: Decoder, data: st.DataObject) -> None:
     choices = ChoicesOfBytes(data.draw(st.binary(max_size=60)))
     decoder.try_(changed(data.draw(st.sampled_from(decoder.samples)), choices))

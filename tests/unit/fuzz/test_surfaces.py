@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.fuzz.raw_requests import Connect
     from tests.unit.task_endpoint.conftest import Serve
 
-REQUESTS = 250
+REQUESTS = 100
 CONTROL = [
     *("/", "/healthz", "/metrics", "/prometheus/tasks", "/prometheus/agents", "/console/", "/console/app.js"),
     *("/control/events", "/control/changes", "/control/usage", "/control/rotate-secret-keys", "/control/pki"),
@@ -48,12 +48,14 @@ OF_INSTANCE = [
 ]
 
 
-async def thrown(connect: Connect, paths: Sequence[str], requests: int = REQUESTS) -> Counter[int]:
+async def thrown(
+    connect: Connect, paths: Sequence[str], requests: int = REQUESTS, also: Sequence[int] = ()
+) -> Counter[int]:
     """Send random requests; return how often each status came. Nothing may be logged as an error."""
     rng, statuses = random.Random(len(paths)), Counter[int]()
     with structlog.testing.capture_logs() as logged:
         for _ in range(requests):
-            statuses[await send(connect, made(paths, rng))] += 1
+            statuses[await send(connect, made(paths, rng), also)] += 1
     assert not [entry for entry in logged if entry["log_level"] in {"error", "critical"}]
     return statuses
 
@@ -107,15 +109,10 @@ async def test_introspection_and_metrics() -> None:
 async def test_endpoint_of_tasks(serve: Serve) -> None:
     tasks = metadata.Tasks(MemoryEngine())
     await tasks.add(TASK)
+    # What is not known is a 500 in version 3, as of Amazon's agent; what failed would be in the log.
     rests = ("", "/task", "/stats", "/task/stats", "/associations/gpu", "/associations/gpu/GPU-1")
     own = [f"/v{version}/{metadata.OWN}{rest}" for version in (3, 4) for rest in rests]
-    paths = [
-        *own,
-        "/v2/metadata",
-        "/v2/stats",
-        "/v2/credentials/a",
-        "/api/a/task-protection/v1/state",
-    ]
+    paths = [*own, "/v2/metadata", "/v2/credentials/a", "/api/a/task-protection/v1/state"]
     async with serve(metadata.parts(tasks).routes(), metadata.PLACES) as server:
         connect = partial(asyncio.open_connection, "127.0.0.1", server.port)
-        assert {200, 404} <= (await thrown(connect, paths)).keys()
+        assert {200, 404} <= (await thrown(connect, paths, also=[500])).keys()

@@ -65,6 +65,21 @@ def test_a_status_is_one_line_and_sent_only_when_it_changes(
     assert long.endswith("…")
 
 
+def test_a_status_for_which_there_was_no_room_is_sent_again(
+    manager: tuple[str, socket.socket],
+) -> None:
+    address, listener = manager
+    notifier = Notifier(address)
+    for _ in range(1000):  # more than any queue holds
+        notifier.alive()
+    notifier.status("2 tasks")
+    assert "STATUS=2 tasks" not in _received(listener)
+
+    notifier.status("2 tasks")
+    notifier.status("2 tasks")
+    assert _received(listener) == ["STATUS=2 tasks"]
+
+
 def test_without_a_manager_nothing_happens() -> None:
     Notifier().ready()
     Notifier.take({}).alive()

@@ -49,7 +49,7 @@ async def test_a_fleet_moves_to_etcd_and_back(
 ) -> None:
     file = await a_file(tmp_path)
     done = await portable.restore(settings, file)
-    assert (done.keys, done.replaced) == (1303, False)
+    assert done.keys == 1303
     store = await EtcdStore.open(settings)
     try:
         assert store.revision > done.revision
@@ -58,15 +58,13 @@ async def test_a_fleet_moves_to_etcd_and_back(
         alive = [kv for kv in found.items if kv.lease]
         assert [kv.key for kv in alive] == ["/alive/a", "/alive/b"]
         assert len({kv.lease for kv in alive}) == 1
-        history = await store.get(HISTORY_KEY)
-        assert history is not None
-        assert history.value == b"first"
-        await store.txn([], [Put("/later", b"")])
+        assert await store.get(HISTORY_KEY) is None, "an agent may have seen more than the file has"
+        await store.txn([], [Put("/later", b""), Put(HISTORY_KEY, b"second")])
         report = await portable.back_up(store, tmp_path / "back.db")
         newest = store.revision
     finally:
         await store.close()
-    assert report.keys == 1304
+    assert report.keys == 1303
     assert report.revision > newest
     (tmp_path / "again").mkdir()
     await asyncio.to_thread(
@@ -107,13 +105,13 @@ async def test_a_restore_that_was_cut_short_is_done_again_and_nothing_starts_bef
         await EtcdStore.open(settings)
     monkeypatch.undo()
     done = await portable.restore(settings, file)
-    assert (done.keys, done.replaced) == (1303, False)
+    assert done.keys == 1303
     store = await EtcdStore.open(settings)
-    assert len((await store.range("")).items) == 1303
+    assert len((await store.range("")).items) == 1302
     await store.close()
 
 
-async def test_a_restore_over_a_fleet_begins_a_new_history(
+async def test_a_restore_replaces_a_fleet_that_nobody_leads(
     settings: etcd_settings.EtcdSettings, tmp_path: Path
 ) -> None:
     store = await EtcdStore.open(settings)
@@ -123,7 +121,7 @@ async def test_a_restore_over_a_fleet_begins_a_new_history(
     with pytest.raises(StoreFailure, match="leads this fleet; stop it first"):
         await portable.restore(settings, file)
     await leadership.close()
-    assert (await portable.restore(settings, file)).replaced
+    await portable.restore(settings, file)
     assert await store.get("/gone") is None
     assert await store.get(HISTORY_KEY) is None
     await store.close()
