@@ -223,10 +223,13 @@ def _machine() -> str:
         platform.machine(),
     )
     cores = len(list(Path("/sys/devices/system/cpu").glob("cpu[0-9]*")))
-    version = RawEngine().call("GET", "/version")
+    try:
+        engine = f"Docker Engine {RawEngine().call('GET', '/version')['Version']}"
+    except OSError:  # some parts need none
+        engine = "no Docker Engine"
     return (
-        f"{cores} cores of {model}, Linux {platform.release()}, "
-        f"Docker Engine {version['Version']}, Python {platform.python_version()}"
+        f"{cores} cores of {model}, Linux {platform.release()}, {engine}, "
+        f"Python {platform.python_version()}"
     )
 
 

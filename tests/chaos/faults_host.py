@@ -6,6 +6,7 @@ import contextlib
 import json
 import random
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tests.chaos.scene import Scene
 
 T = TypeVar("T")
+_NOTICED_S = 1.0
+_TOLD_LIMIT_S = 45.0
 _SANDBOXED = "container:"
 
 
@@ -36,8 +39,9 @@ def container_killed(scene: Scene, fault: Fault) -> Iterator[None]:
 def container_removed(scene: Scene, fault: Fault) -> Iterator[None]:
     """Remove a task's container by force: its task ends."""
     container, task = _choose(fault, _containers())
-    _hit(scene, fault, task)
-    run_docker("rm", "-f", container)
+    with _told(scene):
+        _hit(scene, fault, task)
+        run_docker("rm", "-f", container)
     yield
 
 
@@ -54,8 +58,9 @@ def sandbox_killed(scene: Scene, fault: Fault) -> Iterator[None]:
 def sandbox_removed(scene: Scene, fault: Fault) -> Iterator[None]:
     """Remove what holds a task's network: its task ends."""
     sandbox, task = _sandbox(fault)
-    _hit(scene, fault, task)
-    run_docker("rm", "-f", sandbox)
+    with _told(scene):
+        _hit(scene, fault, task)
+        run_docker("rm", "-f", sandbox)
     yield
 
 
@@ -182,6 +187,20 @@ def pause_image_removed(scene: Scene, fault: Fault) -> Iterator[None]:
         if name.startswith("ecs-host-agent/pause"):
             run_docker("rmi", "-f", name)
     yield
+
+
+@contextlib.contextmanager
+def _told(scene: Scene) -> Iterator[None]:
+    """Keep agents from losing their state until control was told of what happens meanwhile.
+
+    What is removed is lost to the engine. If the agent lost its state before control has heard of it, nobody
+    would know that the task has ever run.
+    """
+    with scene.one_loss:
+        yield
+        time.sleep(_NOTICED_S)
+        for number in range(len(scene.world.agents)):
+            scene.world.wait_settled(number, _TOLD_LIMIT_S)
 
 
 def _hit(scene: Scene, fault: Fault, task: str) -> None:

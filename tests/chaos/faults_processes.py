@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.chaos.plan import Fault
     from tests.chaos.scene import Scene
     from tests.chaos.world import Supervised
+    from tests.support.forked import Forked
 
 _ROOM_BYTES = 2 << 20
 """How much more memory a process gets that is short of it: what it has already is not counted."""
@@ -112,7 +113,7 @@ def _struck(scene: Scene, fault: Fault) -> Supervised:
 
 
 @contextlib.contextmanager
-def _stopped(popen: subprocess.Popen[bytes]) -> Iterator[None]:
+def _stopped(popen: subprocess.Popen[bytes] | Forked) -> Iterator[None]:
     popen.send_signal(signal.SIGSTOP)
     try:
         yield

@@ -78,18 +78,20 @@ class AssignmentReader:
     async def read(self, rows: list[KeyValue]) -> tuple[list[AssignedTask], bool]:
         """Return the orders, and whether every row and its task could be read.
 
-        Orders to stop come first, each kind in the given order. Tasks that are already STOPPED are
-        left out.
+        Orders to stop come first, each kind in the order of revisions. Tasks that are already STOPPED
+        are left out.
         """
         read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
-        read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
         keys = [records.task_key(a.cluster, records.last_element(kv.key)) for kv, a in read]
         tasks = await access.find_many(self._parts.store, TaskRecord, keys)
         found = []
         for key, (kv, assignment) in zip(keys, read, strict=True):
             task = tasks.get(key)
             if task is not None and task.record.last_status != "STOPPED":
-                found.append(AssignedTask(kv, assignment, task.record))
+                found.append(AssignedTask(kv, _decided(assignment, task.record), task.record))
+        found.sort(
+            key=lambda one: (one.assignment.desired_status != "STOPPED", one.row.mod_revision)
+        )
         return found, len(read) == len(rows) and all(key in tasks for key in keys)
 
     async def payload(self, order: AssignedTask, *, takes_logs: bool = True) -> TaskPayload | None:
@@ -410,6 +412,18 @@ class Poller:
             stop_code=assignment.stop_code,
             stopped_reason=assignment.stopped_reason,
         )
+
+
+def _decided(assignment: AssignRecord, task: TaskRecord) -> AssignRecord:
+    """Return an order as it is wanted by now.
+
+    A task whose agent has reported the end of an essential container ends by itself, without an order. An agent
+    that has lost its state since must not begin it again.
+    """
+    if assignment.desired_status == "STOPPED":
+        return assignment
+    wanted = AssignRecord.of(task)
+    return wanted if wanted.desired_status == "STOPPED" else assignment
 
 
 def _readable(kv: KeyValue) -> AssignRecord | None:

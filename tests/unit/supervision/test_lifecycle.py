@@ -26,8 +26,9 @@ class Manager(Notifier):
         super().__init__()
         self.said: list[str] = []
 
-    def _send(self, message: str, *descriptors: int) -> None:
+    def _send(self, message: str, *descriptors: int) -> bool:
         self.said.append(message.partition("\n")[0])
+        return True
 
 
 Behave = Callable[[ServeSession], object]

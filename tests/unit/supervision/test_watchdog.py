@@ -39,8 +39,9 @@ class Manager(Notifier):
         super().__init__(watchdog_s=watchdog_s)
         self.said: list[str] = []
 
-    def _send(self, message: str, *descriptors: int) -> None:
+    def _send(self, message: str, *descriptors: int) -> bool:
         self.said.append(message)
+        return True
 
     @property
     def fed(self) -> int:

@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from agent.model import payload as payload_model
-from agent.model.changes import AttachmentChange, TaskChange
+from agent.model.changes import AttachmentChange, ContainerChange, TaskChange
 from agent.model.wire import GENERATION_HEADER, ErrorBody, InstanceStatus, Register
 from tests.support.control_endpoint import ScriptedAgent, a_report, definition
 
@@ -178,6 +178,26 @@ async def test_registering_again_orders_what_the_agent_does_not_hold(endpoint: E
     answer = await agent.poll()
     assert answer is not None
     assert [task.task_arn for task in answer.tasks] == [lost]
+
+
+async def test_a_task_that_ends_by_itself_is_not_ordered_to_run_again(endpoint: Endpoint) -> None:
+    """Its host has lost its state after it told the end of the essential container."""
+    agent = ScriptedAgent(endpoint)
+    await agent.register()
+    await endpoint.call("RegisterTaskDefinition", **definition())
+    ending, other = await run_tasks(endpoint, 2)
+    await agent.poll(after=0)
+    await agent.report(a_report(ending, "RUNNING"))
+    ended = ContainerChange(container_name="main", status="STOPPED", runtime_id="r1", exit_code=3)
+    await agent.report(a_report(ending, "RUNNING", containers=[ended]))
+    await agent.register(known_tasks=[])
+    answer = await agent.poll()
+    assert answer is not None
+    assert [(task.task_arn, task.desired_status) for task in answer.tasks] == [
+        (ending, "STOPPED"),
+        (other, "RUNNING"),
+    ]
+    assert answer.tasks[0].stop_code == "EssentialContainerExited"
 
 
 async def test_draining_wakes_the_poll(endpoint: Endpoint) -> None:
