@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -40,7 +41,7 @@ class Refusal:
     """How many more upgrades it meets; -1 for all."""
 
 
-class Channel:
+class Channel(ABC):
     """One websocket of the back end. The newest connection is the one in use."""
 
     name = ""
@@ -310,14 +311,14 @@ class Channel:
         del request
         return text
 
+    @abstractmethod
     def check_frame(self, frame: Frame, text: str) -> list[str]:
         """Return what is wrong with a message of the agent."""
-        raise NotImplementedError
 
-    async def opened(self, connection: Connection) -> None:
+    async def opened(self, connection: Connection) -> None:  # noqa: B027 - not every channel does
         """Act on a new connection."""
 
-    async def taken(self, frame: Frame) -> None:
+    async def taken(self, frame: Frame) -> None:  # noqa: B027 - likewise
         """Act on a message of the agent."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 _LIMIT_S = 60.0
 
 
-class Hosted:
+class Hosted(ABC):
     """Serves ``handle`` on the loopback, from ``start`` to ``stop``."""
 
     def __init__(self) -> None:
@@ -28,9 +29,9 @@ class Hosted:
         """Where it is reached."""
         return f"http://127.0.0.1:{self.port}"
 
+    @abstractmethod
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve one request."""
-        raise NotImplementedError
 
     def run(self, what: Coroutine[Any, Any, Any]) -> Any:
         """Run something on the server's loop and return its result."""
