@@ -57,7 +57,11 @@ class Shared:
 def prove(request: web.BaseRequest) -> None:
     """Mark the sender of a request as known, so that its connection is closed after others.
 
-    Call it once per verified request. Has no effect on servers without a connection table.
+    Call it once per verified request, before anything is done for it. Has no effect on servers without a
+    connection table.
+
+    Raises:
+        CancelledError: the connection was closed, because a call is in progress on as many as there may be.
     """
     protocol = request.protocol
     if isinstance(protocol, Connection):
@@ -151,16 +155,16 @@ class Connection(web.RequestHandler):
         """Have the request that is being answered wait with ``waiting`` when it comes again."""
         if self._raw:
             self._repeated = Repeated(
-                self._raw,
-                waiting,
-                write=self._send,
-                read=self._resume,
-                is_gone=self._is_ending,
+                self._raw, waiting, write=self._send, read=self._resume, is_gone=self._is_ending
             )
 
     def prove(self) -> None:
-        """Mark the sender as known."""
+        """Mark the sender as known; raises ``CancelledError`` if the connection was closed to make room."""
         self._shared.table.prove(self._entry)
+        if (
+            not self._entry.is_open
+        ):  # Nobody would get the answer, and whoever asks again needs the time.
+            raise asyncio.CancelledError
 
     def wait_for_reader(self) -> None:
         """Do not end the connection because its sender does not read."""
@@ -220,6 +224,7 @@ class Connection(web.RequestHandler):
         if self._request_count > heads:
             self._head_due = None
             self._head_bytes = self._rest_bytes = 0
+            self._shared.table.begin(self._entry)
         elif data and is_between and not is_rest:
             self._take_head(len(data))
 
@@ -238,7 +243,7 @@ class Connection(web.RequestHandler):
             return False
         if not repeated.begin(data, self._loop.time()):
             return False
-        self._shared.table.prove(self._entry)
+        self._shared.table.begin(self._entry)
         return True
 
     def _is_ending(self) -> bool:
@@ -251,6 +256,7 @@ class Connection(web.RequestHandler):
         if self._wire is not None:
             self._next_keepalive_close_time = self._loop.time() + self._shared.limits.idle_s
             self._wire.write(answer)
+            self._shared.table.end(self._entry)
             self._watch_reader()
 
     def _resume(self, request: bytes) -> None:
@@ -277,6 +283,7 @@ class Connection(web.RequestHandler):
 
     def _take_head(self, size: int) -> None:
         """Count the bytes of an incomplete head."""
+        self._shared.table.begin(self._entry)
         self._head_bytes += size
         if self._head_due is None:
             self._await_head()
@@ -299,6 +306,8 @@ class Connection(web.RequestHandler):
         self._raw, self._waited_since = b"", None
         if not resp.keep_alive:
             self._repeated = None
+        if not self._messages:
+            self._shared.table.end(self._entry)
         self._body = request.content if self._wire is not None else None
         self._watch_reader()
         return sent

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from agent.listening.connection import prove, repeat, waited_s
 from agent.listening.server import HttpServer
-from tests.unit.listening.conftest import SHORT, Raw, Served, request
+from tests.unit.listening.conftest import SHORT, Held, Raw, Served, request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -77,7 +77,7 @@ async def _serving() -> AsyncIterator[tuple[Served, _Handler]]:
     limits = structs.replace(SHORT, head_s=5.0)
     server = await HttpServer.open(app, limits, shutdown_s=1, lingering_s=1)
     await server.listen_tcp("127.0.0.1", 0)
-    served = Served(server)
+    served = Served(server, Held())
     try:
         yield served, handler
     finally:
@@ -218,3 +218,16 @@ async def test_a_connection_that_ends_drops_what_waits() -> None:
         repeated.answer(_ANSWER)
         repeated.resume()
         assert len(handler.read) == 1
+
+
+async def test_a_connection_whose_request_waits_has_a_call_in_progress() -> None:
+    """So it is not the first to be closed when there are too many."""
+    async with _serving() as (served, handler):
+        table = served.server._shared.table
+        raw = await _asked_once(served)
+        raw.send(request("/poll", known=True))
+        repeated = await handler.waiting.begun()
+        assert (table._busy.count, table._idle.count) == (1, 0)
+        repeated.answer(_ANSWER)
+        assert (table._busy.count, table._idle.count) == (0, 1)
+        assert b"again" in await raw.answer()
