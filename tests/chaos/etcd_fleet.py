@@ -110,7 +110,7 @@ class Caller:
                 self.took_s[operation].append(time.monotonic() - began)
                 told: dict[str, Any] = json.loads(text)
                 return told
-            assert status == 0 or status >= 500, (operation, text)
+            assert status == 0 or status >= 500 or b"ThrottlingException" in text, (operation, text)
             self.repeated += 1
             await patience.wait()
 
