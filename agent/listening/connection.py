@@ -53,7 +53,11 @@ class Shared:
 def prove(request: web.BaseRequest) -> None:
     """Mark the sender of a request as known, so that its connection is closed after others.
 
-    Call it once per verified request. Has no effect on servers without a connection table.
+    Call it once per verified request, before anything is done for it. Has no effect on servers without a
+    connection table.
+
+    Raises:
+        CancelledError: the connection was closed, because a call is in progress on as many as there may be.
     """
     protocol = request.protocol
     if isinstance(protocol, Connection):
@@ -118,8 +122,12 @@ class Connection(web.RequestHandler):
         self._stalled = 0
 
     def prove(self) -> None:
-        """Mark the sender as known."""
+        """Mark the sender as known; raises ``CancelledError`` if the connection was closed to make room."""
         self._shared.table.prove(self._entry)
+        if (
+            not self._entry.is_open
+        ):  # Nobody would get the answer, and whoever asks again needs the time.
+            raise asyncio.CancelledError
 
     def wait_for_reader(self) -> None:
         """Do not end the connection because its sender does not read."""
@@ -164,6 +172,7 @@ class Connection(web.RequestHandler):
         if self._request_count > heads:
             self._head_due = None
             self._head_bytes = self._rest_bytes = 0
+            self._shared.table.begin(self._entry)
         elif data and is_between and not is_rest:
             self._take_head(len(data))
 
@@ -179,6 +188,7 @@ class Connection(web.RequestHandler):
 
     def _take_head(self, size: int) -> None:
         """Count the bytes of an incomplete head."""
+        self._shared.table.begin(self._entry)
         self._head_bytes += size
         if self._head_due is None:
             self._await_head()
@@ -198,6 +208,8 @@ class Connection(web.RequestHandler):
             self._message_tail = b""  # A stranger has only one request: ignore what follows it.
         sent = await super().finish_response(request, resp, start_time)
         self._answered += 1
+        if not self._messages:
+            self._shared.table.end(self._entry)
         self._body = request.content if self._wire is not None else None
         self._watch_reader()
         return sent

@@ -164,7 +164,8 @@ class HttpServer:
         if is_trusted:
             entry.is_trusted = True
             self._shared.table.prove(entry)
-            self._serve(accepted, entry, tls)
+            if entry.is_open:
+                self._serve(accepted, entry, tls)
         else:
             silent = _Silent(
                 accepted, entry, self._shared, lambda: self._serve(accepted, entry, tls)

@@ -1,9 +1,17 @@
 """The open connections of a server: decides which to close when there are too many. Pure.
 
 A connection is first silent, then unproven, then perhaps proven; each kind has its own limit. New
-connections are always admitted. If that exceeds a limit, the oldest connection of the address with
-the most connections of that kind is closed. So a new sender from an address with few connections
-always gets through, and strangers never displace proven senders.
+connections are always admitted. If that exceeds a limit, one of that kind is closed, of the address
+with the most of them. So a new sender from an address with few connections always gets through, and
+strangers never displace proven senders.
+
+Which one of that address depends on the kind. Of strangers, the oldest: who holds a place without
+using it must not keep others out. Of proven senders, the one that is idle for longest, and if a call
+is in progress on all, the newest: that one has waited least. Otherwise calls would be cut off before
+their answers, repeated, and cut off again, for as long as more come than can be answered at once.
+
+Every method takes the same time however many connections there are; ``received`` takes longer with
+many addresses, but only while memory is short.
 """
 
 from __future__ import annotations
@@ -44,7 +52,15 @@ def address_of(peer: object) -> str:
 class OpenConnection:
     """One connection in the table."""
 
-    __slots__ = ("address", "close", "is_open", "is_proven", "is_trusted", "received_bytes")
+    __slots__ = (
+        "address",
+        "close",
+        "is_busy",
+        "is_open",
+        "is_proven",
+        "is_trusted",
+        "received_bytes",
+    )
 
     def __init__(self, address: str, close: Callable[[], None]) -> None:
         self.address = address
@@ -52,6 +68,8 @@ class OpenConnection:
         """Closes the connection at once; may be replaced while the connection is set up."""
         self.is_open = True
         """Whether it is in the table; data may still arrive on one that was closed to make room."""
+        self.is_busy = False
+        """Whether a call is in progress: from its first byte until it is answered."""
         self.is_proven = False
         self.is_trusted = False
         """Whether only the server's owner can connect this way; then it may read slowly."""
@@ -61,16 +79,24 @@ class OpenConnection:
 class _Group:
     """Connections of one kind, by address, oldest first."""
 
-    def __init__(self) -> None:
-        self._by_address: dict[str, dict[OpenConnection, None]] = {}
-        self._bytes: Counter[str] = Counter()
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        """For the log."""
         self.count = 0
+        self._by_address: dict[str, dict[OpenConnection, None]] = {}
+        self._with: dict[int, dict[str, None]] = {}
+        """Addresses by how many connections they have; first the one that has had so many for longest."""
+        self._most = 0
+        """The largest key of ``_with``."""
+        self._bytes: Counter[str] = Counter()
 
     def of(self, address: str) -> int:
         return len(self._by_address.get(address, ()))
 
     def add(self, entry: OpenConnection) -> None:
-        self._by_address.setdefault(entry.address, {})[entry] = None
+        mine = self._by_address.setdefault(entry.address, {})
+        mine[entry] = None
+        self._recount(entry.address, len(mine) - 1, len(mine))
         self._bytes[entry.address] += entry.received_bytes
         self.count += 1
 
@@ -79,6 +105,7 @@ class _Group:
         if entry not in mine:
             return False
         del mine[entry]
+        self._recount(entry.address, len(mine) + 1, len(mine))
         self._bytes[entry.address] -= entry.received_bytes
         if not mine:
             del self._by_address[entry.address]
@@ -86,12 +113,29 @@ class _Group:
         self.count -= 1
         return True
 
+    def _recount(self, address: str, before: int, now: int) -> None:
+        """Note that an address has one connection more, or one less."""
+        if before:
+            alike = self._with[before]
+            del alike[address]
+            if not alike:
+                del self._with[before]
+        if now:
+            self._with.setdefault(now, {})[address] = None
+        if now > self._most or self._most not in self._with:
+            self._most = now
+
     def oldest_of(self, address: str) -> OpenConnection:
         return next(iter(self._by_address[address]))
 
     def oldest_of_most(self) -> OpenConnection:
-        address = max(self._by_address, key=self.of)
-        return self.oldest_of(address)
+        """Return the oldest connection of the address with the most connections."""
+        return self.oldest_of(next(iter(self._with[self._most])))
+
+    def newest_of_most(self) -> OpenConnection:
+        """Return the newest one of that address; of several addresses, of the last that got so many."""
+        address = next(reversed(self._with[self._most]))
+        return next(reversed(self._by_address[address]))
 
     def received(self, entry: OpenConnection, size: int) -> None:
         entry.received_bytes += size
@@ -115,13 +159,21 @@ class ConnectionTable:
         """
         self._limits = limits
         self._gave_way = gave_way
-        self._silent = _Group()
-        self._unproven = _Group()
-        self._proven = _Group()
+        self._silent = _Group("silent")
+        self._unproven = _Group("unproven")
+        self._idle = _Group("proven")
+        """Proven connections without a call; first the one that is idle for longest."""
+        self._busy = _Group("proven")
+        """Proven connections with a call in progress."""
+        self._most_proven = limits.connections - limits.silent - limits.unproven
         self.unproven_bytes = 0
 
     def __len__(self) -> int:
-        return self._silent.count + self._unproven.count + self._proven.count
+        return self._silent.count + self._unproven.count + self._proven
+
+    @property
+    def _proven(self) -> int:
+        return self._idle.count + self._busy.count
 
     @property
     def unproven(self) -> int:
@@ -151,22 +203,44 @@ class ConnectionTable:
             limits = self._limits
             self._add(entry, self._unproven, limits.unproven, limits.unproven_per_address)
 
+    def begin(self, entry: OpenConnection) -> None:
+        """Note that a call is in progress on a connection; idempotent."""
+        if not entry.is_busy:
+            entry.is_busy = True
+            if self._idle.discard(entry):
+                self._busy.add(entry)
+
+    def end(self, entry: OpenConnection) -> None:
+        """Note that no call is in progress on a connection any more; idempotent."""
+        if entry.is_busy:
+            entry.is_busy = False
+            if self._busy.discard(entry):
+                self._idle.add(entry)
+
     def prove(self, entry: OpenConnection) -> None:
-        """Count a connection as proven; call it again for each verified request."""
-        if self._proven.discard(entry):  # Keep the order: the one idle for longest is the oldest.
-            self._proven.add(entry)
-        elif self._unproven.discard(entry) or self._silent.discard(entry):
-            limits = self._limits
-            most = limits.connections - limits.silent - limits.unproven
+        """Count a connection as proven; idempotent. May close another to make room, or this one.
+
+        It closes this one if a call is in progress on all that are proven, and none of the other
+        addresses has more of them.
+        """
+        if self._unproven.discard(entry):
             self.unproven_bytes -= entry.received_bytes
-            entry.is_proven = True
-            self._add(entry, self._proven, most, most)
+        elif not self._silent.discard(entry):
+            return
+        entry.is_proven = True
+        (self._busy if entry.is_busy else self._idle).add(entry)
+        if self._proven > self._most_proven:
+            if self._idle.count:
+                self._cut(self._idle.oldest_of_most(), "too many proven connections")
+            else:
+                self._cut(self._busy.newest_of_most(), "too many calls in progress")
 
     def _add(self, entry: OpenConnection, group: _Group, most: int, most_of_address: int) -> None:
         if group.of(entry.address) >= most_of_address:
-            self._cut(group.oldest_of(entry.address), "too many from one address")
+            why = f"too many {group.kind} connections from one address"
+            self._cut(group.oldest_of(entry.address), why)
         elif group.count >= most:
-            self._cut(group.oldest_of_most(), "too many in total")
+            self._cut(group.oldest_of_most(), f"too many {group.kind} connections")
         group.add(entry)
 
     def received(self, entry: OpenConnection, size: int) -> None:
@@ -184,16 +258,17 @@ class ConnectionTable:
         if self._unproven.discard(entry):
             self.unproven_bytes -= entry.received_bytes
         else:
-            self._silent.discard(entry)
-            self._proven.discard(entry)
+            for group in (self._silent, self._idle, self._busy):
+                group.discard(entry)
 
     def make_room(self) -> bool:
         """Close one connection, preferably a stranger's; return whether there was one to close."""
-        for group in (self._silent, self._unproven, self._proven):
-            if group.count:
-                self._cut(group.oldest_of_most(), "out of file descriptors")
-                return True
-        return False
+        if not len(self):
+            return False
+        group = next(g for g in (self._silent, self._unproven, self._idle, self._busy) if g.count)
+        entry = group.newest_of_most() if group is self._busy else group.oldest_of_most()
+        self._cut(entry, "out of file descriptors")
+        return True
 
     def _cut(self, entry: OpenConnection, why: str) -> None:
         self.leave(entry)

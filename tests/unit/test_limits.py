@@ -24,7 +24,7 @@ _GIVES_WAY = "the oldest gives way; what is needed again is read again"
 _CLOSED = "the connection is closed"
 
 CONNECTIONS: tuple[Row, ...] = (
-    ("connections of one server of control", "listening.limits.Limits.connections", "", "a stranger's connection is closed for a proven one; less where descriptors are short"),
+    ("connections of one server of control", "listening.limits.Limits.connections", "", "of strangers as below; then the one that is idle for longest is closed, or the newest if a call is in progress on all; less where descriptors are short"),
     ("connections that have sent nothing", "listening.limits.Limits.silent", "", "the oldest is closed"),
     ("the same, of one address or IPv6 /64", "listening.limits.Limits.silent_per_address", "", "the oldest is closed"),
     ("connections that are not proven", "listening.limits.Limits.unproven", "", "the oldest is closed"),

@@ -57,12 +57,14 @@ def compiled(package: Path, folder: Path) -> Path | None:
     tree = folder / "compiled"
     _dpkg_deb("--raw-extract", package, tree)
     library = tree / "opt/ecs-agent/lib"
-    compile_all = [sys.executable, "-IS", "-m", "compileall", "-q", "-j", "0", "-x", "/pygments/"]
-    subprocess.run(
-        [*compile_all, "-s", tree, "-p", "/", library],
-        check=True,
-        timeout=300,
-    )
+    script = (tree / "opt/ecs-agent/bin/byte-compile").read_text()
+    moved = script.replace("home=/opt/ecs-agent\n", f"home={tree}/opt/ecs-agent\n")
+    moved = moved.replace("-m compileall -q", f"-m compileall -q -s {tree} -p /")
+    assert (moved.count(f" -s {tree} "), moved.count(f"={tree}/")) == (1, 1), script
+    python = tree / "opt/ecs-agent/bin/python3"
+    python.unlink()
+    python.symlink_to(sys.executable)
+    subprocess.run(["sh", "-c", moved], check=True, timeout=300)
     archive = folder / "compiled.tar"
     with tarfile.open(archive, "w") as made:
         for cache in sorted(library.rglob("__pycache__")):

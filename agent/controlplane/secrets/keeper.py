@@ -215,13 +215,11 @@ class SecretKeeper:
 
     async def _begin(self) -> None:
         """Create the file with its first key, unless it was there once."""
-        own = (secret_records.PARAMETERS, secret_records.SECRETS)
-        for prefix in own:
-            if (await self.store.range(prefix, limit=1)).items:
-                raise SecretsFailure(
-                    f"the file of secret keys {self.file} is gone, and there are secrets that need it; put "
-                    "it back from a copy and reload control, or remove those secrets first"
-                )
+        if await self._has_values():
+            raise SecretsFailure(
+                f"the file of secret keys {self.file} is gone, and there are secrets that need it; put "
+                "it back from a copy and reload control, or remove those secrets first"
+            )
         for other in self._others:
             async for _, record in access.scan(self.store, other.kind, other.prefix):
                 if not self._is_of_newest(other, record):
@@ -232,6 +230,17 @@ class SecretKeeper:
                     )
         await self._save((key_file.new_key(),))
         _log.info("secret keys created; keep a copy of the file", file=str(self.file))
+
+    async def _has_values(self) -> bool:
+        """Tell whether a parameter or secret has a value; a secret may wait for its first one."""
+        if (await self.store.range(secret_records.PARAMETERS, limit=1)).items:
+            return True
+        async for page in access.pages(self.store, secret_records.SECRETS):
+            for kv in page:
+                found = access.read(SecretRecord, kv)
+                if found is None or found.record.versions:
+                    return True
+        return False
 
     async def _save(self, keys: Sequence[SecretKey]) -> None:
         try:

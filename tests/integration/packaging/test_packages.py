@@ -84,6 +84,7 @@ def test_the_package_holds_what_it_should(unpacked: Path) -> None:
     names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*")}
     assert names >= {
         "usr/bin/ecs-agent",
+        "opt/ecs-agent/bin/ecs-agent",
         "usr/lib/systemd/system/ecs-agent.service",
         "usr/lib/systemd/system/ecs-agent-control.service",
         "usr/lib/sysusers.d/ecs-agent.conf",
@@ -108,6 +109,15 @@ def test_the_package_holds_what_it_should(unpacked: Path) -> None:
     control = (unpacked / "DEBIAN/control").read_text()
     assert "Version: 9.8.7\n" in control
     assert "Conflicts: amazon-ecs-init\n" in control
+
+
+def test_the_services_start_what_is_installed(unpacked: Path) -> None:
+    for name in ("ecs-agent", "ecs-agent-control"):
+        unit = (unpacked / f"usr/lib/systemd/system/{name}.service").read_text()
+        (program,) = re.findall(r"(?m)^ExecStart=(\S+)", unit)
+        launcher = unpacked / program.lstrip("/")
+        assert launcher.stat().st_mode & 0o777 == 0o755
+        assert launcher.read_text().startswith("#!/opt/ecs-agent/bin/python3 -ISB"), program
 
 
 def test_every_python_has_every_compiled_module(unpacked: Path) -> None:

@@ -35,6 +35,20 @@ PLENTY = Limits(
 )
 
 
+class Held:
+    """Calls that wait until they may be answered."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.may_end = asyncio.Event()
+
+    async def answer(self, request: web.Request) -> web.Response:
+        prove(request)
+        self.begun += 1
+        await self.may_end.wait()
+        return web.Response(text="held")
+
+
 class Raw:
     """One connection, byte by byte."""
 
@@ -65,8 +79,9 @@ class Raw:
 class Served:
     """A server, the port it listens on, and who connects to it."""
 
-    def __init__(self, server: HttpServer) -> None:
+    def __init__(self, server: HttpServer, held: Held) -> None:
         self.server = server
+        self.held = held
         self.port: int = server.addresses[0][1]
         self.bodies: list[bytes] = []
         self._raw: list[Raw] = []
@@ -74,6 +89,15 @@ class Served:
     async def connect(self, **more: Any) -> Raw:
         raw = Raw(*await asyncio.open_connection("127.0.0.1", self.port, **more))
         self._raw.append(raw)
+        return raw
+
+    async def hold(self) -> Raw:
+        """Return a connection with a call that waits."""
+        raw, before = await self.connect(), self.held.begun
+        raw.send(request("/held"))
+        async with asyncio.timeout(10):
+            while self.held.begun == before:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.001)
         return raw
 
     def hang_up(self) -> None:
@@ -117,13 +141,14 @@ async def _fail(_: web.Request) -> web.Response:
 @contextlib.asynccontextmanager
 async def serving(limits: Limits = SHORT, **listen: Any) -> AsyncIterator[Served]:
     """Serve on a free port."""
-    app = web.Application()
+    app, held = web.Application(), Held()
+    app.router.add_get("/held", held.answer)
     app.router.add_get("/slow", _slow)
     app.router.add_get("/fail", _fail)
     app.router.add_route("*", "/{path:.*}", _answer)
     server = await HttpServer.open(app, limits, shutdown_s=0.2, lingering_s=0.5)
     await server.listen_tcp("127.0.0.1", 0, **listen)
-    served = Served(server)
+    served = Served(server, held)
     try:
         yield served
     finally:

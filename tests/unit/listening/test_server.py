@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PATIENT = msgspec.structs.replace(SHORT, head_s=30.0, idle_s=30.0)
+PLACES = PATIENT.connections - PATIENT.silent - PATIENT.unproven
+"""For connections of known senders."""
 
 
 @pytest.fixture
@@ -55,6 +57,41 @@ async def test_nor_do_many_addresses_keep_anybody_out(patient: Served) -> None:
     late.send(request(known=True))
     assert b"200 OK" in await late.answer()
     assert patient.server.connections <= SHORT.silent + 1
+
+
+async def test_calls_in_progress_are_answered_however_many_more_come(patient: Served) -> None:
+    """A client that waits, is cut off, and asks again would never get its answer."""
+    held = [await patient.hold() for _ in range(PLACES - 1)]
+    with structlog.testing.capture_logs() as lines:
+        idle = await patient.connect()
+        idle.send(request(known=True))
+        assert b"200 OK" in await idle.answer()
+        held.append(await patient.hold())
+        assert await idle.end() == b"", "an idle one gives way first"
+        for _ in range(5):
+            refused = await patient.connect()
+            refused.send(request("/held"))
+            assert await refused.end() == b""
+    assert patient.held.begun == PLACES, "what was refused was not done"
+    assert [line["cause"] for line in lines] == ["too many proven connections"]
+    patient.held.may_end.set()
+    for one in held:
+        assert (await one.answer()).endswith(b"held")
+    late = await patient.connect()
+    late.send(request(known=True))
+    assert b"200 OK" in await late.answer()
+
+
+async def test_a_connection_with_two_calls_is_busy_until_both_are_answered(patient: Served) -> None:
+    twice = await patient.connect()
+    twice.send(request(known=True) + request("/held"))
+    assert b"200 OK" in await twice.answer()
+    for _ in range(PLACES + 2):
+        idle = await patient.connect()
+        idle.send(request(known=True))
+        await idle.answer()
+    patient.held.may_end.set()
+    assert (await twice.answer()).endswith(b"held")
 
 
 async def test_a_whole_fleet_may_connect_at_once_from_one_address() -> None:

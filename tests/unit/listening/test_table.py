@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 
 from agent.listening.limits import Limits
 from agent.listening.table import ConnectionTable, OpenConnection, address_of
@@ -18,6 +22,7 @@ SMALL = Limits(
     unproven_per_address=3,
     unproven_bytes=1000,
 )
+MOST_PROVEN = SMALL.connections - SMALL.silent - SMALL.unproven
 
 
 class Watched:
@@ -39,6 +44,19 @@ class Watched:
         """Return one that has sent something."""
         entry = self.connect(address)
         self.table.speak(entry)
+        return entry
+
+    def call(self, address: str) -> OpenConnection:
+        """Return one of a known sender, with a call in progress."""
+        entry = self.enter(address)
+        self.table.begin(entry)
+        self.table.prove(entry)
+        return entry
+
+    def idle(self, address: str) -> OpenConnection:
+        """Return one of a known sender whose call was answered."""
+        entry = self.call(address)
+        self.table.end(entry)
         return entry
 
 
@@ -63,7 +81,7 @@ def test_an_address_that_has_its_share_loses_its_oldest_and_no_other_does() -> N
     for _ in range(4):
         seen.enter("a")
     assert seen.closed == [2]
-    assert seen.cut[0][1] == "too many from one address"
+    assert seen.cut[0][1] == "too many unproven connections from one address"
 
 
 def test_with_many_addresses_the_one_with_most_gives_way() -> None:
@@ -71,7 +89,7 @@ def test_with_many_addresses_the_one_with_most_gives_way() -> None:
     for address in ("b", "a", "a", "c", "d", "e", "new"):
         seen.enter(address)
     assert seen.closed == [2]
-    assert seen.cut[0][1] == "too many in total"
+    assert seen.cut[0][1] == "too many unproven connections"
 
 
 def test_the_silent_give_way_among_themselves() -> None:
@@ -80,7 +98,7 @@ def test_the_silent_give_way_among_themselves() -> None:
     for address in ("a", "a", "b", "c", "d", "a"):
         seen.connect(address)
     assert speaking.is_open
-    assert seen.closed == [2, 3]
+    assert seen.closed == [2, 4]
     assert seen.table.silent == SMALL.silent
 
 
@@ -96,19 +114,59 @@ def test_strangers_never_take_the_place_of_a_known_sender() -> None:
     assert 1 not in seen.closed
 
 
-def test_among_known_senders_the_one_that_was_quiet_for_longest_gives_way() -> None:
+def test_among_known_senders_the_one_that_is_idle_for_longest_gives_way() -> None:
     seen = Watched()
-    known = [seen.enter("a") for _ in range(3)]
-    for entry in known:
-        seen.table.prove(entry)
-    seen.table.prove(known[0])
-    more = seen.enter("b")
-    seen.table.prove(more)
-    assert more.is_open
-    last = seen.enter("b")
-    seen.table.prove(last)
+    known = [seen.idle("a") for _ in range(3)]
+    seen.table.begin(known[0])
+    seen.table.end(known[0])
+    assert seen.idle("b").is_open
+    last = seen.call("b")
     assert [entry.is_open for entry in known] == [True, False, True]
     assert last.is_proven
+    assert last.is_open
+
+
+def test_a_call_in_progress_is_not_cut_off_for_a_newer_one() -> None:
+    seen = Watched()
+    waiting = [seen.call("a") for _ in range(3)]
+    idle = seen.idle("a")
+    newer = seen.call("a")
+    assert not idle.is_open
+    refused = [seen.call("a") for _ in range(50)]
+    assert all(entry.is_open for entry in [*waiting, newer])
+    assert not any(entry.is_open for entry in refused)
+    assert seen.cut[-1] == (refused[-1], "too many calls in progress")
+    seen.table.end(waiting[0])
+    assert seen.call("a").is_open
+    assert not waiting[0].is_open
+
+
+def test_an_address_with_many_calls_does_not_keep_others_out() -> None:
+    seen = Watched()
+    greedy = [seen.call("a") for _ in range(3)]
+    other = seen.call("b")
+    new = seen.call("c")
+    assert [entry.is_open for entry in greedy] == [True, True, False]
+    assert new.is_open
+    assert other.is_open
+    assert not seen.call("a").is_open
+
+
+def test_a_call_that_began_before_its_sender_was_known_counts() -> None:
+    seen = Watched()
+    entry = seen.enter("a")
+    seen.table.begin(entry)
+    seen.table.begin(entry)
+    seen.table.prove(entry)
+    for _ in range(3):
+        seen.idle("a")
+    seen.idle("a")
+    assert entry.is_open
+    seen.table.end(entry)
+    seen.table.end(entry)
+    seen.table.begin(entry)
+    seen.table.prove(entry)
+    assert entry.is_open
 
 
 def test_too_much_in_memory_is_taken_from_who_sent_most() -> None:
@@ -129,20 +187,45 @@ def test_too_much_in_memory_is_taken_from_who_sent_most() -> None:
 
 def test_room_is_made_of_strangers_first() -> None:
     seen = Watched()
-    known = seen.enter("a")
-    seen.table.prove(known)
+    for _ in range(2):
+        seen.call("a")
+    seen.idle("a")
     seen.enter("b")
     seen.connect("c")
-    assert seen.table.make_room()
-    assert seen.closed == [3]
-    assert seen.table.make_room()
-    assert seen.table.make_room()
-    assert seen.closed == [3, 2, 1]
-    assert not seen.table.make_room()
+    while seen.table.make_room():
+        pass
+    assert seen.closed == [5, 4, 3, 2, 1], "a call that waits for longest is the last one"
+
+
+def test_who_gives_way_is_found_as_fast_among_many() -> None:
+    """By counts of operations, since times vary: none of them is for each connection or address."""
+
+    def operations(size: int) -> int:
+        limits = structs.replace(SMALL, connections=2 * size + 10, unproven=size, silent=size)
+        seen = Watched(limits)
+        for number in range(size):
+            seen.enter(f"{number}")
+        ran = 0
+
+        def count(*_: object) -> Any:
+            nonlocal ran
+            ran += 1
+            return count
+
+        sys.settrace(count)
+        try:
+            for number in range(20):
+                seen.enter(f"new {number}")
+        finally:
+            sys.settrace(None)
+        assert len(seen.closed) == 20
+        return ran
+
+    assert operations(1000) == operations(10)
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Connections come, send, prove to be known and leave in any order."""
+    """Connections come, send, prove to be known, call and leave in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,10 +252,25 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(data=st.data())
     def prove(self, data: st.DataObject) -> None:
         entry = data.draw(st.sampled_from(self.entries))
+        proven = [one for one in self.entries if one.is_open and one.is_proven]
+        had_idle = not all(one.is_busy for one in [*proven, entry])
+        busy = [one for one in proven if one.is_busy]
         was_open = entry.is_open
         self.seen.table.prove(entry)
         self.spoken.add(entry)
-        assert entry.is_open == was_open
+        cut = [
+            one for one in [*proven, entry] if not one.is_open and (one is not entry or was_open)
+        ]
+        assert len(cut) <= (len(proven) == MOST_PROVEN)
+        if had_idle:
+            assert all(one.is_open for one in busy), "a call was cut off, not an idle connection"
+
+    @precondition(lambda self: self.entries)
+    @rule(data=st.data(), begins=st.booleans())
+    def call(self, data: st.DataObject, begins: bool) -> None:
+        entry = data.draw(st.sampled_from(self.entries))
+        (self.seen.table.begin if begins else self.seen.table.end)(entry)
+        assert entry.is_busy == begins
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data(), size=st.integers(0, 700))

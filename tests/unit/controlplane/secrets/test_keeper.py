@@ -174,6 +174,25 @@ async def test_a_lost_file_is_not_replaced_by_a_new_one(
     assert await values(without) == ALL
 
 
+async def test_a_secret_that_waits_for_its_first_value_needs_no_key(
+    keeper: SecretKeeper, store: SqliteStore
+) -> None:
+    """Terraform creates a secret and gives it a value in two calls, beside calls for others."""
+    await stored.create(keeper, NAMES, "s", value=None, now=1.0)
+    assert not keeper.file.exists()
+    await stored.put_value(keeper, "s", "canary", now=2.0)
+    await stored.create(keeper, NAMES, "empty", value=None, now=3.0)
+    assert await values(await SecretKeeper.open(store, keeper.file)) == ["canary"]
+
+
+async def test_a_secret_that_cannot_be_read_may_need_the_key(
+    keeper: SecretKeeper, store: SqliteStore
+) -> None:
+    await store.txn([], [Put(secret_records.secret_key("s"), b"not a record")])
+    with pytest.raises(SecretsFailure, match="is gone"):
+        await parameters.put(keeper, "new", "x", kind="String", overwrite=False, now=1.0)
+
+
 async def test_a_bad_file_is_not_taken_at_a_reload(keeper: SecretKeeper) -> None:
     await fill(keeper)
     keeper.file.write_text("nonsense\n")
