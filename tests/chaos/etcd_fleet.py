@@ -2,7 +2,9 @@
 
 ``python -m tests.chaos.etcd_fleet --minutes 10 --seed 1 --orders 20``
 
-Controls and nodes are real processes; hosts answer as agents do and have no engine. Faults: kill -9 of the control
+Controls and nodes are real processes; each control has an address of its own, as on a machine of its own. Hosts
+answer as agents do and have no engine; hosts and operators call the other control when one does not answer, and wait
+longer after each failure. Faults: kill -9 of the control
 that leads, kill -9 of a node of etcd (its leader too), SIGSTOP of one, and a full etcd. In the end each order must
 have come to exactly one host, exactly once, each stop must have been carried out, and every host must still be the
 container instance that it was. Prints figures; exits with 1 if anything was lost or doubled.
@@ -20,7 +22,7 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,21 +52,50 @@ QUOTA: Final = 64 << 20
 LIVES_S: Final = 4.0
 """How long a task runs before it is stopped."""
 SETTLES_S: Final = 90.0
-RETRY_S: Final = 0.2
+_RETRY_S: Final = 0.2
+_RETRY_MOST_S: Final = 5.0
 _TARGET: Final = "AmazonEC2ContainerServiceV20141113."
 _GONE: Final = (400, 404, 409, 410)
 
 _ids = itertools.count()
 
 
-class Caller:
-    """Makes calls of control until they are answered."""
+class Patience:
+    """Waits between tries of one call: longer after each, and not all callers alike."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+    def __init__(self) -> None:
+        self._most_s = _RETRY_S
+
+    async def wait(self) -> None:
+        """Return when it is time for the next try."""
+        await asyncio.sleep(random.uniform(_RETRY_S / 2, self._most_s))
+        self._most_s = min(2 * self._most_s, _RETRY_MOST_S)
+
+
+class Caller:
+    """Makes calls of control, of whichever one answers."""
+
+    def __init__(self, session: aiohttp.ClientSession, urls: list[str]) -> None:
         self.session = session
-        self.url = url
+        self._urls = urls
+        """First the one that is called."""
         self.repeated = 0
-        self.slowest_s = 0.0
+        self.took_s: dict[str, list[float]] = defaultdict(list)
+        """How long each call took until it was answered, by operation."""
+
+    async def call(
+        self, method: str, path: str, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, bytes]:
+        """Make a call once; returns its status and answer, 0 if there is none."""
+        url = self._urls[0]
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+            async with self.session.request(
+                method, url + path, data=body, headers=headers
+            ) as answer:
+                return answer.status, await answer.read()
+        if self._urls[0] == url:  # Of many calls that fail at once, the first one turns.
+            self._urls.append(self._urls.pop(0))
+        return 0, b""
 
     async def ecs(self, operation: str, body: dict[str, Any]) -> dict[str, Any]:
         """Make a call of the ECS API; one of unknown outcome is repeated."""
@@ -72,18 +103,20 @@ class Caller:
             "X-Amz-Target": _TARGET + operation,
             "Content-Type": "application/x-amz-json-1.1",
         }
-        began = time.monotonic()
+        began, patience = time.monotonic(), Patience()
         while True:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                async with self.session.post(self.url, json=body, headers=headers) as answer:
-                    text = await answer.read()
-                    if answer.status == 200:
-                        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-                        told: dict[str, Any] = json.loads(text)
-                        return told
-                    assert answer.status >= 500, (operation, text)
+            status, text = await self.call("POST", "/", json.dumps(body).encode(), headers)
+            if status == 200:
+                self.took_s[operation].append(time.monotonic() - began)
+                told: dict[str, Any] = json.loads(text)
+                return told
+            assert status == 0 or status >= 500 or b"ThrottlingException" in text, (operation, text)
             self.repeated += 1
-            await asyncio.sleep(RETRY_S)
+            await patience.wait()
+
+    async def answers(self) -> bool:
+        """Tell whether a control answers."""
+        return (await self.call("GET", "/healthz", b"", {}))[0] == 200
 
 
 class Host:
@@ -96,19 +129,21 @@ class Host:
         self.arns: set[str] = set()
         """Of the container instances that it has been: more than one is a fault."""
         self.started: Counter[str] = Counter()
+        self.started_at: dict[str, float] = {}
+        """When each task came, on the monotonic clock."""
         self.stopped: set[str] = set()
         self._work: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Register, poll and obey, until cancelled."""
         await self._register()
-        after = 0
+        after, patience = 0, Patience()
         while True:
             path = f"/assignments?after={after}&wait=20&credentials=0"
             status, body = await self._call("GET", path, b"")
             if status == 200:
                 told = msgspec.json.decode(body, type=Assignments)
-                after = told.revision
+                after, patience = told.revision, Patience()
                 for order in told.tasks:
                     self._obey(order.task_arn, order.desired_status)
             elif b"RevisionCompacted" in body:
@@ -116,7 +151,7 @@ class Host:
             elif status in _GONE:
                 await self._register()
             elif status != 204:
-                await asyncio.sleep(RETRY_S)
+                await patience.wait()
 
     def _obey(self, arn: str, desired: str) -> None:
         if desired == "STOPPED":
@@ -125,6 +160,7 @@ class Host:
                 self._start(self._report(arn, "STOPPED"))
         elif arn not in self.started:
             self.started[arn] += 1
+            self.started_at[arn] = time.monotonic()
             self._start(self._report(arn, "RUNNING"))
 
     def _start(self, work: Any) -> None:
@@ -146,12 +182,12 @@ class Host:
             at=time.time(),
             containers=[container],
         )
-        body = b'{"changes":[' + change_model.encode(change) + b"]}"
+        body, patience = b'{"changes":[' + change_model.encode(change) + b"]}", Patience()
         while True:
             answered, told = await self._call("POST", "/changes", body)
             if answered == 200 and b'"retry"' not in told:
                 return
-            await asyncio.sleep(RETRY_S)
+            await patience.wait()
 
     async def _register(self) -> None:
         number = self._number
@@ -170,13 +206,13 @@ class Host:
                 boot_id=f"boot-{number}",
             ),
         )
-        key = {HOST_KEY_HEADER: f"{number:064}"}
+        key, patience = {HOST_KEY_HEADER: f"{number:064}"}, Patience()
         while True:
             self._headers = key
             status, body = await self._call("POST", None, msgspec.json.encode(call))
             if status == 200:
                 break
-            await asyncio.sleep(RETRY_S)
+            await patience.wait()
         told = msgspec.json.decode(body, type=Registered)
         self.arns.add(told.instance_arn)
         self._headers = key | {
@@ -185,16 +221,10 @@ class Host:
         }
 
     async def _call(self, method: str, path: str | None, body: bytes) -> tuple[int, bytes]:
-        url = f"{self._caller.url}/v1/instances"
+        place = "/v1/instances"
         if path is not None:
-            url += "/" + next(iter(self.arns)).rpartition("/")[2] + path
-        try:
-            async with self._caller.session.request(
-                method, url, data=body, headers=self._headers
-            ) as answer:
-                return answer.status, await answer.read()
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return 0, b""
+            place += "/" + next(iter(self.arns)).rpartition("/")[2] + path
+        return await self._caller.call(method, place, body, self._headers)
 
 
 class Faults:
@@ -242,7 +272,7 @@ class Faults:
         began = time.monotonic()
         await asyncio.sleep(1)
         leading.start()
-        while not await self._answers():  # noqa: ASYNC110 - another process has no event
+        while not await self._caller.answers():  # noqa: ASYNC110 - another process has no event
             await asyncio.sleep(0.05)
         self.away_s.append(time.monotonic() - began)
 
@@ -292,13 +322,6 @@ class Faults:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return 0, b""
 
-    async def _answers(self) -> bool:
-        try:
-            async with self._caller.session.get(f"{self._caller.url}/healthz") as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            return False
-
     def _leading(self) -> Control:
         """Return the control that serves: the one that has said so since its last start."""
         return next((one for one in self._controls if _serves(one)), self._controls[0])
@@ -320,6 +343,8 @@ class Orders:
         self._caller = caller
         self.arns: dict[str, str] = {}
         """The task of each order."""
+        self.given_at: dict[str, float] = {}
+        """When the order for each task was given, on the monotonic clock."""
 
     async def run(self, per_s: float, until: float) -> None:
         """Give orders until a time; returns when all are answered and stopped."""
@@ -331,6 +356,7 @@ class Orders:
                 await asyncio.sleep(1 / per_s)
 
     async def _one(self, token: str) -> None:
+        began = time.monotonic()
         body = {"taskDefinition": "web", "clientToken": token, "startedBy": token}
         while True:
             answer = await self._caller.ecs("RunTask", body)
@@ -342,32 +368,30 @@ class Orders:
             await asyncio.sleep(1)
         (task,) = answer["tasks"]
         self.arns[token] = task["taskArn"]
+        self.given_at[task["taskArn"]] = began
         await asyncio.sleep(LIVES_S)
         await self._caller.ecs("StopTask", {"task": task["taskArn"]})
 
 
-async def main(minutes: float, seed: int, per_s: float) -> int:
+async def main(minutes: float, seed: int, per_s: float, directory: Path | None) -> int:
     """Run it, print the figures, and return the exit code."""
-    with tempfile.TemporaryDirectory(prefix="ecs-etcd-fleet-") as name:
+    with contextlib.ExitStack() as stack:
+        if directory is None:
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="ecs-etcd-fleet-"))
+            directory = Path(name)
         options = ("--quota-backend-bytes", str(QUOTA))
-        with etcd_nodes.running(3, options=options) as cluster:
-            return await _main(Path(name), cluster, minutes, seed, per_s)
+        cluster = stack.enter_context(etcd_nodes.running(3, options=options))
+        return await _main(directory, cluster, minutes, seed, per_s)
 
 
 async def _main(
     directory: Path, cluster: etcd_nodes.Etcd, minutes: float, seed: int, per_s: float
 ) -> int:
-    port = free_port()
-    controls = []
-    for name in ("a", "b"):
-        words = ["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(directory / name)]
-        words += ["--open", "--store", cluster.address("/fleet")]
-        environment = {"ECS_CONTROL_ETCD_QUOTA": str(QUOTA)}
-        controls.append(Control(name, words, directory, environment, port=port))
+    controls = [_control(name, directory, cluster) for name in ("a", "b")]
     timeout = aiohttp.ClientTimeout(total=40, sock_connect=2)
-    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-        caller = Caller(session, f"http://127.0.0.1:{port}")
+        caller = Caller(session, [control.url for control in controls])
         hosts = [Host(caller, number) for number in range(HOSTS)]
         faults, orders = Faults(cluster, controls, caller, seed), Orders(caller)
         try:
@@ -382,6 +406,7 @@ async def _main(
             await asyncio.sleep(3)
             polling.append(asyncio.create_task(faults.supervise()))
             until = time.monotonic() + minutes * 60
+            polling.append(asyncio.create_task(_tell(orders, until)))
             async with asyncio.TaskGroup() as group:
                 group.create_task(faults.run(until))
                 group.create_task(orders.run(per_s, until))
@@ -392,22 +417,55 @@ async def _main(
         finally:
             for control in controls:
                 await asyncio.to_thread(control.kill)
-    print(  # noqa: T201 - the answer
-        json.dumps(
-            {
-                "minutes": minutes,
-                "seed": seed,
-                "orders": len(orders.arns),
-                "faults": dict(faults.done),
-                "control away, s, longest": round(max(faults.away_s, default=0.0), 2),
-                "calls repeated": caller.repeated,
-                "slowest call, s": round(caller.slowest_s, 2),
-                **found,
-            },
-            indent=2,
-        )
-    )
+    figures = {
+        "minutes": minutes,
+        "seed": seed,
+        "orders": len(orders.arns),
+        "faults": dict(faults.done),
+        "control away, s, longest": round(max(faults.away_s, default=0.0), 2),
+        "calls repeated": caller.repeated,
+        "RunTask, s": _spread(caller.took_s["RunTask"]),
+        "StopTask, s": _spread(caller.took_s["StopTask"]),
+        "order until its host has it, s": _spread(_until_hosts(hosts, orders)),
+        **found,
+    }
+    print(json.dumps(figures, indent=2))  # noqa: T201 - the answer
     return 1 if any(found.values()) else 0
+
+
+def _control(name: str, directory: Path, cluster: etcd_nodes.Etcd) -> Control:
+    port = free_port()
+    words = ["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(directory / name)]
+    words += ["--open", "--store", cluster.address("/fleet")]
+    environment = {"ECS_CONTROL_ETCD_QUOTA": str(QUOTA)}
+    return Control(name, words, directory, environment, port=port)
+
+
+async def _tell(orders: Orders, until: float) -> None:
+    """Tell every ten seconds how far it is."""
+    while True:
+        await asyncio.sleep(10)
+        left_s = max(0, until - time.monotonic())
+        sys.stderr.write(
+            f"{time.strftime('%H:%M:%S')} {left_s:.0f} s left: {len(orders.arns)} orders answered\n"
+        )
+
+
+def _until_hosts(hosts: list[Host], orders: Orders) -> list[float]:
+    """Return how long each order took from its first call until its host had it."""
+    return [
+        at - orders.given_at[arn]
+        for host in hosts
+        for arn, at in host.started_at.items()
+        if arn in orders.given_at
+    ]
+
+
+def _spread(times_s: list[float]) -> dict[str, float]:
+    """Return median, 99th percentile and maximum."""
+    ordered = sorted(times_s) or [0.0]
+    places = {"p50": len(ordered) // 2, "p99": len(ordered) * 99 // 100, "most": -1}
+    return {name: round(ordered[place], 3) for name, place in places.items()}
 
 
 async def _settled(caller: Caller, hosts: list[Host], orders: Orders) -> dict[str, int]:
@@ -442,5 +500,6 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--orders", type=float, default=20, help="in a second")
+    parser.add_argument("--directory", type=Path, help="for logs of controls, which stay")
     given = parser.parse_args()
-    sys.exit(asyncio.run(main(given.minutes, given.seed, given.orders)))
+    sys.exit(asyncio.run(main(given.minutes, given.seed, given.orders, given.directory)))

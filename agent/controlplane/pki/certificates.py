@@ -4,7 +4,8 @@ The TLS context asks each client for a certificate and takes those of trusted au
 served, too, and has to show a token or a signature. Control's own certificate is renewed at two thirds of its life, in the
 context that is in use: connections stay, and new ones get the new certificate.
 
-For one event loop; files are read and written in threads. Tests: ``tests/unit/controlplane/pki/test_certificates.py``.
+For one event loop, which alone changes the context; files are read and written in threads. Tests:
+``tests/unit/controlplane/pki/test_certificates.py``.
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ class Certificates:
             await asyncio.to_thread(replace_file, file, key + signed.pem, mode=0o600)
         except OSError as error:
             raise ConfigError(f"{file}: {error.strerror}; make room, or correct its mode") from None
-        await asyncio.to_thread(self.context.load_cert_chain, file)
+        # Here, and not in a thread: between certificate and key, the context has neither for new connections. The
+        # file was just written, so it is read from memory.
+        self.context.load_cert_chain(file)
         self._server = signed
         _log.info(
             "control's certificate signed", serial=signed.serial, expires_at=signed.expires_at

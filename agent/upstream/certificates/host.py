@@ -48,7 +48,7 @@ class Connections(Protocol):
         """Close all connections, and read the certificate anew for the next ones."""
 
     def use_renewed(self) -> None:
-        """Use the renewed certificate for new connections. Blocks for a moment."""
+        """Use the renewed certificate for new connections. Blocks for a moment; not to be called in a thread."""
 
 
 class HostCertificate:
@@ -124,7 +124,7 @@ class HostCertificate:
                 continue
             try:
                 await self._get(connections)
-                await asyncio.to_thread(connections.use_renewed)
+                connections.use_renewed()
                 self.trouble = ""
             except AgentError as error:
                 self.trouble = f"the certificate of this host is not renewed: {error}"

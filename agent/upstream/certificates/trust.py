@@ -40,7 +40,10 @@ def is_marked(ca_file: Path) -> bool:
 
 
 def take_renewed(context: ssl.SSLContext, files: IdentityFiles) -> None:
-    """Have a context use the renewed certificate, and trust the authorities that came with it. Blocks.
+    """Have a context use the renewed certificate, and trust the authorities that came with it.
+
+    Call it in the event loop whose connections use the context, although it blocks for a moment: in a thread, a
+    connection that is made meanwhile could have the certificate without its key.
 
     Raises:
         ConfigError: they cannot be used.

@@ -176,7 +176,7 @@ class Exchange:
         await before.close()
 
     def use_renewed(self) -> None:
-        """Use the renewed certificate for new connections; open ones stay. Blocks for a moment."""
+        """Use the renewed certificate for new connections; open ones stay. See ``trust.take_renewed``."""
         if self._certificate is not None and not isinstance(self._tls.context, bool):
             trust.take_renewed(self._tls.context, self._certificate.files)
 

@@ -119,10 +119,3 @@ async def test_what_was_revoked_stays_so_in_a_restored_store(tmp_path: Path) -> 
             identities.check(known.id)
         assert [bool(one.revoked_at) for one in await identities.list()] == [True] * is_listed
         await store.close()
-
-
-async def test_no_tickets_are_made(tmp_path: Path) -> None:
-    """They are a third of what a connection costs, and nobody comes back with one."""
-    store = await SqliteStore.open(tmp_path / "control.db")
-    assert (await opened(tmp_path, store)).context.num_tickets == 0
-    await store.close()
