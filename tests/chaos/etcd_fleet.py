@@ -52,8 +52,11 @@ QUOTA: Final = 64 << 20
 LIVES_S: Final = 4.0
 """How long a task runs before it is stopped."""
 SETTLES_S: Final = 90.0
+AT_ONCE: Final = 50
+"""Calls that operators make at once, as they do with a pool of connections; what comes meanwhile waits with them."""
 _RETRY_S: Final = 0.2
-_RETRY_MOST_S: Final = 5.0
+_RETRY_MOST_S: Final = 20.0
+"""As in SDKs of AWS."""
 _TARGET: Final = "AmazonEC2ContainerServiceV20141113."
 _GONE: Final = (400, 404, 409, 410)
 
@@ -341,6 +344,7 @@ class Orders:
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
+        self._places = asyncio.Semaphore(AT_ONCE)
         self.arns: dict[str, str] = {}
         """The task of each order."""
         self.given_at: dict[str, float] = {}
@@ -359,7 +363,8 @@ class Orders:
         began = time.monotonic()
         body = {"taskDefinition": "web", "clientToken": token, "startedBy": token}
         while True:
-            answer = await self._caller.ecs("RunTask", body)
+            async with self._places:
+                answer = await self._caller.ecs("RunTask", body)
             if answer["tasks"]:
                 break
             # No host was connected at that time; nothing was made, so the order is given anew.
@@ -370,7 +375,8 @@ class Orders:
         self.arns[token] = task["taskArn"]
         self.given_at[task["taskArn"]] = began
         await asyncio.sleep(LIVES_S)
-        await self._caller.ecs("StopTask", {"task": task["taskArn"]})
+        async with self._places:
+            await self._caller.ecs("StopTask", {"task": task["taskArn"]})
 
 
 async def main(minutes: float, seed: int, per_s: float, directory: Path | None) -> int:
