@@ -8,7 +8,8 @@ aiohttp reads requests and writes responses; this module adds the limits that ai
 - A sender that does not read its answers is disconnected; it is looked at while something is unsent.
 - Anything that is not HTTP gets a 400 and a rate-limited log line, without a traceback.
 
-Bodies are passed on as they were sent; nothing is decompressed here.
+Bodies are passed on as they were sent; nothing is decompressed here. A request that is repeated may wait without being
+read anew (``repeats``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import web
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, web
+
+from agent.listening.repeats import HEAD_END, Repeated
 
 if TYPE_CHECKING:
     from aiohttp import StreamReader
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent.listening.limits import Limits
     from agent.listening.rates import RateLimits
+    from agent.listening.repeats import Waiting
     from agent.listening.table import ConnectionTable, OpenConnection
     from agent.throttle import LogThrottle
 
@@ -74,6 +78,19 @@ def wait_for_reader(request: web.BaseRequest) -> None:
         protocol.wait_for_reader()
 
 
+def repeat(request: web.BaseRequest, waiting: Waiting) -> None:
+    """Have the same request, should it come next on its connection, wait with ``waiting`` without being read anew."""
+    protocol = request.protocol
+    if isinstance(protocol, Connection) and request.version >= HttpVersion11:
+        protocol.repeat(waiting)
+
+
+def waited_s(request: web.BaseRequest) -> float | None:
+    """Return for how long a request has waited before it was read; None for one that has just come."""
+    protocol = request.protocol
+    return protocol.waited_s if isinstance(protocol, Connection) else None
+
+
 class Connection(web.RequestHandler):
     """The protocol of one connection."""
 
@@ -86,10 +103,13 @@ class Connection(web.RequestHandler):
         "_is_broken",
         "_is_patient",
         "_look",
+        "_raw",
+        "_repeated",
         "_rest_bytes",
         "_shared",
         "_stalled",
         "_unsent",
+        "_waited_since",
         "_wire",
     )
 
@@ -120,6 +140,23 @@ class Connection(web.RequestHandler):
         self._is_patient = False
         self._unsent = 0
         self._stalled = 0
+        self._raw = b""
+        """The request that is being answered, if it could be repeated."""
+        self._repeated: Repeated | None = None
+        self._waited_since: float | None = None
+
+    @property
+    def waited_s(self) -> float | None:
+        """For how long the request that is being answered has waited before it was read; None for most."""
+        since = self._waited_since
+        return None if since is None else self._loop.time() - since
+
+    def repeat(self, waiting: Waiting) -> None:
+        """Have the request that is being answered wait with ``waiting`` when it comes again."""
+        if self._raw:
+            self._repeated = Repeated(
+                self._raw, waiting, write=self._send, read=self._resume, is_gone=self._is_ending
+            )
 
     def prove(self) -> None:
         """Mark the sender as known; raises ``CancelledError`` if the connection was closed to make room."""
@@ -147,6 +184,9 @@ class Connection(web.RequestHandler):
         self._shared.table.leave(self._entry)
         if self._look is not None:
             self._look.cancel()
+        if self._repeated is not None:
+            self._repeated.drop()
+            self._repeated = None
         self._wire = None
         super().connection_lost(exc)
         # Release the received data now: it is part of reference cycles, and a full garbage
@@ -156,6 +196,15 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes, valid HTTP or not."""
+        if self._repeated is not None:
+            if self._repeated.is_waiting:
+                self._repeated.interrupt()
+            elif self._waits_again(self._repeated, data):
+                return
+            self._repeated = None
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
         heads = self._request_count
         is_between = self._answered == heads
         is_rest = is_between and self._body is not None and not self._body.is_eof()
@@ -167,14 +216,60 @@ class Connection(web.RequestHandler):
                 self._abort()
         if not self._entry.is_open or self._is_broken:
             return
+        is_start = is_between and not is_rest and self._head_bytes == 0
         super().data_received(data)
         self._look_for_the_end()
+        if is_start:
+            self._raw = data if self._is_whole(data, heads) else b""
         if self._request_count > heads:
             self._head_due = None
             self._head_bytes = self._rest_bytes = 0
             self._shared.table.begin(self._entry)
         elif data and is_between and not is_rest:
             self._take_head(len(data))
+
+    def _is_whole(self, data: bytes, heads: int) -> bool:
+        """Return whether data was one request without a body, and nothing more."""
+        return (
+            self._request_count == heads + 1
+            and len(self._messages) == 1
+            and self._messages[0][1] is EMPTY_PAYLOAD
+            and data.endswith(HEAD_END)
+        )
+
+    def _waits_again(self, repeated: Repeated, data: bytes) -> bool:
+        """Return whether data is the request that was answered last, and waits."""
+        if self._answered != self._request_count or not self._entry.is_proven:
+            return False
+        if not repeated.begin(data, self._loop.time()):
+            return False
+        self._shared.table.begin(self._entry)
+        return True
+
+    def _is_ending(self) -> bool:
+        return (
+            self._wire is None or self._wire.is_closing() or bool(self._close or self._force_close)
+        )
+
+    def _send(self, answer: bytes) -> None:
+        """Send the answer to a request that was not read."""
+        if self._wire is not None:
+            self._next_keepalive_close_time = self._loop.time() + self._shared.limits.idle_s
+            self._wire.write(answer)
+            self._shared.table.end(self._entry)
+            self._watch_reader()
+
+    def _resume(self, request: bytes) -> None:
+        """Handle a request that has waited."""
+        repeated, self._repeated = self._repeated, None
+        self._waited_since = repeated.since if repeated is not None else None
+        self._take(request)
+
+    def _process_keepalive(self) -> None:
+        """Close a connection that is idle for long, as aiohttp does; one whose request waits is not."""
+        if self._repeated is not None and self._repeated.is_waiting:
+            self._next_keepalive_close_time = self._loop.time() + self._shared.limits.idle_s
+        super()._process_keepalive()
 
     def _look_for_the_end(self) -> None:
         """Stop reading after data that is not HTTP.
@@ -208,6 +303,9 @@ class Connection(web.RequestHandler):
             self._message_tail = b""  # A stranger has only one request: ignore what follows it.
         sent = await super().finish_response(request, resp, start_time)
         self._answered += 1
+        self._raw, self._waited_since = b"", None
+        if not resp.keep_alive:
+            self._repeated = None
         if not self._messages:
             self._shared.table.end(self._entry)
         self._body = request.content if self._wire is not None else None

@@ -26,6 +26,7 @@ from agent.controlplane import access, records
 from agent.controlplane.agents.bound_hosts import NotItsHost
 from agent.controlplane.agents.held_polls import HeldPolls
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionCompacted
+from agent.controlplane.agents.quiet_polls import TICK_S
 from agent.controlplane.agents.wakeups import Quiet
 from agent.controlplane.definition import overrides, payload
 from agent.controlplane.recent import Recent
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from agent.model.payload import TaskPayload
 
 _REMEMBERED_DEFINITIONS = 512
-_TICK_S: Final = 0.1
 _SHORTEST: Final = 0.5
 """What part of its time a poll is held at least after it had news."""
 
@@ -156,13 +156,17 @@ class AssignmentReader:
         return found.record
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """What a poll asks."""
 
     generation: int
+    """Of the registration of its host."""
     shown: Shown
+    """What the call shows of its host."""
     after: int
-    credentials_after: int | None
+    """The revision that it has seen."""
+    credentials_after: int | None = None
+    """Serial of the newest credentials that it has; None if it only takes those in payloads."""
 
 
 class Poller:
@@ -192,7 +196,8 @@ class Poller:
         self._orders = orders
         self._told: Recent[str, None] = Recent()
         """Instances that got their full set from this process."""
-        self._held = HeldPolls()
+        self.held = HeldPolls()
+        """All that are held, by instance."""
         self._draw = random.Random()  # noqa: S311 - it spreads load
         self._closing = False
 
@@ -204,13 +209,11 @@ class Poller:
     async def poll(
         self,
         instance_id: str,
-        generation: int,
-        shown: Shown,
+        asked: Asked,
         *,
-        after: int,
         wait_s: float,
         is_gone: Callable[[], bool],
-        credentials_after: int | None = None,
+        waited_s: float | None = None,
     ) -> Assignments | None:
         """Return what changed after a revision; waits for it, and returns None if nothing changed.
 
@@ -221,25 +224,21 @@ class Poller:
 
         Args:
             instance_id: the calling instance.
-            generation: of its registration.
-            shown: what the call shows of its host.
-            after: the revision that it has seen.
+            asked: what the call asks.
             wait_s: how long to wait at most.
             is_gone: returns whether the caller has closed the connection.
-            credentials_after: serial of the newest credentials that it has; None if it only takes
-                those in payloads.
+            waited_s: how long the poll was held already, among ``QuietPolls``; None for a new call.
 
         Raises:
             WireError: the instance is unknown, or the generation or the revision is not valid.
         """
         loop = asyncio.get_running_loop()
-        began, held_s = loop.time(), min(wait_s, self._leases.ttl_s / 2)
-        asked = _Asked(generation, shown, after, credentials_after)
-        renewed = False
+        began, held_s = loop.time() - (waited_s or 0), self.held_s(wait_s)
+        renewed = waited_s is not None
         with (
             self._wakeups.taken(instance_id) as wakeup,
             self._registry.incumbents.holding(instance_id, is_gone) as held,
-            self._held.entered(instance_id, wakeup) as place,
+            self.held.entered(instance_id, wakeup) as place,
         ):
             while True:
                 wakeup.clear()
@@ -263,9 +262,7 @@ class Poller:
                     self._wakeups.rest(instance_id, Quiet(asked))
                 # Not a timeout: that is a cancellation, which costs more than all else of a quiet poll.
                 # Polls end at whole ticks, several at once: waking up for each of them costs more than answering.
-                end = loop.call_at(
-                    math.ceil((loop.time() + left_s) / _TICK_S) * _TICK_S, wakeup.set
-                )
+                end = loop.call_at(math.ceil((loop.time() + left_s) / TICK_S) * TICK_S, wakeup.set)
                 try:
                     await wakeup.wait()
                 finally:
@@ -274,7 +271,16 @@ class Poller:
                     # Nothing else woke it, so there is nothing new: most polls of a quiet fleet end here.
                     return None
 
-    def _known_quiet(self, instance_id: str, asked: _Asked) -> Quiet | None:
+    def held_s(self, wait_s: float) -> float:
+        """Return how long a poll is held that asks for ``wait_s``."""
+        return min(wait_s, self._leases.ttl_s / 2)
+
+    def may_rest(self, instance_id: str, asked: Asked) -> bool:
+        """Return whether a new poll surely finds nothing new, and renew the lease of its host if so."""
+        quiet = self._known_quiet(instance_id, asked)
+        return quiet is not None and not quiet.had_news
+
+    def _known_quiet(self, instance_id: str, asked: Asked) -> Quiet | None:
         """Return what is known of a poll for which nothing need be read, and renew its lease; else None.
 
         So it is for most polls of a quiet fleet. What changes from now on wakes the poll.
@@ -287,7 +293,7 @@ class Poller:
         return quiet
 
     async def _read(
-        self, instance_id: str, asked: _Asked, wakeup: asyncio.Event, *, is_new: bool
+        self, instance_id: str, asked: Asked, wakeup: asyncio.Event, *, is_new: bool
     ) -> Assignments | None:
         """Look for news; for a new poll, renew the lease."""
         page, instance = await self._look(instance_id, asked.generation, asked.shown)

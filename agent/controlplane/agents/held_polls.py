@@ -9,7 +9,7 @@ Tests: ``tests/unit/controlplane/agents/test_held_polls.py``.
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     import asyncio
@@ -19,8 +19,15 @@ POLLS_MOST: Final = 4
 """Polls of one host, or of one ingress, that are held at once."""
 
 
-class PlaceOfPoll:
+class Ends(Protocol):
     """One poll that is held."""
+
+    def end(self) -> None:
+        """Have it answered now, with what there is."""
+
+
+class PlaceOfPoll:
+    """One poll that is held by a task."""
 
     def __init__(self, wakeup: asyncio.Event) -> None:
         """Take the event that wakes it."""
@@ -40,23 +47,33 @@ class HeldPolls:
     def __init__(self, most: int = POLLS_MOST) -> None:
         """Begin without any; ``most`` is how many of one are held."""
         self._most = most
-        self._held: dict[str, dict[PlaceOfPoll, None]] = {}
+        self._held: dict[str, dict[Ends, None]] = {}
 
     @contextlib.contextmanager
     def entered(self, owner: str, wakeup: asyncio.Event) -> Iterator[PlaceOfPoll]:
         """Hold a poll; the oldest of the same owner is ended if there are too many."""
         poll = PlaceOfPoll(wakeup)
+        self.enter(owner, poll)
+        try:
+            yield poll
+        finally:
+            self.leave(owner, poll)
+
+    def enter(self, owner: str, poll: Ends) -> None:
+        """Hold a poll until ``leave``; likewise."""
         polls = self._held.setdefault(owner, {})
         polls[poll] = None
         if len(polls) > self._most:
             oldest = next(iter(polls))
             del polls[oldest]
             oldest.end()
-        try:
-            yield poll
-        finally:
+
+    def leave(self, owner: str, poll: Ends) -> None:
+        """Hold a poll no longer; one that was ended is ignored."""
+        polls = self._held.get(owner)
+        if polls is not None:
             polls.pop(poll, None)
-            if not polls and self._held.get(owner) is polls:
+            if not polls:
                 del self._held[owner]
 
     def __len__(self) -> int:

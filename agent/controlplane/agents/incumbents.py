@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 
@@ -37,8 +37,19 @@ SURE_S: Final = 3.0
 """For how long an incumbent that has just shown itself is not asked again, whoever wants its place."""
 
 
-class HeldPoll(Struct, eq=False):
+class Held(Protocol):
     """One poll that is held."""
+
+    is_ended: bool
+    """Whether it is to be answered now, so that the agent shows that it is there."""
+
+    @property
+    def is_gone(self) -> Callable[[], bool]:
+        """Returns whether the connection was closed."""
+
+
+class HeldPoll(Struct, eq=False):
+    """One poll that is held by a task."""
 
     is_gone: Callable[[], bool]
     """Returns whether the connection was closed."""
@@ -53,7 +64,7 @@ class Incumbents:
         self._store = store
         self._wakeups = wakeups
         self._processes: Recent[str, str] = Recent()
-        self._held: dict[str, set[HeldPoll]] = {}
+        self._held: dict[str, set[Held]] = {}
         self._awaited: dict[str, asyncio.Event] = {}
         self._seen_at: dict[str, float] = {}
         """When an incumbent last showed itself to keep its place."""
@@ -62,14 +73,22 @@ class Incumbents:
     def holding(self, instance_id: str, is_gone: Callable[[], bool]) -> Iterator[HeldPoll]:
         """Know a held poll of an instance for the length of the block."""
         poll = HeldPoll(is_gone)
-        self._held.setdefault(instance_id, set()).add(poll)
+        self.hold(instance_id, poll)
         try:
             yield poll
         finally:
-            held = self._held[instance_id]
-            held.discard(poll)
-            if not held:
-                del self._held[instance_id]
+            self.let_go(instance_id, poll)
+
+    def hold(self, instance_id: str, poll: Held) -> None:
+        """Know a held poll of an instance until ``let_go``."""
+        self._held.setdefault(instance_id, set()).add(poll)
+
+    def let_go(self, instance_id: str, poll: Held) -> None:
+        """Know a poll no longer."""
+        held = self._held[instance_id]
+        held.discard(poll)
+        if not held:
+            del self._held[instance_id]
 
     def heard(self, instance_id: str) -> None:
         """Note a new call of the process that registered last; a poll that goes on is none."""

@@ -141,22 +141,32 @@ class AgentTokens:
 
         Calls it at once if it is not valid now. It must neither block nor raise.
         """
-        digest = admission.digest
-        if digest is None:
-            yield
-            return
-        if digest not in self._names:
+        if not self.watch(admission, end):
             end()
             yield
             return
-        self._watching[digest].add(end)
         try:
             yield
         finally:
-            watching = self._watching.get(digest, set())
+            self.unwatch(admission, end)
+
+    def watch(self, admission: Admission, end: Callable[[], None]) -> bool:
+        """Do the same until ``unwatch``; False, and nothing is watched, if it is not valid now."""
+        digest = admission.digest
+        if digest is None:
+            return True
+        if self._names.get(digest) != admission.name:
+            return False
+        self._watching[digest].add(end)
+        return True
+
+    def unwatch(self, admission: Admission, end: Callable[[], None]) -> None:
+        """Watch no longer; ignored if nothing is watched."""
+        digest = admission.digest
+        if digest is not None and (watching := self._watching.get(digest)) is not None:
             watching.discard(end)
             if not watching:
-                self._watching.pop(digest, None)
+                del self._watching[digest]
 
     def note(self, peer: str, why: str) -> None:
         """Log a refused call: at most one line in ten seconds, however many calls are refused."""

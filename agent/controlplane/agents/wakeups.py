@@ -19,7 +19,7 @@ import contextlib
 import itertools
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -44,6 +44,13 @@ INGRESSES: Final = "ingresses"
 """Woken as an instance would be, by what ingresses are told."""
 
 
+class WakeUp(Protocol):
+    """What wakes one held poll: an event, or what stands for it."""
+
+    def set(self) -> None:
+        """Wake it; must neither block nor raise, nor change what waits before it returns."""
+
+
 class Quiet(NamedTuple):
     """A poll for which there is nothing new."""
 
@@ -58,7 +65,7 @@ class WakeUps:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._waiting: defaultdict[str, set[WakeUp]] = defaultdict(set)
         self._quiet: Recent[str, Quiet] = Recent()
         """The instances for which there is nothing new, until the next wake-up."""
         self.times = Histogram(WAKE_BOUNDS_S)
@@ -83,17 +90,26 @@ class WakeUps:
     ) -> Iterator[asyncio.Event]:
         """Register an event for the instance, a given or a new one; every later commit sets it."""
         wakeup = wakeup or asyncio.Event()
-        self._waiting[instance_id].add(wakeup)
-        self._left_at.pop(instance_id, None)
+        self.enter(instance_id, wakeup)
         try:
             yield wakeup
         finally:
-            waiting = self._waiting[instance_id]
-            waiting.discard(wakeup)
-            if not waiting:
-                del self._waiting[instance_id]
+            self.leave(instance_id, wakeup)
+
+    def enter(self, instance_id: str, wakeup: WakeUp) -> None:
+        """Register what wakes a poll of the instance, until ``leave``."""
+        self._waiting[instance_id].add(wakeup)
+        self._left_at.pop(instance_id, None)
+
+    def leave(self, instance_id: str, wakeup: WakeUp, *, goes_on: bool = False) -> None:
+        """Register it no longer; ``goes_on`` if the poll is about to be held again, and not answered yet."""
+        waiting = self._waiting[instance_id]
+        waiting.discard(wakeup)
+        if not waiting:
+            del self._waiting[instance_id]
+            if not goes_on:
                 self._woken_at.pop(instance_id, None)
-                self._left_at[instance_id] = time.monotonic()
+            self._left_at[instance_id] = time.monotonic()
 
     def quiet(self, instance_id: str, asked: Hashable) -> Quiet | None:
         """Return what is known of a poll that finds nothing new; None if that is not known.
@@ -125,6 +141,7 @@ class WakeUps:
     def forget(self, instance_id: str) -> None:
         """Have an instance not count as silent: it is gone."""
         self._left_at.pop(instance_id, None)
+        self._woken_at.pop(instance_id, None)
 
     @property
     def held(self) -> int:

@@ -210,18 +210,28 @@ class HostIdentities:
 
         It must neither block nor raise.
         """
-        if host_id in self._revoked:
+        if not self.watch(host_id, end):
             end()
             yield
             return
-        self._watching[host_id].add(end)
         try:
             yield
         finally:
-            if (watchers := self._watching.get(host_id)) is not None:
-                watchers.discard(end)
-                if not watchers:
-                    del self._watching[host_id]
+            self.unwatch(host_id, end)
+
+    def watch(self, host_id: str, end: Callable[[], None]) -> bool:
+        """Do the same until ``unwatch``; False, and nothing is watched, if it is revoked already."""
+        if host_id in self._revoked:
+            return False
+        self._watching[host_id].add(end)
+        return True
+
+    def unwatch(self, host_id: str, end: Callable[[], None]) -> None:
+        """Watch no longer; ignored if nothing is watched."""
+        if (watchers := self._watching.get(host_id)) is not None:
+            watchers.discard(end)
+            if not watchers:
+                del self._watching[host_id]
 
     async def bound(self, host_id: str, instance_arn: str) -> None:
         """Note which container instance an identity has, for display; raises ``StoreFailure``."""

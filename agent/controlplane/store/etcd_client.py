@@ -7,6 +7,9 @@ A call that only reads is tried at every endpoint. A call that changes something
 only if it certainly reached none: otherwise ``StoreUnavailable`` says that its outcome is unknown. Every call
 ends in bounded time. An endpoint that failed is avoided for a while.
 
+So many calls are under way at once, and others wait for a place before their time begins: an endpoint that is
+busy must not look as if it hung. What keeps a control leading and its watch running does not wait.
+
 Tests: ``tests/integration/controlplane/test_etcd_faults.py``.
 """
 
@@ -19,18 +22,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import aiohttp
 import msgspec
-import structlog
 from msgspec import Struct
 
-from agent.controlplane.store.contract import (
-    Compacted,
-    InvalidTransaction,
-    LeaseUnknown,
-    StoreDamaged,
-    StoreFailure,
-    StoreFull,
-    StoreUnavailable,
-)
+from agent.controlplane.store.contract import StoreFull, StoreUnavailable
+from agent.controlplane.store.etcd_errors import TokenRefused, failure_of
 from agent.errors import BAD_JSON
 
 if TYPE_CHECKING:
@@ -49,19 +44,11 @@ CHANGE_S: Final = 6.0
 MEND_S: Final = 120.0
 """For a defragmentation, in which a member answers nothing."""
 AVOIDED_S: Final = 5.0
-_CONNECTIONS: Final = 64
-"""To one endpoint; more calls wait for one of these."""
+PLACES: Final = 64
+"""Calls under way at once; more wait."""
+PLACE_S: Final = 10.0
+"""How long a call waits for a place."""
 _LARGE_BYTES: Final = 1 << 18
-_UNAVAILABLE_CODES: Final = frozenset({1, 2, 4, 13, 14})
-"""gRPC: cancelled, unknown, deadline exceeded, internal, unavailable."""
-
-_log = structlog.get_logger(__name__)
-
-
-class _Problem(Struct):
-    error: str = ""
-    message: str = ""
-    code: int = 0
 
 
 class _Token(Struct):
@@ -83,20 +70,17 @@ class NotAsked(StoreUnavailable):
     """The call has certainly reached no etcd."""
 
 
-class _TokenRefused(StoreFailure):
-    """The token has ended; the call did nothing."""
-
-
 class EtcdClient:
     """Calls one etcd; for one event loop. ``close`` must be called."""
 
     def __init__(self, settings: EtcdSettings, tls: ssl.SSLContext | None) -> None:
         self._settings = settings
         self._tls = tls
-        connector = aiohttp.TCPConnector(limit=0, limit_per_host=_CONNECTIONS)
+        connector = aiohttp.TCPConnector(limit=0)
         self._session = aiohttp.ClientSession(
             connector=connector, timeout=aiohttp.ClientTimeout(sock_connect=CONNECT_S)
         )
+        self._places = asyncio.Semaphore(PLACES)
         self._token = ""
         self._login = asyncio.Lock()
         self._cluster_id = 0
@@ -138,46 +122,69 @@ class EtcdClient:
         return sorted(self.endpoints, key=place)
 
     async def read(
-        self,
-        path: str,
-        body: Mapping[str, Any],
-        kind: type[AnswerT],
+        self, path: str, body: Mapping[str, Any], kind: type[AnswerT], *, urgent: bool = False
     ) -> AnswerT:
-        """Make a call that may be repeated.
+        """Make a call that may be repeated; an urgent one does not wait for others.
 
         Raises:
             StoreUnavailable: no endpoint answered.
             StoreFailure: etcd refused it.
         """
         failure = StoreUnavailable("no endpoint")
-        for endpoint in self.preferred():
-            try:
-                return await self._call(endpoint, path, body, kind, limit_s=READ_S)
-            except StoreFull:
-                raise
-            except StoreUnavailable as error:
-                failure = error
+        async with self._place(urgent):
+            for endpoint in self.preferred():
+                try:
+                    return await self._call(endpoint, path, body, kind, limit_s=READ_S)
+                except StoreFull:
+                    raise
+                except StoreUnavailable as error:
+                    failure = error
         raise StoreUnavailable(f"etcd does not answer: {failure}") from failure
 
-    async def change(self, path: str, body: Mapping[str, Any], kind: type[AnswerT]) -> AnswerT:
-        """Make a call that changes something, at most once.
+    async def change(
+        self, path: str, body: Mapping[str, Any], kind: type[AnswerT], *, urgent: bool = False
+    ) -> AnswerT:
+        """Make a call that changes something, at most once; an urgent one does not wait for others.
 
         Raises:
             StoreUnavailable: it may have been done, or not.
             StoreFailure: etcd refused it, and did nothing.
         """
         failure = NotAsked("no endpoint")
-        for endpoint in self.preferred():
-            try:
-                return await self._call(endpoint, path, body, kind, limit_s=CHANGE_S)
-            except NotAsked as error:
-                failure = error
+        async with self._place(urgent):
+            for endpoint in self.preferred():
+                try:
+                    return await self._call(endpoint, path, body, kind, limit_s=CHANGE_S)
+                except NotAsked as error:
+                    failure = error
         raise StoreUnavailable(f"etcd does not answer: {failure}") from failure
+
+    @contextlib.asynccontextmanager
+    async def _place(self, urgent: bool) -> AsyncIterator[None]:
+        """Wait until a call may be under way.
+
+        Raises:
+            NotAsked: that took too long.
+        """
+        if urgent:
+            yield
+            return
+        try:
+            async with asyncio.timeout(PLACE_S):
+                await self._places.acquire()
+        except TimeoutError:
+            raise NotAsked(
+                f"more calls of etcd wait than it answers in {PLACE_S:g} s; make fewer at once"
+            ) from None
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def at(
         self, endpoint: str, path: str, body: Mapping[str, Any], kind: type[AnswerT], limit_s: float
     ) -> AnswerT:
-        """Make a call to one endpoint; raises as ``change``."""
+        """Make a call to one endpoint, without waiting for others; raises as ``change``."""
         return await self._call(endpoint, path, body, kind, limit_s=limit_s)
 
     @contextlib.asynccontextmanager
@@ -203,7 +210,7 @@ class EtcdClient:
                             if answer.status != 200:
                                 raise failure_of(endpoint, await answer.read())
                             response = answer
-                except _TokenRefused:
+                except TokenRefused:
                     self._forget_token(token)
             yield self._lines(endpoint, response)
 
@@ -246,7 +253,7 @@ class EtcdClient:
             token = await self._current_token(endpoint)
             try:
                 answer = await self._once(endpoint, path, body, token, limit_s)
-            except _TokenRefused as refused:
+            except TokenRefused as refused:
                 self._forget_token(token)
                 if is_last:
                     raise StoreUnavailable(
@@ -331,80 +338,3 @@ class EtcdClient:
     def _forget_token(self, token: str) -> None:
         if self._token == token:
             self._token = ""
-
-
-def failure_of(endpoint: str, answer: bytes) -> StoreFailure:
-    """Return what an error of etcd means to a user of the store."""
-    try:
-        problem = msgspec.json.decode(answer, type=_Problem)
-    except BAD_JSON:
-        if answer.startswith(b"CommonName of client"):
-            return StoreFailure(
-                f"{endpoint} with users admits no client certificate that has a common name; use one without"
-            )
-        return StoreUnavailable(f"{endpoint} is no etcd: {answer[:100]!r}")
-    text = problem.error or problem.message
-    for words, make in _MEANINGS:
-        if words in text:
-            return make(endpoint, text)
-    if problem.code in _UNAVAILABLE_CODES:
-        return StoreUnavailable(f"{endpoint}: {text}")
-    return StoreFailure(f"{endpoint} refused a call: {text}")
-
-
-def _full(endpoint: str, text: str) -> StoreFailure:
-    return StoreFull(
-        f"etcd is full ({endpoint}: {text}): raise its --quota-backend-bytes, or delete other keys; then "
-        "`etcdctl defrag --cluster` and `etcdctl alarm disarm`"
-    )
-
-
-def _too_large(_endpoint: str, text: str) -> StoreFailure:
-    return InvalidTransaction(
-        f"the transaction is too large for etcd ({text}); its limit is 1.5 MiB (--max-request-bytes)"
-    )
-
-
-def _too_many(_endpoint: str, text: str) -> StoreFailure:
-    return InvalidTransaction(f"{text}: start etcd with --max-txn-ops of at least 128")
-
-
-def _denied(endpoint: str, text: str) -> StoreFailure:
-    return StoreFailure(
-        f"{endpoint}: {text}: give the user a role that may read and write the store's prefix"
-    )
-
-
-def _no_login(endpoint: str, text: str) -> StoreFailure:
-    return StoreFailure(
-        f"{endpoint} does not admit the user: {text}; check the user and its password file"
-    )
-
-
-def _no_user(endpoint: str, text: str) -> StoreFailure:
-    return StoreFailure(
-        f"{endpoint} asks for a user ({text}); set ECS_CONTROL_ETCD_USER and ECS_CONTROL_ETCD_PASSWORD_FILE"
-    )
-
-
-def _damaged(endpoint: str, text: str) -> StoreFailure:
-    return StoreDamaged(f"{endpoint}: {text}: replace the damaged member of etcd")
-
-
-_MEANINGS: Final = (
-    ("database space exceeded", _full),
-    ("requested lease not found", lambda _, text: LeaseUnknown(text)),
-    ("required revision has been compacted", lambda _, __: Compacted(0)),
-    ("required revision is a future revision", lambda _, text: InvalidTransaction(text)),
-    ("request is too large", _too_large),
-    ("larger than max", _too_large),
-    ("too many operations", _too_many),
-    ("invalid auth token", lambda _, text: _TokenRefused(text)),
-    ("revision of auth store is old", lambda _, text: _TokenRefused(text)),
-    ("revision in header is old", lambda _, text: _TokenRefused(text)),
-    ("user name is empty", _no_user),
-    ("authentication failed", _no_login),
-    ("authentication is not enabled", _no_login),
-    ("permission denied", _denied),
-    ("corrupt", _damaged),
-)

@@ -22,7 +22,7 @@ import msgspec
 import structlog
 
 from agent.controlplane.store.contract import Compacted, StoreFailure, StoreUnavailable
-from agent.controlplane.store.etcd_client import failure_of
+from agent.controlplane.store.etcd_errors import failure_of
 from agent.controlplane.store.etcd_words import RawEvent, WatchLine, under
 from agent.errors import BAD_JSON
 

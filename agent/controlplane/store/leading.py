@@ -139,7 +139,7 @@ class Leadership:
         earlier = store.fence
         if await store.own("leader") is not None:
             return False
-        self._lease = await store.grant_lease(LEASE_S)
+        self._lease = await store.own_lease(LEASE_S)
         put = {"key": key, "value": msgspec.json.encode(self._me), "lease": self._lease}
         body: dict[str, Any] = {
             "compare": [{"key": key, "target": "CREATE", "result": "EQUAL", "create_revision": 0}],

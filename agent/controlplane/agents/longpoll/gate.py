@@ -58,6 +58,7 @@ class Gate:
             admission, host = self._admit(request)
             prove(request)
             request[messages.SHOWN] = messages.shown(request, admission, host)
+            request[messages.ADMISSION] = admission
             return await self._admitted(call, request, admission, host)
 
         return self.answering_all(operation, admitting)

@@ -10,6 +10,7 @@ here. Bodies may be gzip in both directions; the limits apply to decompressed by
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from aiohttp import web
 from agent import __version__
 from agent.controlplane import access, records
 from agent.controlplane.agents import bindings, moved_tasks, reports
-from agent.controlplane.agents.assignments import Poller
+from agent.controlplane.agents.assignments import Asked, Poller
 from agent.controlplane.agents.longpoll import (
     command_calls,
     held,
@@ -42,12 +43,14 @@ from agent.controlplane.agents.longpoll.identity_calls import IdentityCalls
 from agent.controlplane.agents.longpoll.ingress_calls import IngressCalls
 from agent.controlplane.agents.longpoll.log_calls import LogCalls
 from agent.controlplane.agents.longpoll.secret_calls import SecretsLacking
+from agent.controlplane.agents.quiet_polls import Asker, QuietPoll, QuietPolls
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
 from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.instance_status import SETTABLE, with_status
 from agent.controlplane.monitoring.figures import OTHER
 from agent.controlplane.records import ClusterRecord, InstanceRecord
 from agent.controlplane.tasks.retire import LEFT, retire
+from agent.listening.connection import repeat, waited_s
 from agent.model.ids import cluster_name
 from agent.model.wire import (
     Hello,
@@ -91,6 +94,14 @@ class AgentWire:
             groups=agent_parts.groups,
             fleet=agent_parts.fleet,
             names=agent_parts.names,
+        )
+        self._quiet_polls = QuietPolls(
+            wakeups=agent_parts.wakeups,
+            incumbents=agent_parts.registry.incumbents,
+            held=self._poller.held,
+            agent_tokens=agent_parts.agent_tokens,
+            identities=self._identities,
+            figures=agent_parts.parts.figures,
         )
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -142,6 +153,7 @@ class AgentWire:
     def close(self) -> None:
         """Answer all held polls now; the server stops."""
         self._ingresses.close()
+        self._quiet_polls.close()
         self._poller.close()
 
     async def _hello_call(self, request: web.Request) -> web.Response:
@@ -204,18 +216,21 @@ class AgentWire:
         def is_gone() -> bool:
             return request.transport is None or request.transport.is_closing()
 
-        answer = await self._poller.poll(
-            request.match_info["id"],
-            messages.generation(request),
-            request[messages.SHOWN],
-            after=after,
-            wait_s=wait_s,
-            is_gone=is_gone,
-            credentials_after=(
-                messages.number(request, "credentials") if "credentials" in request.query else None
-            ),
+        instance_id, shown = request.match_info["id"], request[messages.SHOWN]
+        credentials_after = (
+            messages.number(request, "credentials") if "credentials" in request.query else None
         )
-        return web.Response(status=204) if answer is None else messages.answer(answer)
+        asked = Asked(messages.generation(request), shown, after, credentials_after)
+        answer = await self._poller.poll(
+            instance_id, asked, wait_s=wait_s, is_gone=is_gone, waited_s=waited_s(request)
+        )
+        if answer is not None:
+            return messages.answer(answer)
+        asker = Asker(instance_id, request[messages.ADMISSION], shown.host)
+        may_rest = functools.partial(self._poller.may_rest, instance_id, asked)
+        held_s = self._poller.held_s(wait_s)
+        repeat(request, QuietPoll(self._quiet_polls, asker, held_s, may_rest))
+        return web.Response(status=204)
 
     async def _changes_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)

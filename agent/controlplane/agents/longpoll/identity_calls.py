@@ -69,6 +69,17 @@ class IdentityCalls:
         with self._identities.watching(host_id, end):
             yield
 
+    def watch(self, host_id: str, end: Callable[[], None]) -> bool:
+        """Do the same until ``unwatch``; False, and nothing is watched, if it is admitted no longer."""
+        return not host_id or (
+            self._identities is not None and self._identities.watch(host_id, end)
+        )
+
+    def unwatch(self, host_id: str, end: Callable[[], None]) -> None:
+        """Watch no longer; ignored if nothing is watched."""
+        if host_id and self._identities is not None:
+            self._identities.unwatch(host_id, end)
+
     async def issue(
         self, asked: AskedIdentity, shown: Shown, *, peer: Mapping[str, Any] | None, is_tls: bool
     ) -> HostIdentity:

@@ -15,6 +15,7 @@ from aiohttp import web
 from agent.controlplane.agents import bindings, host_rules, usage_rules
 from agent.controlplane.agents.bindings import Shown
 from agent.controlplane.agents.longpoll.errors import InvalidRequest, TryAgain, Unauthorized
+from agent.controlplane.agents.tokens import Admission
 from agent.controlplane.bounds import OutOfBounds
 from agent.errors import BAD_JSON
 from agent.model.usage import Usage
@@ -30,10 +31,10 @@ from agent.model.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.controlplane.agents.tokens import Admission
-
 SHOWN: Final = web.RequestKey("shown", Shown)
 """Where a request has what it shows of its host, once it is admitted."""
+ADMISSION: Final = web.RequestKey("admission", Admission)
+"""Where it has how it was admitted."""
 _SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _GZIP_FROM_BYTES: Final = 1024
 _GZIP_IN_THREAD_BYTES: Final = 64 * 1024

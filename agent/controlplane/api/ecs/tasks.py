@@ -2,12 +2,11 @@
 
 Placement is optimistic: read the fleet, choose, commit with compares, and start again if something
 has changed in between. Calls in this process take turns, so that they do not make each other start
-again; the compares protect against all other changes.
+again; the compares protect against all other changes. A call that would wait too long is refused.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from collections import Counter
@@ -22,6 +21,7 @@ from agent.controlplane.api.ecs.task_reads import (
     find_task,
     list_tasks,
 )
+from agent.controlplane.api.ecs.turns import Turns
 from agent.controlplane.front.errors import ConflictException, InvalidParameterException
 from agent.controlplane.records import RunTokenRecord, TaskRecord
 from agent.controlplane.scheduler import placement, query
@@ -34,7 +34,7 @@ from agent.model import reasons
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.controlplane.parts import Handlers, Parts
+    from agent.controlplane.parts import Handler, Handlers, Parts
     from agent.controlplane.scheduler.fleet import FleetHost
     from agent.controlplane.scheduler.instance import TaskNeeds
     from agent.controlplane.tasks.launch import TaskRequest
@@ -51,8 +51,8 @@ def handlers(rng: random.Random | None = None) -> Handlers:
     """
     placer = _Placer(rng or random.SystemRandom())
     return {
-        "RunTask": placer.run_task,
-        "StartTask": placer.start_task,
+        "RunTask": placer.admitting(placer.run_task),
+        "StartTask": placer.admitting(placer.start_task),
         "StopTask": stop_task,
         "DescribeTasks": describe_tasks,
         "ListTasks": list_tasks,
@@ -68,7 +68,16 @@ class _Placer:
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
+
+    def admitting(self, call: Handler) -> Handler:
+        """Return the handler of a call that takes turns with others."""
+
+        async def handler(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+            async with self._turns.admitted():
+                return await call(parts, request)
+
+        return handler
 
     async def run_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         """Place up to 10 copies where there is room.
@@ -155,7 +164,7 @@ class _Placer:
 
     async def _repeat(self, parts: Parts, attempt: Any) -> dict[str, Any]:
         began = time.monotonic()
-        async with self._turn:
+        async with self._turns.turn():
             tries = access.ConflictRetries("the cluster")
             while True:
                 try:
