@@ -51,16 +51,12 @@ def disk_full(scene: Scene, fault: Fault) -> Iterator[None]:
 def disk_read_only(scene: Scene, fault: Fault) -> Iterator[None]:
     """Start the process on a disk that cannot be written; it may end, again and again."""
     process, place = _process(scene, fault), _place(scene, fault)
-    process.kill()
-    with process.may_exit():
-        _remount(place, "ro")
+    with process.may_exit(), _dead(process), read_only(place):
+        process.start()
         try:
-            process.start()
             yield
         finally:
             process.kill()
-            _remount(place, "rw")
-            process.start()
 
 
 @contextlib.contextmanager
@@ -112,16 +108,14 @@ def state_older(scene: Scene, fault: Fault) -> Iterator[None]:
     with scene.one_loss, tempfile.TemporaryDirectory(prefix="chaos-copy-") as kept:
         _wait_settled(scene, fault)
         process, place, copy = _process(scene, fault), _place(scene, fault), Path(kept) / "copy"
-        process.kill()
-        shutil.copytree(place, copy)
-        process.start()
+        with _dead(process):
+            shutil.copytree(place, copy)
         try:
             yield
         finally:
-            process.kill()
-            _empty(place)
-            shutil.copytree(copy, place, dirs_exist_ok=True)
-            process.start()
+            with _dead(process):
+                _empty(place)
+                shutil.copytree(copy, place, dirs_exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -133,34 +127,38 @@ def store_older(scene: Scene, fault: Fault) -> Iterator[None]:
         for number in range(len(scene.world.agents)):
             if not scene.world.wait_settled(number, _SETTLED_LIMIT_S):
                 raise Skip("an agent has not settled")
-        control.kill()
-        began_s = scene.history.now_s()
-        for name in _STORE:
-            if (place / name).exists():
-                shutil.copy(place / name, kept)
-        control.start()
+        with _dead(control):
+            began_s = scene.history.now_s()
+            for name in _STORE:
+                if (place / name).exists():
+                    shutil.copy(place / name, kept)
         try:
             yield
         finally:
-            control.kill()
-            for name in _STORE:
-                (place / name).unlink(missing_ok=True)
-            for file in Path(kept).iterdir():
-                shutil.copy(file, place)
-            scene.excuses.gone_back.append((began_s, scene.history.now_s()))
-            control.start()
+            with _dead(control):
+                for name in _STORE:
+                    (place / name).unlink(missing_ok=True)
+                for file in Path(kept).iterdir():
+                    shutil.copy(file, place)
+                scene.excuses.gone_back.append((began_s, scene.history.now_s()))
 
 
 @contextlib.contextmanager
 def _loss(scene: Scene, fault: Fault) -> Iterator[Path]:
     with scene.one_loss:
         _wait_settled(scene, fault)
-        process = _process(scene, fault)
-        process.kill()
-        try:
+        with _dead(_process(scene, fault)):
             yield _place(scene, fault)
-        finally:
-            process.start()
+
+
+@contextlib.contextmanager
+def _dead(process: Supervised) -> Iterator[None]:
+    """Kill a process, and start it in the end, whatever becomes of what is done meanwhile."""
+    process.kill()
+    try:
+        yield
+    finally:
+        process.start()
 
 
 def _wait_settled(scene: Scene, fault: Fault) -> None:
@@ -187,8 +185,22 @@ def _place(scene: Scene, fault: Fault) -> Path:
     return scene.world.agent_data(scene.number(fault))
 
 
+@contextlib.contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """Let nothing be written through a mount point.
+
+    Not the whole file system: the kernel refuses that while a removed file is in use, such as the hosts file of
+    a container whose agent has lost its directory.
+    """
+    _remount(place, "ro")
+    try:
+        yield
+    finally:
+        _remount(place, "rw")
+
+
 def _remount(place: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+    subprocess.run(["mount", "-o", f"remount,bind,{how}", str(place)], check=True)
 
 
 def _empty(place: Path) -> None:
