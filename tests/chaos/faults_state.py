@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _PAGE_BYTES = 4096
 _MOST_PAGES = 3
 _SETTLED_LIMIT_S = 45.0
+_IDENTITY = ("agent.db", "agent.db.identity")
 _STORE = ("control.db", "control.db-wal")
 
 
@@ -94,11 +96,16 @@ def directory_lost(scene: Scene, fault: Fault) -> Iterator[None]:
 
 @contextlib.contextmanager
 def directory_removed(scene: Scene, fault: Fault) -> Iterator[None]:
-    """Remove all that the agent wrote down while it runs."""
+    """Remove all that the agent wrote down while it runs, and let it write down again who it is.
+
+    If it were killed before, on a busy machine, it would have lost its directory while it is dead.
+    """
     with scene.one_loss:
         _wait_settled(scene, fault)
-        _empty(_place(scene, fault))
+        place = _place(scene, fault)
+        _empty(place)
         yield
+        wait_written(place, _SETTLED_LIMIT_S)
 
 
 @contextlib.contextmanager
@@ -141,6 +148,15 @@ def store_older(scene: Scene, fault: Fault) -> Iterator[None]:
                 for file in Path(kept).iterdir():
                     shutil.copy(file, place)
                 scene.excuses.gone_back.append((began_s, scene.history.now_s()))
+
+
+def wait_written(place: Path, within_s: float) -> None:
+    """Wait until an agent has written down who it is; raises ``TimeoutError``."""
+    deadline = time.monotonic() + within_s
+    while not all((place / name).exists() for name in _IDENTITY):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the agent has not written {place} again")
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
