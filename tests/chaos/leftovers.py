@@ -113,11 +113,14 @@ def of_state(world: World) -> dict[str, list[str]]:
 
 
 def leases(store: Path) -> list[str]:
-    """Return the records that an agent without tasks should not have."""
+    """Return the records that an agent without tasks should not have, or why they cannot be read."""
     query = (
         "SELECT kind, key FROM records WHERE kind = 'task' UNION ALL "
         "SELECT kind, key FROM records WHERE kind = 'sandbox' UNION ALL "
         "SELECT 'outbox', change_id FROM outbox"
     )
-    with closing(sqlite3.connect(store)) as database:
-        return [f"{kind} {key}" for kind, key in database.execute(query)]
+    try:
+        with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as database:
+            return [f"{kind} {key}" for kind, key in database.execute(query)]
+    except sqlite3.Error as error:
+        return [f"{store.name} cannot be read: {error}"]
