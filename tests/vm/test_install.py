@@ -198,8 +198,9 @@ def test_three_hosts(hosts: dict[str, Vm], others: list[Future[Vm]], laptop: Lap
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(add, others))
-    laptop.run(operate)
+    listed, _ = json.JSONDecoder().raw_decode(laptop.run(operate).lstrip())
 
+    assert len(listed["containerInstanceArns"]) == len(hosts), listed
     for host in hosts.values():
         tasks = json.loads(host.out("ecs-agent tasks --json"))
         assert [task["status"] for task in tasks].count("RUNNING") >= 1, (host.name, tasks)
