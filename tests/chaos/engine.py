@@ -120,6 +120,27 @@ def run_docker(*words: str, limit_s: float = 60.0) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def remove_labelled(label: str, within_s: float = 120.0) -> None:
+    """Remove all containers with a label, although the engine may die or be dead; raises ``TimeoutError``."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            shown = subprocess.run(
+                ["docker", "ps", "-aq", "--filter", f"label={label}"],
+                capture_output=True,
+                text=True,
+                timeout=60.0,
+                check=True,
+            )
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+            time.sleep(0.5)
+            continue
+        if not shown.stdout.split():
+            return
+        run_docker("rm", "-f", *shown.stdout.split())
+    raise TimeoutError(f"containers with the label {label} cannot be removed")
+
+
 def inspect(ids: Iterable[str]) -> list[dict[str, object]]:
     """Return what the engine tells of some containers that it still has."""
     found: list[dict[str, object]] = []

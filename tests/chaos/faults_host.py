@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tests.chaos.engine import inspect, run_docker
+from tests.chaos.engine import inspect, remove_labelled, run_docker
 from tests.chaos.engine_log import TASK
 from tests.chaos.scene import Skip
 
@@ -79,13 +79,13 @@ def name_taken(scene: Scene, fault: Fault) -> Iterator[None]:
     """Make a container that has the name which a sandbox would get."""
     third = 4 * int(fault.chance * len(scene.world.agents))
     name = f"ecs-sandbox-10-219-{third}-{random.Random(fault.chance).randint(2, 60)}"
-    made = run_docker("create", "--name", name, scene.world.image, "true")
-    if not made:
-        raise Skip(f"there is a {name}")
+    label = f"chaos={fault.number}"
     try:
+        if not run_docker("create", "--name", name, "--label", label, scene.world.image, "true"):
+            raise Skip(f"there is a {name}, or no engine")
         yield
     finally:
-        subprocess.run(["docker", "rm", "-f", made], capture_output=True, check=False, timeout=300)
+        remove_labelled(label)
 
 
 @contextlib.contextmanager

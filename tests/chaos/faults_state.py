@@ -12,6 +12,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _PAGE_BYTES = 4096
 _MOST_PAGES = 3
 _SETTLED_LIMIT_S = 45.0
+_IDENTITY = ("agent.db", "agent.db.identity")
 _STORE = ("control.db", "control.db-wal")
 
 
@@ -51,16 +53,12 @@ def disk_full(scene: Scene, fault: Fault) -> Iterator[None]:
 def disk_read_only(scene: Scene, fault: Fault) -> Iterator[None]:
     """Start the process on a disk that cannot be written; it may end, again and again."""
     process, place = _process(scene, fault), _place(scene, fault)
-    process.kill()
-    with process.may_exit():
-        _remount(place, "ro")
+    with process.may_exit(), _dead(process), read_only(place):
+        process.start()
         try:
-            process.start()
             yield
         finally:
             process.kill()
-            _remount(place, "rw")
-            process.start()
 
 
 @contextlib.contextmanager
@@ -98,11 +96,16 @@ def directory_lost(scene: Scene, fault: Fault) -> Iterator[None]:
 
 @contextlib.contextmanager
 def directory_removed(scene: Scene, fault: Fault) -> Iterator[None]:
-    """Remove all that the agent wrote down while it runs."""
+    """Remove all that the agent wrote down while it runs, and let it write down again who it is.
+
+    If it were killed before, on a busy machine, it would have lost its directory while it is dead.
+    """
     with scene.one_loss:
         _wait_settled(scene, fault)
-        _empty(_place(scene, fault))
+        place = _place(scene, fault)
+        _empty(place)
         yield
+        wait_written(place, _SETTLED_LIMIT_S)
 
 
 @contextlib.contextmanager
@@ -112,16 +115,14 @@ def state_older(scene: Scene, fault: Fault) -> Iterator[None]:
     with scene.one_loss, tempfile.TemporaryDirectory(prefix="chaos-copy-") as kept:
         _wait_settled(scene, fault)
         process, place, copy = _process(scene, fault), _place(scene, fault), Path(kept) / "copy"
-        process.kill()
-        shutil.copytree(place, copy)
-        process.start()
+        with _dead(process):
+            shutil.copytree(place, copy)
         try:
             yield
         finally:
-            process.kill()
-            _empty(place)
-            shutil.copytree(copy, place, dirs_exist_ok=True)
-            process.start()
+            with _dead(process):
+                _empty(place)
+                shutil.copytree(copy, place, dirs_exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -133,34 +134,47 @@ def store_older(scene: Scene, fault: Fault) -> Iterator[None]:
         for number in range(len(scene.world.agents)):
             if not scene.world.wait_settled(number, _SETTLED_LIMIT_S):
                 raise Skip("an agent has not settled")
-        control.kill()
-        began_s = scene.history.now_s()
-        for name in _STORE:
-            if (place / name).exists():
-                shutil.copy(place / name, kept)
-        control.start()
+        with _dead(control):
+            began_s = scene.history.now_s()
+            for name in _STORE:
+                if (place / name).exists():
+                    shutil.copy(place / name, kept)
         try:
             yield
         finally:
-            control.kill()
-            for name in _STORE:
-                (place / name).unlink(missing_ok=True)
-            for file in Path(kept).iterdir():
-                shutil.copy(file, place)
-            scene.excuses.gone_back.append((began_s, scene.history.now_s()))
-            control.start()
+            with _dead(control):
+                for name in _STORE:
+                    (place / name).unlink(missing_ok=True)
+                for file in Path(kept).iterdir():
+                    shutil.copy(file, place)
+                scene.excuses.gone_back.append((began_s, scene.history.now_s()))
+
+
+def wait_written(place: Path, within_s: float) -> None:
+    """Wait until an agent has written down who it is; raises ``TimeoutError``."""
+    deadline = time.monotonic() + within_s
+    while not all((place / name).exists() for name in _IDENTITY):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the agent has not written {place} again")
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
 def _loss(scene: Scene, fault: Fault) -> Iterator[Path]:
     with scene.one_loss:
         _wait_settled(scene, fault)
-        process = _process(scene, fault)
-        process.kill()
-        try:
+        with _dead(_process(scene, fault)):
             yield _place(scene, fault)
-        finally:
-            process.start()
+
+
+@contextlib.contextmanager
+def _dead(process: Supervised) -> Iterator[None]:
+    """Kill a process, and start it in the end, whatever becomes of what is done meanwhile."""
+    process.kill()
+    try:
+        yield
+    finally:
+        process.start()
 
 
 def _wait_settled(scene: Scene, fault: Fault) -> None:
@@ -187,8 +201,22 @@ def _place(scene: Scene, fault: Fault) -> Path:
     return scene.world.agent_data(scene.number(fault))
 
 
+@contextlib.contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """Let nothing be written through a mount point.
+
+    Not the whole file system: the kernel refuses that while a removed file is in use, such as the hosts file of
+    a container whose agent has lost its directory.
+    """
+    _remount(place, "ro")
+    try:
+        yield
+    finally:
+        _remount(place, "rw")
+
+
 def _remount(place: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", str(place)], check=True)
+    subprocess.run(["mount", "-o", f"remount,bind,{how}", str(place)], check=True)
 
 
 def _empty(place: Path) -> None:

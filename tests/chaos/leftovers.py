@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import sqlite3
+import subprocess
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
@@ -30,6 +33,7 @@ KINDS = (
     "files",
 )
 _NAMES = {"firewall": "rules and sets", "cgroups": "control groups"}
+_OF_ENGINE = re.compile(r"veth[0-9a-f]{7}")
 _TEMPORARY = (".tmp", ".new", ".part", ".temp")
 
 
@@ -71,6 +75,25 @@ def forgotten_proxies() -> list[int]:
     return found
 
 
+def remove_forgotten_links() -> int:
+    """Remove the links of the engine that it had not yet given to a container; return how many there were.
+
+    It makes both ends of a link on the host, and then moves one into the container. If it is killed in between,
+    it forgets both. Agents name theirs otherwise, and move the other end at once.
+    """
+    shown = subprocess.run(
+        ["ip", "-j", "link", "show", "type", "veth"], capture_output=True, text=True, check=True
+    )
+    here = {
+        link["ifname"]
+        for link in json.loads(shown.stdout or "[]")
+        if _OF_ENGINE.fullmatch(link["ifname"]) and _OF_ENGINE.fullmatch(link.get("link") or "")
+    }
+    for name in here:
+        subprocess.run(["ip", "link", "del", name], check=False, capture_output=True)
+    return len(here)
+
+
 def _network_of(pid: int) -> Path:
     return Path(f"/proc/{pid}/ns/net").readlink()
 
@@ -90,11 +113,14 @@ def of_state(world: World) -> dict[str, list[str]]:
 
 
 def leases(store: Path) -> list[str]:
-    """Return the records that an agent without tasks should not have."""
+    """Return the records that an agent without tasks should not have, or why they cannot be read."""
     query = (
         "SELECT kind, key FROM records WHERE kind = 'task' UNION ALL "
         "SELECT kind, key FROM records WHERE kind = 'sandbox' UNION ALL "
         "SELECT 'outbox', change_id FROM outbox"
     )
-    with closing(sqlite3.connect(store)) as database:
-        return [f"{kind} {key}" for kind, key in database.execute(query)]
+    try:
+        with closing(sqlite3.connect(f"{store.as_uri()}?mode=ro", uri=True)) as database:
+            return [f"{kind} {key}" for kind, key in database.execute(query)]
+    except sqlite3.Error as error:
+        return [f"{store.name} cannot be read: {error}"]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 LOSS, DOUBLE, NEEDLESS = "loss", "double", "needless restart"
 _BY_SERVICE = "ServiceSchedulerInitiated"
 _FOREVER = float("inf")
+_UNKNOWN_TO_ENGINE = 255
+"""Exit code that an engine tells of a container which ended while it was dead, if nobody kept the true one."""
 
 
 class Violation(NamedTuple):
@@ -142,9 +144,22 @@ def _ended_as_ordered(seen: Seen, order: Order, task: Mapping[str, Any]) -> Iter
         if words != ["end", "start"] and not (words.count("start") > 1):
             why = f"{task.get('stoppedReason', '')} {_reasons(task)}"
             yield Violation(LOSS, order.name, f"{container} wrote {words or 'nothing'}: {why}")
-        elif told.get(container) != code:
+        elif told.get(container) != code and not _is_code_forgotten(seen, order, container):
             what = f"{container} ended with {code}, and is told to have ended with {told.get(container)}"
             yield Violation(LOSS, order.name, what)
+
+
+def _is_code_forgotten(seen: Seen, order: Order, container: str) -> bool:
+    """Return whether the container ended while the engine was dead, and is told with the engine's code for that.
+
+    The engine is killed together with what waits for its containers; what it then tells is all that an agent can
+    know.
+    """
+    task = seen.tasks.get(order.arn, {"containers": ()})
+    told = {each["name"]: each.get("exitCode") for each in task["containers"]}
+    ends = [x for x in seen.lines.get((order.name, container), ()) if x.word == "end"]
+    died = any(seen.excuses.engine_died_at(line.at_s) for line in ends)
+    return died and told.get(container) == _UNKNOWN_TO_ENGINE
 
 
 def _service(seen: Seen, service: Mapping[str, Any]) -> Iterable[Violation]:
@@ -219,6 +234,15 @@ def count_forgotten(seen: Seen) -> int:
     """Return how many starts the engine has forgotten."""
     return sum(
         len(forgotten_runs(seen, order, container))
+        for order in seen.orders
+        for container in ("first", "main")
+    )
+
+
+def count_codes_forgotten(seen: Seen) -> int:
+    """Return of how many containers the engine has forgotten the exit code."""
+    return sum(
+        _is_code_forgotten(seen, order, container)
         for order in seen.orders
         for container in ("first", "main")
     )

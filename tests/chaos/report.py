@@ -32,8 +32,12 @@ class Report:
     leftovers: dict[str, list[str]] = field(default_factory=dict)
     forgotten_by_engine: int = 0
     """Proxies of published ports that an engine forgot as it was killed; no agent can know of them."""
+    links_forgotten: int = 0
+    """Links that an engine had made for a container as it was killed, and forgot."""
     starts_forgotten: int = 0
     """Starts that an engine made, forgot as it was killed, and made again."""
+    codes_forgotten: int = 0
+    """Containers that ended while the engine was dead, and of which it tells no exit code but 255."""
     trouble: list[str] = field(default_factory=list)
     """Processes that ended by themselves, calls that were refused, faults that failed."""
     quiet_after_s: float = 0.0
@@ -85,7 +89,9 @@ class Report:
             f"needless restarts {counts[NEEDLESS]}",
             f"leftovers         {self.left}   ({self._left_by_kind()})",
             f"starts that a killed engine forgot and made again: {self.starts_forgotten}",
+            f"exit codes of containers that ended while it was dead: {self.codes_forgotten}",
             f"port proxies that a killed engine forgot: {self.forgotten_by_engine}",
+            f"links that it forgot: {self.links_forgotten}",
         ]
         if not self.is_clean:
             lines += ["", *self._wrong()]

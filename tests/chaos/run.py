@@ -176,6 +176,7 @@ def _until_quiet(
             seen = observe(scene, workload)
             found = oracle.judge(seen)
             report.starts_forgotten = oracle.count_forgotten(seen)
+            report.codes_forgotten = oracle.count_codes_forgotten(seen)
             if settled and not any(each.may_heal for each in found):
                 return found
             waits = [f"{each.task[-12:]} {each.what}" for each in found if each.may_heal]
@@ -222,6 +223,7 @@ def _end(
     for pid in proxies:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    report.links_forgotten = leftovers.remove_forgotten_links()
     left = leftovers.sort(before.wait_until_clean(limit_s=within_s / 2, agents=made.directory))
     report.forgotten_by_engine = len(proxies)
     if "listeners" in left:

@@ -268,7 +268,8 @@ async def problem_of(store: Store) -> str:
     """
     try:
         async with asyncio.timeout(HEALTH_LIMIT_S):
-            await store.get(records.CONTROL_ID_KEY)
+            # Not a key alone, which the store may have in memory.
+            await store.range(records.CONTROL_ID_KEY, limit=1)
             if store.problem:
                 await store.txn([], [Put(records.HEALTH_KEY, b"")])
     except TimeoutError:

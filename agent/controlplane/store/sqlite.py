@@ -3,7 +3,7 @@
 ::
 
     txn ──► writer thread ──► group commit (WAL, synchronous=FULL) ──► event loop: revision, watches
-    get, range, history ──► two reader threads, each with its own connection
+    get ──► keys in memory; the others, range, history ──► two reader threads, each with its own connection
 
 The file has mode 0600 and is locked against a second process. A failing disk only fails calls, with
 ``StoreUnavailable``; the store works again when the disk does. The whole file is checked when it is
@@ -37,6 +37,7 @@ from agent.controlplane.store.contract import (
     TxnResult,
 )
 from agent.controlplane.store.leases import LeaseTimers
+from agent.controlplane.store.recent_keys import RecentKeys
 from agent.controlplane.store.sqlite_jobs import (
     Compact,
     EndLease,
@@ -84,6 +85,7 @@ class SqliteStore:
         """The newest revision ever committed here; greater than ``revision`` for an older copy."""
         self._damage = ""
         self._closed: asyncio.Future[None] | None = None
+        self._recent = RecentKeys(opened.revision)
         self._hub = Hub(self._history)
         self._timers = LeaseTimers(self._expire)
         self._writer = Writer(path, connection, opened.watermark, self._deliver_from_thread)
@@ -126,18 +128,29 @@ class SqliteStore:
 
     async def get(self, key: str) -> KeyValue | None:
         """Return a key, or None if it does not exist."""
-        return await self._read(lambda connection: schema.read_key(connection, key))
+        return (await self._find([key])).get(key)
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, KeyValue]:
         """Return those of at most ``TXN_LIMIT`` keys that exist."""
-        wanted = check_many(keys)
+        return await self._find(check_many(keys))
 
-        def read(connection: sqlite3.Connection) -> dict[str, KeyValue]:
-            with schema.snapshot(connection):
-                found = [schema.read_key(connection, key) for key in wanted]
-            return {kv.key: kv for kv in found if kv is not None}
+    async def _find(self, keys: Sequence[str]) -> dict[str, KeyValue]:
+        """Return those of some keys that exist, from memory if all of them are there."""
+        self._check_open()
+        kept = self._recent.find(keys)
+        if kept is not None:
+            return {kv.key: kv for kv in kept}
 
-        return await self._read(read)
+        def read(connection: sqlite3.Connection) -> tuple[int, dict[str, KeyValue]]:
+            with schema.snapshot(connection) as revision:
+                read = [schema.read_key(connection, key) for key in keys]
+            return revision, {kv.key: kv for kv in read if kv is not None}
+
+        losses = self._recent.losses
+        revision, found = await self._read(read)
+        self._recent.saw(revision)
+        self._recent.take(found.values(), losses)
+        return found
 
     async def range(
         self, prefix: str, *, start_after: str | None = None, limit: int | None = None
@@ -150,7 +163,9 @@ class SqliteStore:
                 items = schema.read_range(connection, prefix, start_after, most)
             return RangeResult(items[:limit], revision, limit is not None and len(items) > limit)
 
-        return await self._read(read)
+        page = await self._read(read)
+        self._recent.saw(page.revision)
+        return page
 
     async def txn(
         self,
@@ -236,6 +251,7 @@ class SqliteStore:
     def _deliver(self, outcomes: list[JobOutcome]) -> None:
         for outcome in outcomes:
             self._revision = max(self._revision, outcome.revision)
+            self._recent.deliver(outcome.revision, outcome.events)
             if outcome.events:
                 self._hub.publish(outcome.revision, outcome.events)
             if isinstance(outcome.result, Granted):
@@ -261,9 +277,11 @@ class SqliteStore:
         self._writer.submit(EndLease(lease), future)
 
     async def _history(self, prefix: str, after_revision: int) -> tuple[list[Event], int, bool]:
-        return await self._read(
+        found = await self._read(
             lambda connection: schema.read_history(connection, prefix, after_revision)
         )
+        self._recent.saw(found[1])
+        return found
 
     async def _read(self, read: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         self._check_open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -50,3 +51,13 @@ def test_a_listener_is_told_with_its_process() -> None:
     assert told.startswith(f"{line} of ")
     assert str(os.getpid()) in told
     assert leftovers.with_owners(["tcp 0100007F port 1"]) == ["tcp 0100007F port 1 of nobody"]
+
+
+def test_a_store_that_cannot_be_read_is_left_over(tmp_path: Path) -> None:
+    """Its agent is dead, or has lost it: the report has to say so, and not to be lost."""
+    (told,) = leftovers.leases(tmp_path / "agent.db")
+    assert told.startswith("agent.db cannot be read: ")
+    assert not (tmp_path / "agent.db").exists()
+    sqlite3.connect(tmp_path / "agent.db").close()
+    (told,) = leftovers.leases(tmp_path / "agent.db")
+    assert "no such table" in told

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.oracle import DOUBLE, LOSS, NEEDLESS, Line, Seen, count_forgotten, judge
+from tests.chaos.oracle import (
+    DOUBLE,
+    LOSS,
+    NEEDLESS,
+    Line,
+    Seen,
+    count_codes_forgotten,
+    count_forgotten,
+    judge,
+)
 from tests.chaos.scene import Excuses
 from tests.chaos.work_plan import ONCE, PAIR, STEADY, Act
 from tests.chaos.workload import Order
@@ -170,3 +179,20 @@ def test_an_address_that_two_tasks_have() -> None:
     found.tasks["arn:task/2"] = state  # type: ignore[index]
     found.running["arn:task/2"] = ["d"]  # type: ignore[index]
     assert kinds(found) == [DOUBLE]
+
+
+def test_an_exit_code_is_forgotten_only_by_an_engine_that_was_dead_then() -> None:
+    excuses = Excuses(engine_deaths=[(100.4, 104.0)])
+
+    def ended(at_s: int, told: int, **more: Any) -> Seen:
+        found = seen(order(ONCE), task("STOPPED", told), **more)
+        found.lines["o1", "main"] = [Line("start", "a", 50), Line("end", "a", at_s)]  # type: ignore[index]
+        return found
+
+    forgotten = ended(102, 255, excuses=excuses)
+    assert judge(forgotten) == []
+    assert count_codes_forgotten(forgotten) == 1
+    for at_s, told, why in ((102, 1, "another code"), (90, 255, "the engine was there")):
+        assert kinds(ended(at_s, told, excuses=excuses)) == [LOSS], why
+    assert kinds(ended(102, 255)) == [LOSS], "the engine was not killed"
+    assert count_codes_forgotten(ended(102, 5, excuses=excuses)) == 0
