@@ -161,9 +161,8 @@ class Connection(web.RequestHandler):
     def prove(self) -> None:
         """Mark the sender as known; raises ``CancelledError`` if the connection was closed to make room."""
         self._shared.table.prove(self._entry)
-        if (
-            not self._entry.is_open
-        ):  # Nobody would get the answer, and whoever asks again needs the time.
+        # Nobody would get the answer, and whoever asks again needs the time.
+        if not self._entry.is_open:
             raise asyncio.CancelledError
 
     def wait_for_reader(self) -> None:
