@@ -71,6 +71,7 @@ CONTROL: tuple[Row, ...] = (
     ("body of an agent's call, inflated too", "controlplane.agents.longpoll.http.BODY_LIMIT_BYTES", "bytes", "413"),
     ("time that a poll is held", "controlplane.agents.longpoll.http.MAX_WAIT_S", "s", "it is answered"),
     ("polls that are held of one host or ingress", "controlplane.agents.held_polls.POLLS_MOST", "", "the oldest is answered"),
+    ("keys of the SQLite store that control keeps in memory", "controlplane.store.recent_keys.MOST_BYTES", "bytes", "the one not used for longest is read from the file again"),
     ("reports in one call", "controlplane.agents.report_rules.BATCH_MOST", "", "400"),
     ("containers in a report", "controlplane.agents.report_rules._CONTAINERS_MOST", "", "the report is rejected"),
     ("port bindings in a report", "controlplane.agents.report_rules._BINDINGS_MOST", "", "the report is rejected"),

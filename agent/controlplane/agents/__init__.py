@@ -16,6 +16,7 @@
     bounds.py  host_rules.py  report_rules.py    a rule for every field; limits before decoding
     log_rights.py          which log groups a host may write to: those that its tasks name
     leases.py  wakeups.py  which agents are connected; wakes held polls
+    quiet_polls.py         polls that are repeated without news: they wait without being read
 
 A report over a limit is refused without affecting others. Reasons are cut, never refused, because the
 end of a task must always be reported. May use the store, ``tasks`` and ``definition``; ``amazon`` also the

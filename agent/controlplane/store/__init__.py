@@ -4,7 +4,8 @@
 revisioned keys, compare-and-set transactions, watches from a revision, leases. A watch is an async
 iterator and context manager; cancelling a step loses nothing; asking for a revision that is gone
 raises ``Compacted``. ``sqlite_*`` are the parts of the SQLite store: one file, and one thread that
-writes and commits waiting changes together; ``watching`` and ``leases`` work for any store.
+writes and commits waiting changes together; ``recent_keys`` answers reads of what was written or read last
+from memory; ``watching`` and ``leases`` work for any store.
 
 Each row has a checksum and keys are counted: damage raises ``StoreDamaged`` and never looks like a
 missing key. The newest revision is also in a separate file, so that an older copy is recognized. A full
