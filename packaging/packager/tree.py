@@ -134,21 +134,11 @@ def _copy_agent(stage: Path, root: Path, architecture: str) -> None:
         root / LIBRARIES / "agent",
         ignore=lambda _folder, names: {n for n in names if n in other_pauses or n.endswith(".c")},
     )
-    launcher = (_FILES / "ecs-agent").read_text()
-    _put(root / "usr/bin/ecs-agent", launcher)
-    _put(root / HOME / "bin/ecs-agent", _without_docstrings(launcher))
+    _put(root / "usr/bin/ecs-agent", (_FILES / "ecs-agent").read_text())
     _put(root / HOME / "bin/byte-compile", (_FILES / "byte-compile").read_text())
     _put(root / HOME / "LICENSE", (stage / "LICENSE").read_text())
     python = root / HOME / "bin/python3"
     python.symlink_to("/usr/bin/python3")
-
-
-def _without_docstrings(launcher: str) -> str:
-    """Return the launcher of the service: a process that stays saves 3 MiB by what only people read."""
-    head, tail = launcher.split("\n", 1)
-    if not head.endswith(" -ISB"):
-        raise PackagingError(f"packaging/files/ecs-agent begins with {head!r}, which has no -ISB")
-    return f"{head}OO\n{tail}"
 
 
 def _copy_service(stage: Path, root: Path) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from tests.bench import floor, reading
 from tests.bench.floor import RawEngine
-from tests.bench.installed import as_the_service
 from tests.support.fleet import KEYS, Agent
 
 if TYPE_CHECKING:
@@ -66,14 +65,16 @@ def make_agent(directory: Path, port: int) -> Agent:
         "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
         "ECS_LOGLEVEL": "warn",
     }
-    return as_the_service(agent, directory)
+    return agent
 
 
 def make_ecs_agent(directory: Path, port: int) -> Agent:
     """Return an agent that takes its orders over ACS and lives beside the other, not started."""
-    agent = replace(make_agent(directory, port), name="ecs-agent")
-    agent.environment.pop("ECS_CONTROL_ENDPOINT")
-    agent.environment |= {
+    agent = Agent(name="ecs-agent", arguments=["run"], directory=directory)
+    common = make_agent(directory, port).environment
+    common.pop("ECS_CONTROL_ENDPOINT")
+    agent.environment = {
+        **common,
         **KEYS,
         "ECS_BACKEND_HOST": f"http://127.0.0.1:{port}",
         "ECS_EXTERNAL": "true",

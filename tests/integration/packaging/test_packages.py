@@ -84,7 +84,6 @@ def test_the_package_holds_what_it_should(unpacked: Path) -> None:
     names = {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*")}
     assert names >= {
         "usr/bin/ecs-agent",
-        "opt/ecs-agent/bin/ecs-agent",
         "usr/lib/systemd/system/ecs-agent.service",
         "usr/lib/systemd/system/ecs-agent-control.service",
         "usr/lib/sysusers.d/ecs-agent.conf",

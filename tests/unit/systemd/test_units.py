@@ -51,7 +51,7 @@ def test_nothing_is_without_a_bound(unit: Path) -> None:
 def test_systemd_has_nothing_to_say_about_them(tmp_path: Path) -> None:
     """The command is not installed where this is tested, so another stands in for it."""
     for unit in (AGENT, CONTROL):
-        text = re.sub(r"=/(usr|opt/ecs-agent)/bin/ecs-agent ", "=/bin/true ", unit.read_text())
+        text = unit.read_text().replace("=/usr/bin/ecs-agent ", "=/bin/true ")
         (tmp_path / unit.name).write_text(text)
     drop_ins = tmp_path / f"{AGENT.name}.d"
     drop_ins.mkdir()
