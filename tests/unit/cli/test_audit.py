@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +18,9 @@ from agent.cli.client import CliError
 from agent.controlplane.audit.files import AuditSettings, TrailFile
 from agent.controlplane.audit.record import encode
 from agent.controlplane.front import address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 GIVEN: dict[str, Any] = {
     "audit_file": None,
@@ -123,6 +126,15 @@ def test_what_cannot_be_shown_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "--since" in err
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Have children end with SIGINT; in the background of a shell, tests ignore it, and so would children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 async def test_it_waits_for_more_across_a_rotation(trail: TrailFile, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "agent", "audit", "--follow", "--json", "-n", "2", "--event", "X"),
