@@ -261,7 +261,6 @@ class Poller:
                 if not wakeup.is_set():
                     self._wakeups.rest(instance_id, Quiet(asked))
                 # Not a timeout: that is a cancellation, which costs more than all else of a quiet poll.
-                # Polls end at whole ticks, several at once: waking up for each of them costs more than answering.
                 end = loop.call_at(math.ceil((loop.time() + left_s) / TICK_S) * TICK_S, wakeup.set)
                 try:
                     await wakeup.wait()
